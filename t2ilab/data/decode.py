@@ -1,0 +1,120 @@
+"""One picture file in, one square of RGB pixels out: what every photograph goes through before a model sees it.
+
+Real folders hold rotated phone photos, print colours, see-through logos and half-downloaded files; all of that ends here.
+Left out on purpose: vector graphics, camera raw, colour profiles, video, and anything that would run another program (Pillow's EPS).
+"""
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps
+from torch import Tensor
+
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM")
+SUFFIXES = frozenset((".jpg", ".jpeg", ".jfif", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".ppm", ".pgm"))
+ORIENTATION = 0x0112                                            # the EXIF tag; 5 to 8 mean: shown with width and height swapped
+EIGHT_BITS = [(value + 128) // 257 for value in range(65536)]   # 65535 / 257 = 255
+
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)     # from 89 million pixels; its error, from 178 million, stays
+
+
+def read_image(path) -> Tensor:
+    """The picture as it is meant to be seen. [3 H W] uint8, 0..255: turned upright, RGB, first frame, on white where it is see-through.
+
+    Raises FileNotFoundError, or ValueError with the reason if the file cannot be decoded to its end or holds over 178 million pixels.
+    Lesson: notebooks/01_data_analysis.ipynb"""
+    return to_tensor(open_rgb(path)[0])
+
+
+def to_tensor(image: Image.Image) -> Tensor:
+    """[3 H W] uint8 of an RGB picture."""
+    return torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous()
+
+
+def open_rgb(path, at_least: int | None = None) -> tuple[Image.Image, tuple[int, int]]:
+    """The RGB picture and its true (width, height). With at_least, huge pictures come back smaller, but no side under that many pixels.
+
+    Shrinking starts inside the JPEG decoder, so a 12,000 pixel photograph never stands in memory at full size. Errors: see read_image."""
+    try:
+        with Image.open(path, formats=FORMATS) as image:
+            return _decode(image, at_least)
+    except FileNotFoundError:
+        raise
+    except Exception as error:                                  # on damaged bytes Pillow raises nearly every type there is
+        raise ValueError(f"{path}: {_reason(error)}") from error
+
+
+def _decode(image, at_least):
+    width, height = image.size
+    if image.getexif().get(ORIENTATION, 1) >= 5:
+        width, height = height, width
+    if at_least:
+        image.draft(None, (2 * at_least, 2 * at_least))         # JPEG only: decode at 1/2, 1/4 or 1/8
+    ImageOps.exif_transpose(image, in_place=True)
+    factor = min(image.size) // (2 * at_least) if at_least else 1
+    if factor > 1 and image.mode in ("L", "LA", "RGB", "RGBA", "CMYK"):
+        image = image.reduce(factor)
+    return _rgb(image), (width, height)
+
+
+def _rgb(image):
+    """Any colour mode as RGB. Pillow alone would clip 16-bit greys to white and show see-through parts in a random colour."""
+    if image.mode == "F":
+        raise ValueError("floating-point pixels, and nothing says which number is white")
+    if image.mode.startswith("I"):                              # 16-bit grey
+        image = image.convert("I").point(EIGHT_BITS, "L")
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
+    return image.convert("RGB")
+
+
+def _reason(error):
+    """The error in a few words: no path, no object addresses, one line."""
+    if isinstance(error, Image.UnidentifiedImageError):
+        return "not a picture in any format read here"
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def measure(path) -> tuple[int, int]:
+    """True (width, height) of a picture that decodes to its last byte; errors as in read_image. Reads small, so it is fast."""
+    return open_rgb(path, at_least=1)[1]
+
+
+def centre(slack: int, generator) -> int:
+    """Crop in the middle: the same picture every time."""
+    return slack // 2
+
+
+def anywhere(slack: int, generator) -> int:
+    """Crop at a random place along the longer side."""
+    return int(torch.randint(slack + 1, (), generator=generator))
+
+
+CROPS = {"centre": centre, "random": anywhere}                  # (pixels left over, generator) -> pixels to skip
+
+
+@dataclass(frozen=True)
+class Fit:
+    """How a picture of any shape becomes S x S: a square of its full shorter side, scaled with antialiasing, perhaps mirrored."""
+    size: int                   # S, pixels
+    crop: str = "centre"        # or "random", see CROPS
+    flip: bool = False          # mirror every second picture (not for captions that say left or right)
+
+    def __post_init__(self):
+        if self.crop not in CROPS:
+            raise ValueError(f"crop={self.crop!r}: choose one of {sorted(CROPS)}")
+        if self.size < 1:
+            raise ValueError(f"size={self.size}: pictures need at least 1 pixel")
+
+    def __call__(self, image: Image.Image, generator: torch.Generator) -> Tensor:
+        """[3 S S] uint8 of an RGB picture; place and mirroring come from the generator alone."""
+        side = min(image.size)
+        skip = CROPS[self.crop](max(image.size) - side, generator)
+        left, top = (skip, 0) if image.width > image.height else (0, skip)
+        image = image.resize((self.size, self.size), Image.Resampling.BICUBIC, box=(left, top, left + side, top + side), reducing_gap=3.0)
+        if self.flip and torch.rand((), generator=generator) < 0.5:
+            image = ImageOps.mirror(image)
+        return to_tensor(image)

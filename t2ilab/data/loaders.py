@@ -1,0 +1,83 @@
+"""Batches for training as a pure function of the step: nothing to save, so nothing to restore when a run resumes.
+
+Sample number n of a run is fixed by (seed, n) alone. Any batch can be built without the ones before it, by any process, in any order.
+Left out on purpose: bucketing by size, weighted sampling, shards of tar files.
+"""
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import count
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from ..tensors import from_uint8, generator
+from .example import ENDLESS, Example
+
+
+class Batch(NamedTuple):
+    """What the trainer eats. images: [B 3 H W] float32 in [-1, 1]. captions: B strings. labels: [B] int64, -1 = none."""
+    images: Tensor
+    captions: list[str]
+    labels: Tensor
+
+
+@lru_cache(maxsize=2)                                       # a batch over the border of two epochs needs both
+def permutation(seed: int, epoch: int, length: int) -> Tensor:
+    """The order in which one epoch visits the data. [length] int64, every index 0..length-1 once."""
+    return torch.randperm(length, generator=generator(seed, epoch, length))
+
+
+@dataclass(frozen=True)
+class Steps:
+    """steps[k] is this shard's part of batch k, images still uint8 (a quarter of the bytes to pass between processes)."""
+    dataset: Any
+    batch_size: int             # samples per step over all shards together
+    seed: int
+    shard: int
+    shards: int
+
+    def sample(self, n: int) -> Example:
+        """Sample number n of the run: epoch n // len, place n % len in that epoch's order; crop, flip and caption drawn from (seed, n)."""
+        length = len(self.dataset)
+        epoch, i = divmod(n, length)
+        index = n if length == ENDLESS else int(permutation(self.seed, epoch, length)[i])
+        return self.dataset.example(index, generator(self.seed, n))
+
+    def __getitem__(self, step: int) -> Batch:
+        each = self.batch_size // self.shards
+        first = step * self.batch_size + self.shard * each
+        images, captions, labels = zip(*(self.sample(n) for n in range(first, first + each)))
+        return Batch(torch.stack(images), list(captions), torch.tensor(labels, dtype=torch.int64))
+
+
+def stream(dataset, *, batch_size: int, seed: int = 0, start: int = 0, shard: int = 0, shards: int = 1, workers: int = 0) -> Iterator[Batch]:
+    """Endless batches of a data set from step `start`, exactly those an uninterrupted run would see from there.
+
+    Every batch is full: the stream runs over the border of an epoch. Shard k of K gives its batch_size // K samples of each step
+    (one shard per process); the shards together are the batch of shards=1. `workers` processes only read ahead: they change no number.
+    Raises ValueError for an empty data set or numbers that do not fit together.  Lesson: notebooks/01_data_analysis.ipynb"""
+    if len(dataset) == 0:
+        raise ValueError("the data set is empty: there is nothing to stream")
+    if batch_size < 1 or shards < 1 or batch_size % shards:
+        raise ValueError(f"batch_size={batch_size}, shards={shards}: batch_size must be a positive multiple of shards")
+    if not 0 <= shard < shards or start < 0 or workers < 0:
+        raise ValueError(f"shard={shard} of {shards}, start={start}, workers={workers}: shard must be in 0..{shards - 1}, the others 0 or more")
+    steps = Steps(dataset, batch_size, seed, shard, shards)
+    return map(_to_float, _read_ahead(steps, start, workers) if workers else map(steps.__getitem__, count(start)))
+
+
+def _read_ahead(steps: Steps, start: int, workers: int) -> Iterator[Batch]:
+    """The same batches in the same order, each built by a worker process a little before it is needed."""
+    own = torch.Generator()                                 # DataLoader draws a seed: not from the global stream, which the run may use
+    return iter(DataLoader(steps, batch_size=None, sampler=count(start), num_workers=workers, collate_fn=_as_is, generator=own))
+
+
+def _as_is(batch: Batch) -> Batch:
+    return batch
+
+
+def _to_float(batch: Batch) -> Batch:
+    return batch._replace(images=from_uint8(batch.images))

@@ -1,0 +1,109 @@
+"""What training minimises: squared error with a weight over noise levels, or the variational bound in bits per dimension.
+
+DDPM (Ho et al. 2020), improved DDPM (Nichol & Dhariwal 2021), min-SNR (Hang et al. 2023), P2 (Choi et al. 2022).
+Every weight is written for an error in x_0, so one table serves all parameterisations.
+"""
+import math
+
+import torch
+from torch import Tensor, nn
+
+from ..tensors import like
+
+WEIGHTS = {   # weight of the squared error in x_0 as a function of snr = alpha_bar / (1 - alpha_bar)
+    "x0": lambda snr: torch.ones_like(snr),
+    "eps": lambda snr: snr,
+    "v": lambda snr: snr + 1,
+    "v_clipped": lambda snr: (snr + 1).clamp(max=5),
+    "min_snr": lambda snr: snr.clamp(max=5),                                    # min-SNR
+    "p2": lambda snr: snr / (1 + snr),                                          # P2
+}
+
+
+def natural_weight(snr: Tensor, predict: str) -> Tensor:
+    """The weight that a plain squared error in x0, eps or v puts on the error in x_0."""
+    return WEIGHTS[predict](snr)
+
+
+def uniform_times(T: int, batch: int, generator=None) -> tuple[Tensor, Tensor]:
+    """t [B] drawn evenly from 1..T, and weights of 1."""
+    return torch.randint(1, T + 1, (batch,), generator=generator), torch.ones(batch)
+
+
+class ImportanceTimes(nn.Module):
+    """Picks noise levels where the loss varies most, from the last 10 losses seen at each t.  Evenly until every t was seen 10 times.
+
+    The history is a buffer, so a checkpoint carries it and a resumed run goes on exactly."""
+    KEEP, UNIFORM = 10, 0.001     # losses remembered per t; the share of evenly drawn t that keeps every t alive
+
+    def __init__(self, T: int):
+        super().__init__()
+        self.register_buffer("history", torch.zeros(T, self.KEEP, dtype=torch.float64))
+        self.register_buffer("seen", torch.zeros(T, dtype=torch.int64))
+
+    def probabilities(self) -> Tensor:
+        """p_t [T] float64 for t = 1..T, on the CPU."""
+        history, T = self.history.cpu(), len(self.seen)
+        if self.seen.amin() < self.KEEP:
+            return torch.full((T,), 1 / T, dtype=torch.float64)
+        p = history.square().mean(1).sqrt()                                     # iDDPM importance sampling
+        return (1 - self.UNIFORM) * p / p.sum() + self.UNIFORM / T
+
+    def draw(self, T: int, batch: int, generator=None) -> tuple[Tensor, Tensor]:
+        """t [B] in 1..T and the weights 1 / (T p_t) that keep the expected loss what it was."""
+        p = self.probabilities()
+        index = torch.multinomial(p, batch, replacement=True, generator=generator)
+        return index + 1, 1 / (T * p[index])
+
+    def update(self, t: Tensor, loss: Tensor) -> None:
+        """Remember the losses [B] seen at t [B]."""
+        for i, value in zip((t - 1).tolist(), loss.double().tolist()):
+            self.history[i, self.seen[i] % self.KEEP] = value
+            self.seen[i] += 1
+
+
+def normal_kl(mean1: Tensor, log_var1: Tensor, mean2: Tensor, log_var2: Tensor) -> Tensor:
+    """KL(N1 || N2) per element, in nats."""
+    return 0.5 * (log_var2 - log_var1 - 1 + (log_var1 - log_var2).exp() + (mean1 - mean2).square() * (-log_var2).exp())
+
+
+def decoder_nll(x0: Tensor, mean: Tensor, log_std: Tensor) -> Tensor:
+    """-log p(x_0 | x_1) per element, in nats, for pixels that are really one of 256 levels.  x0: [B C H W] in [-1, 1]."""
+    def cdf(edge):
+        return 0.5 * torch.erfc(-(edge - mean) * (-log_std).exp() / math.sqrt(2))
+    upper = torch.where(x0 > 0.999, 1.0, cdf(x0 + 1 / 255))
+    lower = torch.where(x0 < -0.999, 0.0, cdf(x0 - 1 / 255))
+    # 1e-12: far from the mean both tails round to the same float32, and log(0) would end the run.
+    return -(upper - lower).clamp(min=1e-12).log()                              # DDPM Eq. 13
+
+
+def vlb_term(diffusion, x0: Tensor, x_t: Tensor, t, s, pred) -> Tensor:
+    """One term of the variational bound, [B] in bits per dimension: KL(q || p) for s > 0, the decoder's NLL for s = 0.
+
+    x0: [B C H W] in [-1, 1].  t, s: [B] int, s < t.  pred: Prediction.  Lesson: notebooks/03_ddpm.ipynb"""
+    true_mean, _ = diffusion.posterior(x0, x_t, t, s)
+    mean, _ = diffusion.posterior(pred.x0, x_t, t, s)
+    own = diffusion.log_variance(torch.zeros_like(x_t), t, s)
+    log_var = own if pred.var is None else diffusion.log_variance(pred.var, t, s)
+    kl = normal_kl(true_mean, own, mean, log_var)                               # DDPM Eq. 5
+    nats = torch.where(like(s == 0, x_t).bool(), decoder_nll(x0, mean, 0.5 * log_var), kl)
+    return nats.flatten(1).mean(1) / math.log(2)
+
+
+@torch.no_grad()
+def bits_per_dim(denoise, diffusion, x0: Tensor, times: list[int], *, generator=None) -> dict[str, Tensor]:
+    """An upper bound on -log2 p(x_0) per dimension for a sampler that visits `times` (from T down to 0), term by term.
+
+    x0: [B C H W] in [-1, 1].  Returns total [B], prior [B], vlb [B n], mse [B n] (of x0_hat), one column per pair of times.
+    Lesson: notebooks/03_ddpm.ipynb"""
+    vlb, mse = [], []
+    for t, s in zip(times, times[1:]):
+        x_t = diffusion.diffuse(x0, t, generator)
+        pred = denoise(x_t, t)
+        vlb.append(vlb_term(diffusion, x0, x_t, torch.full((len(x0),), t), torch.full((len(x0),), s), pred))
+        mse.append((pred.x0 - x0).square().flatten(1).mean(1))
+    signal, noise = diffusion.scales(x0, times[0])
+    zero = torch.zeros_like(x0)
+    prior = normal_kl(signal * x0, zero + 2 * noise.log(), zero, zero).flatten(1).mean(1) / math.log(2)
+    vlb = torch.stack(vlb, 1)
+    return {"total": vlb.sum(1) + prior, "prior": prior, "vlb": vlb, "mse": torch.stack(mse, 1)}

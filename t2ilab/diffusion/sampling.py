@@ -1,0 +1,92 @@
+"""The one sampling loop, and the steps it can take: ancestral, DDIM, DPM-Solver++.
+
+DDPM (Ho et al. 2020), DDIM (Song et al. 2021), DPM-Solver++ (Lu et al. 2022). A sampler is a function diffusion -> step, so that a solver
+with a memory starts each run with an empty one.
+"""
+from functools import partial
+from itertools import pairwise
+from typing import Iterator, NamedTuple
+
+import torch
+from torch import Tensor
+
+from ..tensors import like
+
+
+class Frame(NamedTuple):
+    """Where a sampling run stands after one step."""
+    t: int           # the noise level of x now
+    x: Tensor        # [B C H W], x_t
+    x0: Tensor       # [B C H W] in about [-1, 1], what the network thought the clean picture was
+
+
+@torch.no_grad()
+def trajectory(denoise, diffusion, x: Tensor, times, *, sampler=None, generator=None) -> Iterator[Frame]:
+    """Every frame from noise x at times[0] to the picture at times[-1] = 0.
+
+    denoise: (x_t, t) -> Prediction.  x: [B C H W].  times: falling ints.  Lesson: notebooks/03_ddpm.ipynb"""
+    step = (sampler or ancestral)(diffusion)
+    for t, s in pairwise(times):
+        pred = denoise(x, t)                 # what does the network think the clean picture is?
+        x = step(pred, x, t, s, generator)   # one draw from q(x_s | x_t, x0_hat)
+        yield Frame(s, x, pred.x0)
+
+
+def sample(denoise, diffusion, shape, times, *, sampler=None, generator=None) -> Tensor:
+    """Pictures [B C H W] from nothing but noise: the last frame of a trajectory."""
+    x = diffusion.prior(shape, generator=generator)
+    for frame in trajectory(denoise, diffusion, x, times, sampler=sampler, generator=generator):
+        x = frame.x
+    return x
+
+
+def ancestral(diffusion):
+    """DDPM's step: a fresh bit of noise every time."""
+    return diffusion.step
+
+
+def ddim(eta: float = 0.0):
+    """DDIM's step: eta=0 has no noise and needs few steps; eta=1 is DDPM's.  Lesson: notebooks/04_faster_sampling.ipynb"""
+    return lambda diffusion: partial(diffusion.step, eta=eta)
+
+
+def dpm_solver_pp_2m(diffusion):
+    """DPM-Solver++(2M): second order from one network call a step, by a straight line through this prediction and the last.
+
+    First order for the first step and for the last, where the log-SNR is infinite.  Lesson: notebooks/04_faster_sampling.ipynb"""
+    last = None     # (t, x0) of the step before
+
+    def step(pred, x_t, t, s, generator=None):
+        nonlocal last
+        x0 = pred.x0
+        if last is not None and s > 0:
+            r = (_log_snr(diffusion, last[0]) - _log_snr(diffusion, t)) / (_log_snr(diffusion, t) - _log_snr(diffusion, s))
+            x0 = x0 + like(1 / (2 * r), x0) * (x0 - last[1])                    # DPM-Solver++ Algorithm 2
+        last = t, pred.x0
+        return diffusion.posterior(x0, x_t, t, s, eta=0)[0]
+    return step
+
+
+def _log_snr(diffusion, t: int) -> Tensor:
+    return diffusion.snr(t).log() / 2
+
+
+@torch.no_grad()
+def invert(denoise, diffusion, x0: Tensor, times, *, refine: int = 3) -> Tensor:
+    """The noise x_T [B C H W] from which DDIM (eta = 0, same times) draws this picture again.
+
+    Each step solves "which x_t would have stepped to this x_s?" by `refine` rounds of guessing x_t, starting from x_s (1 round is the usual
+    DDIM encoding).  x0: [B C H W] in [-1, 1].  Lesson: notebooks/04_faster_sampling.ipynb"""
+    x_s = x0
+    for s, t in pairwise(reversed(times)):
+        x_t = x_s
+        for _ in range(refine):
+            signal, noise = diffusion.scales(x_t, t)
+            eps = (x_t - signal * denoise(x_t, t).x0) / noise
+            signal_s, noise_s = diffusion.scales(x_t, s)
+            x_t = signal * (x_s - noise_s * eps) / signal_s + noise * eps
+        x_s = x_t
+    return x_s
+
+
+SAMPLERS = {"ancestral": ancestral, "ddim": ddim(0.0), "dpm_solver_pp_2m": dpm_solver_pp_2m}

@@ -1,0 +1,43 @@
+"""Noise schedules: functions that return a table alpha_bar[t], t = 0..T, float64, with alpha_bar[0] = 1 because t = 0 is data.
+
+DDPM (Ho et al. 2020) and improved DDPM (Nichol & Dhariwal 2021). Left out: a respacing class; a shorter list of times is respacing.
+"""
+import math
+
+import torch
+from torch import Tensor
+
+
+def linear(T: int = 1000) -> Tensor:
+    """alpha_bar [T+1] of DDPM: beta rises in a straight line from 1e-4 to 0.02 (both times 1000 / T).
+
+    Raises ValueError for T <= 20, where the last beta would reach 1.  Lesson: notebooks/02_noising.ipynb"""
+    if T <= 20:
+        raise ValueError(f"linear schedule with T={T}: choose T > 20 (the last beta, 20 / T, must stay below 1)")
+    return from_betas(torch.linspace(0.1 / T, 20 / T, T, dtype=torch.float64))
+
+
+def cosine(T: int = 1000) -> Tensor:
+    """alpha_bar [T+1] of improved DDPM: a quarter of a squared cosine, so that pictures fade slowly at both ends.
+
+    Betas come from the function and stop at 0.999, which keeps alpha_bar[T] above 0.  Lesson: notebooks/02_noising.ipynb"""
+    u = torch.arange(T + 1, dtype=torch.float64) / T
+    f = ((u + 0.008) / 1.008 * math.pi / 2).cos() ** 2                          # iDDPM Eq. 17
+    return from_betas((1 - f[1:] / f[:-1]).clamp(max=0.999))
+
+
+def from_betas(betas: Tensor) -> Tensor:
+    """alpha_bar [T+1] from betas [T]: the share of the signal's variance that is left after t steps."""
+    return torch.cat([torch.ones(1, dtype=torch.float64), (1 - betas.double()).cumprod(0)])
+
+
+def timesteps(T: int, n: int) -> list[int]:
+    """n + 1 integers T = t_0 > t_1 > ... > t_n = 0, evenly spaced: the times an n-step sampler visits.
+
+    Raises ValueError unless 1 <= n <= T.  Lesson: notebooks/04_faster_sampling.ipynb"""
+    if not 1 <= n <= T:
+        raise ValueError(f"steps={n}: choose 1 to {T} (the model was trained with T={T})")
+    return torch.linspace(T, 0, n + 1, dtype=torch.float64).round().int().tolist()
+
+
+SCHEDULES = {"linear": linear, "cosine": cosine}

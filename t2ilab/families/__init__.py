@@ -1,0 +1,4 @@
+"""One paper, one file, in the paper's order. A family is a config dataclass that builds a pipeline and turns batches into training examples."""
+from .ddpm import DDPM
+
+FAMILIES = {"ddpm": DDPM}

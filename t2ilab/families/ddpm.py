@@ -1,0 +1,79 @@
+"""Denoising diffusion probabilistic models (Ho et al. 2020), improved (Nichol & Dhariwal 2021), with or without class labels.
+
+In the paper's order: the forward process, the network and what it predicts, the objective, sampling. With labels, some are taken away in
+training, so that guidance (Ho & Salimans 2022) can be turned on when sampling.
+"""
+from dataclasses import dataclass, field, replace
+
+import torch
+
+from ..diffusion.constraints import clip
+from ..diffusion.denoiser import Cond, GaussianDenoiser, ObjectiveConfig
+from ..diffusion.gaussian import GaussianDiffusion
+from ..diffusion.sampling import SAMPLERS
+from ..diffusion.schedules import SCHEDULES
+from ..nets.unet import UNet, UNetConfig
+from ..pipeline import Stage, TextToImage
+
+
+@dataclass(frozen=True)
+class DDPM:
+    size: int = 32                           # pixels, H = W
+    schedule: str = "linear"                 # linear (DDPM) or cosine (improved DDPM)
+    T: int = 1000                            # noising steps
+    net: UNetConfig = field(default_factory=UNetConfig)
+    objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
+    sampler: str = "ancestral"               # ancestral (DDPM), ddim or dpm_solver_pp_2m
+    sampling_steps: int = 1000               # network calls a picture
+    guidance_scale: float = 1.0              # 1 = off, 0 = unconditional; needs labels
+    labels: tuple[str, ...] = ()             # names of the net's classes; training fills them in from the data set
+
+    def __post_init__(self):
+        for name, allowed in {"schedule": SCHEDULES, "sampler": SAMPLERS}.items():
+            if getattr(self, name) not in allowed:
+                raise ValueError(f"{name}={getattr(self, name)!r}: choose one of {', '.join(allowed)}")
+
+    def build(self) -> TextToImage:
+        """The pipeline, with random weights."""
+        diffusion = GaussianDiffusion(SCHEDULES[self.schedule](self.T))
+        channels = 6 if self.objective.variance == "learned" else 3
+        denoiser = GaussianDenoiser(UNet(replace(self.net, out_channels=channels)), diffusion, self.objective)
+        stage = Stage(denoiser, (3, self.size, self.size), self.sampling_steps, self.guidance_scale, (clip,), SAMPLERS[self.sampler])
+        return TextToImage(Labels(self.labels, self.net.classes), (stage,))
+
+    def for_data(self, dataset) -> "DDPM":
+        """The same model with the data set's class names.  ValueError if their number is not the network's."""
+        if self.net.classes and self.net.classes != len(dataset.classes):
+            raise ValueError(f"classes={self.net.classes}, but the data set has {len(dataset.classes)}: train with --classes {len(dataset.classes)}")
+        return replace(self, labels=tuple(dataset.classes)) if self.net.classes else self
+
+    def example(self, batch):
+        """(x0 [B 3 H W] in [-1, 1], Cond) from a batch of images and labels; a label of -1 is no label."""
+        if not self.net.classes:
+            return batch.images, Cond()
+        return batch.images, Cond(batch.labels.clamp(min=0)[:, None], (batch.labels >= 0)[:, None])
+
+
+@dataclass(frozen=True)
+class Labels:
+    """Reads captions that are class names or numbers: list of B captions -> ([B 1] int64, [B 1] bool).  "" is no label."""
+    names: tuple[str, ...]
+    classes: int
+
+    def __call__(self, captions):
+        if not self.classes:
+            if any(captions):
+                raise ValueError("this model takes no captions: ask for a number of pictures instead")
+            return None, None
+        index = torch.tensor([[self.find(c)] for c in captions])
+        return index.clamp(min=0), index >= 0
+
+    def find(self, caption: str) -> int:
+        """The index of a class by its name or number; -1 for ""."""
+        caption = caption.strip().lower()
+        names = [name.lower() for name in self.names]
+        if caption in names or not caption:
+            return names.index(caption) if caption else -1
+        if caption.isdecimal() and int(caption) < self.classes:
+            return int(caption)
+        raise ValueError(f"no class {caption[:60]!r}: this model knows {', '.join(self.names) or f'the numbers 0 to {self.classes - 1}'}")

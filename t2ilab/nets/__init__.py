@@ -1,0 +1,1 @@
+"""Networks: what a picture, a time and a condition go through. They know no diffusion."""

@@ -1,0 +1,130 @@
+"""One U-Net that is, by configuration, DDPM's CIFAR-10 network, improved DDPM's, or a small one for a laptop.
+
+DDPM (Ho et al. 2020), improved DDPM (Nichol & Dhariwal 2021). Down to few pixels and many channels, back up, with a shortcut at every size.
+"""
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from .layers import Attention, Double, Halve, ResBlock, group_norm, sinusoid, zero
+
+
+@dataclass(frozen=True)
+class UNetConfig:
+    channels: int = 128                                          # width at full size
+    mults: tuple[int, ...] = (1, 2, 2, 2)                        # width of each level, times channels; each level halves the picture
+    blocks: int = 2                                              # residual blocks a level on the way down (one more on the way up)
+    attention: tuple[bool, ...] = (False, True, False, False)    # which levels have attention; the middle always has
+    head_channels: int | None = None                             # width of an attention head; None = one head
+    film: bool = False                                           # time scales and shifts (improved DDPM) instead of being added (DDPM)
+    dropout: float = 0.1                                         # in every residual block
+    in_channels: int = 3                                         # 3, or 6 with a low-resolution picture beside x_t
+    out_channels: int = 3                                        # 3, or 6 with a learned variance
+    patch: int = 1                                               # pixels folded into channels at the door; 2 makes a step 3 to 4 times cheaper
+    classes: int = 0                                             # labels to condition on; 0 = none
+    text_width: int = 0                                          # D of the caption's tokens; 0 = none
+    tf_layout: bool = False                                      # DDPM's original TensorFlow conventions, for its published weights
+    gradient_checkpointing: bool = False                         # forget activations and compute them again: less memory, a third slower
+
+    def __post_init__(self):
+        if len(self.mults) != len(self.attention):
+            raise ValueError(f"mults has {len(self.mults)} levels, attention {len(self.attention)}: give one entry a level in both")
+
+
+class UNet(nn.Module):
+    """x_t [B C_in H W], t [B] in 0..1000, cond -> [B C_out H W].  H and W divide by patch * 2^(levels - 1).
+    Lesson: notebooks/03_ddpm.ipynb"""
+
+    def __init__(self, config: UNetConfig = UNetConfig()):
+        super().__init__()
+        self.config = c = config
+        width = 4 * c.channels
+        self.time = nn.Sequential(nn.Linear(c.channels, width), nn.SiLU(), nn.Linear(width, width))
+        self.label = nn.Embedding(c.classes, width) if c.classes else None
+        self.enter = nn.Conv2d(c.in_channels * c.patch ** 2, c.channels, 3, padding=1)
+        widths = [c.channels * m for m in c.mults]
+        self.down, skips = self._down(widths)
+        last = widths[-1]
+        self.middle = nn.ModuleList([self._block(last, last), self._attention(last), self._block(last, last)])
+        self.up = self._up(widths, skips)
+        self.leave = nn.Sequential(group_norm(widths[0]), nn.SiLU(),
+                                   zero(nn.Conv2d(widths[0], c.out_channels * c.patch ** 2, 3, padding=1)))
+
+    def _block(self, c_in: int, c_out: int) -> ResBlock:
+        c = self.config
+        return ResBlock(c_in, c_out, embedding=4 * c.channels, film=c.film, dropout=c.dropout)
+
+    def _attention(self, channels: int) -> Attention:
+        return Attention(channels, head_channels=self.config.head_channels, text_width=self.config.text_width)
+
+    def _down(self, widths: list[int]) -> tuple[nn.ModuleList, list[int]]:
+        """The way down as a list of layers, each of which leaves a shortcut, and the widths of all shortcuts."""
+        layers, skips, width = nn.ModuleList(), [widths[0]], widths[0]
+        for level, w in enumerate(widths):
+            for _ in range(self.config.blocks):
+                layers.append(self._layer(width, w, level))
+                skips.append(width := w)
+            if level < len(widths) - 1:
+                layers.append(nn.ModuleList([Halve(w, tf_padding=self.config.tf_layout)]))
+                skips.append(w)
+        return layers, skips
+
+    def _up(self, widths: list[int], skips: list[int]) -> nn.ModuleList:
+        """The way up: each residual block takes one shortcut beside its input."""
+        layers, skips, width = nn.ModuleList(), list(skips), widths[-1]
+        for level, w in reversed(list(enumerate(widths))):
+            for _ in range(self.config.blocks + 1):
+                layers.append(self._layer(width + skips.pop(), w, level))
+                width = w
+            if level > 0:
+                layers.append(nn.ModuleList([Double(w)]))
+        return layers
+
+    def _layer(self, c_in: int, c_out: int, level: int) -> nn.ModuleList:
+        attention = [self._attention(c_out)] if self.config.attention[level] else []
+        return nn.ModuleList([self._block(c_in, c_out), *attention])
+
+    def forward(self, x: Tensor, t: Tensor, cond) -> Tensor:
+        x = self._fold(x, cond)                                      # [B C H/patch W/patch]
+        embedding = self.embed(t, cond)                              # [B E]
+        skips = [x := self.enter(x)]
+        for layer in self.down:
+            skips.append(x := self._run(layer, x, embedding, cond))
+        x = self._run(self.middle, x, embedding, cond)
+        for layer in self.up:
+            if not isinstance(layer[0], Double):
+                x = torch.cat([x, skips.pop()], dim=1)
+            x = self._run(layer, x, embedding, cond)
+        return F.pixel_shuffle(self.leave(x), self.config.patch)     # [B C_out H W]
+
+    def embed(self, t: Tensor, cond) -> Tensor:
+        """Everything that is one vector a picture: the time, and the label where there is one.  [B E]"""
+        embedding = self.time(sinusoid(t, self.config.channels, last=int(self.config.tf_layout)))
+        if self.label is not None and cond.text is not None:
+            embedding = embedding + self.label(cond.text[:, 0]) * cond.mask[:, :1]           # [B 1]: no label adds nothing
+        return embedding
+
+    def _fold(self, x: Tensor, cond) -> Tensor:
+        x = x if cond.low_res is None else torch.cat([x, cond.low_res], dim=1)
+        factor = self.config.patch * 2 ** (len(self.config.mults) - 1)
+        if x.shape[1] != self.config.in_channels or x.shape[2] % factor or x.shape[3] % factor:
+            raise ValueError(f"input {list(x.shape)}: this U-Net takes [B {self.config.in_channels} H W] with H and W divisible by {factor}")
+        return F.pixel_unshuffle(x, self.config.patch).contiguous(memory_format=torch.channels_last)
+
+    def _run(self, layer: nn.ModuleList, x: Tensor, embedding: Tensor, cond) -> Tensor:
+        if self.config.gradient_checkpointing and self.training:
+            return checkpoint(self._parts, layer, x, embedding, cond, use_reentrant=False)
+        return self._parts(layer, x, embedding, cond)
+
+    def _parts(self, layer: nn.ModuleList, x: Tensor, embedding: Tensor, cond) -> Tensor:
+        for part in layer:
+            if isinstance(part, ResBlock):
+                x = part(x, embedding)
+            elif isinstance(part, Attention):
+                x = part(x, cond.text, cond.mask) if self.config.text_width else part(x)
+            else:
+                x = part(x)
+        return x

@@ -1,0 +1,153 @@
+"""A run is a folder: its config, its log, its checkpoints, its samples. This file starts one, resumes one, and turns one back into a pipeline.
+
+`load` also finds the runs that ship with the project, in results/.
+"""
+import json
+import sys
+import typing
+from collections.abc import Iterator
+from dataclasses import asdict, fields, is_dataclass, replace
+from itertools import chain
+from pathlib import Path
+
+import torch
+
+from . import __version__
+from .data.images import open_data
+from .data.loaders import stream
+from .families import FAMILIES
+from .pipeline import TextToImage
+from .presets import PRESETS, DataConfig, Preset
+from .train.checkpoint import Checkpoints, load_weights, newest
+from .train.fit import Log, TrainState, fit
+from .viz import show_grid
+
+RESULTS = Path(__file__).parent.parent / "results"
+
+
+def preset_from_dict(saved: dict) -> Preset:
+    """The preset that a config.json was written from.  ValueError for a family or field this version does not know."""
+    if saved.get("family") not in FAMILIES:
+        raise ValueError(f"family={saved.get('family')!r}: choose one of {', '.join(FAMILIES)}")
+    known = {f.name for f in fields(Preset)}
+    return _from_dict(Preset, {k: v for k, v in saved.items() if k in known}, model=FAMILIES[saved["family"]])
+
+
+def _from_dict(cls, values: dict, **types):
+    hints = typing.get_type_hints(cls) | types
+    unknown = set(values) - set(hints)
+    if unknown:
+        raise ValueError(f"{cls.__name__} has no field {', '.join(sorted(unknown))}: the run is of another version of t2ilab")
+    return cls(**{k: _from_dict(hints[k], v) if is_dataclass(hints[k]) else tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+
+
+def find_run(name: str | Path) -> Path:
+    """The folder that holds the weights of a run folder, a checkpoint folder, or a run that ships with the project.
+
+    FileNotFoundError in one line that says what to do."""
+    for folder in (Path(name), RESULTS / str(name)):
+        if (folder / "model.safetensors").is_file():
+            return folder
+        if (folder / "checkpoints").is_dir() and (checkpoint := newest(folder / "checkpoints")):
+            return checkpoint
+    hint = f"; train it: t2ilab train {name}" if str(name) in PRESETS else ""
+    raise FileNotFoundError(f"{name}: no trained run there{hint}")
+
+
+def read_preset(folder: Path) -> Preset:
+    """The preset of a run or checkpoint folder, from its config.json."""
+    try:
+        return preset_from_dict(json.loads((folder / "config.json").read_text(encoding="utf8")))
+    except (OSError, TypeError, AttributeError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise ValueError(f"{folder / 'config.json'} is not the config of a run ({error})") from error
+
+
+def load(name: str | Path, **sampling) -> TextToImage:
+    """The pipeline of a run, ready to sample: `load("ddpm-shapes")`, `load("runs/mine")`, `load("runs/mine", sampling_steps=10)`.
+
+    sampling: sampler, sampling_steps, guidance_scale override the run's own.  Lesson: notebooks/03_ddpm.ipynb"""
+    folder = find_run(name)
+    pipeline = replace(read_preset(folder).model, **sampling).build()
+    load_weights(pipeline.stages[0].denoiser, folder / "model.safetensors")
+    pipeline.stages[0].denoiser.eval().requires_grad_(False)
+    return pipeline.to("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def data_of(config: DataConfig, size: int):
+    """The data set a run trains on."""
+    return open_data(config.data, config.root, size=size, split=config.split, crop=config.crop, flip=config.flip, limit=config.limit,
+                     download=config.download)
+
+
+def train(preset: Preset, out: Path) -> Iterator[tuple[Log, torch.nn.Module]]:
+    """Train a preset into a run folder, going on from its newest checkpoint if it has one.  Yields (Log, averaged model) every step.
+
+    Writes config.json, log.jsonl, TensorBoard events, checkpoints/ and samples/.  FileExistsError if the folder holds another run."""
+    out = Path(out)
+    dataset = data_of(preset.data, preset.model.size)
+    preset = replace(preset, model=preset.model.for_data(dataset))
+    config = _write_config(preset, out)
+    torch.manual_seed(preset.fit.seed)
+    pipeline = preset.model.build()
+    state = TrainState(pipeline.stages[0].denoiser, preset.fit)
+    save = preset.save
+    checkpoints = Checkpoints(out / "checkpoints", config, every_steps=save.checkpoint_steps, every_seconds=save.checkpoint_seconds, keep=save.keep)
+    checkpoints.restore(state)
+    batches = _batches(preset, dataset, state)
+    with _Logger(out, state) as logger:
+        for log, ema in fit(state.model, batches, preset.fit, state=state):
+            logger.write(log)
+            if state.accelerator.is_main_process and checkpoints.due(state):
+                checkpoints.save(state)
+            if state.accelerator.is_main_process and save.sample_steps and (log.step % save.sample_steps == 0 or log.step == preset.fit.steps):
+                sampler = replace(pipeline, stages=(replace(pipeline.stages[0], denoiser=ema),))
+                show_grid(sampler(16), path=out / "samples" / f"step-{log.step:08d}.png")
+            yield log, ema
+
+
+def _batches(preset: Preset, dataset, state: TrainState):
+    shards = [stream(dataset, batch_size=preset.fit.batch_size, seed=preset.fit.seed, start=state.step, shard=shard, shards=state.total_shards,
+                     workers=preset.data.workers) for shard in state.shards]
+    return map(preset.model.example, chain.from_iterable(zip(*shards)))
+
+
+def _write_config(preset: Preset, out: Path) -> dict:
+    """Write config.json, or check that the one there is of the same run."""
+    config = asdict(preset) | {"t2ilab": __version__, "torch": torch.__version__, "command": " ".join(["t2ilab", *sys.argv[1:]])}
+    config = json.loads(json.dumps(config))
+    path = out / "config.json"
+    if path.exists():
+        old = json.loads(path.read_text(encoding="utf8"))
+        changed = [k for k in ("model", "data") if old.get(k) != config[k]] + ["seed"] * (old["fit"]["seed"] != preset.fit.seed)
+        if changed:
+            raise FileExistsError(f"{out} holds a run with another {' and '.join(changed)}: choose another --out, or `t2ilab resume {out}`")
+    out.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(config, indent=1) + "\n", encoding="utf8")
+    return config
+
+
+class _Logger:
+    """log.jsonl and TensorBoard; a resumed run drops the lines after its checkpoint."""
+
+    def __init__(self, out: Path, state: TrainState):
+        self.path, self.step, self.main = out / "log.jsonl", state.step, state.accelerator.is_main_process
+
+    def __enter__(self):
+        if self.main:
+            from torch.utils.tensorboard import SummaryWriter
+            lines = self.path.read_text(encoding="utf8").splitlines() if self.path.exists() else []
+            self.path.write_text("".join(f"{line}\n" for line in lines[:self.step]), encoding="utf8")
+            self.file, self.board = open(self.path, "a", encoding="utf8"), SummaryWriter(self.path.parent / "tensorboard", purge_step=self.step)
+        return self
+
+    def write(self, log: Log) -> None:
+        if self.main:
+            self.file.write(json.dumps(log._asdict()) + "\n")
+            self.file.flush()
+            for name in ("loss", "grad_norm", "lr"):
+                self.board.add_scalar(name, getattr(log, name), log.step)
+
+    def __exit__(self, *error):
+        if self.main:
+            self.file.close()
+            self.board.close()

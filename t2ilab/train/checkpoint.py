@@ -1,0 +1,154 @@
+"""Checkpoints: a folder that is either whole or not there, and that knows if a byte of it changed.
+
+safetensors and JSON only, never a pickle. `model.safetensors` holds the averaged weights you sample from, `train.safetensors` the rest of what
+resuming needs, `config.json` how to rebuild the model, `state.json` the step and every file's SHA-256.
+"""
+import hashlib
+import json
+import os
+import shutil
+import time
+import warnings
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from .fit import TrainState
+
+
+def save_weights(model: nn.Module, path: Path) -> None:
+    """Write a model's weights and buffers as one safetensors file."""
+    _save({k: v.contiguous() for k, v in model.state_dict().items()}, path)
+
+
+def load_weights(model: nn.Module, path: Path) -> None:
+    """Fill a model from a safetensors file; every name and shape must match.  ValueError in one line if they do not or if it is no such file."""
+    tensors, own = read_tensors(path), model.state_dict()
+    wrong = [f"{k} {list(tensors[k].shape) if k in tensors else 'missing'}, model wants {list(v.shape)}" for k, v in own.items()
+             if k not in tensors or tensors[k].shape != v.shape] + [f"{k} not in the model" for k in tensors if k not in own]
+    if wrong:
+        raise ValueError(f"{path} does not fit this model: {wrong[0]}" + (f" (and {len(wrong) - 1} more)" if wrong[1:] else ""))
+    model.load_state_dict(tensors, strict=True)
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """The tensors of a safetensors file, on the CPU.  A pickle is refused, never opened."""
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"{path}: no such weights file")
+    try:
+        return load_file(path)
+    except SafetensorError as error:
+        raise ValueError(f"{path} is not a whole safetensors file ({error}); pickles are never loaded") from error
+
+
+def verify(folder: Path) -> dict:
+    """state.json of a checkpoint whose files all have the SHA-256 written in it.  ValueError naming the first file that has not."""
+    try:
+        state = json.loads((folder / "state.json").read_text(encoding="utf8"))
+        for name, digest in state["sha256"].items():
+            if _digest(folder / name) != digest:
+                raise ValueError(f"{folder / name} is damaged: its checksum is not the one saved with it")
+    except (OSError, KeyError, TypeError, json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{folder} is not a whole checkpoint ({error})") from error
+    return state
+
+
+def newest(folder: Path) -> Path | None:
+    """The newest undamaged checkpoint in a run's checkpoints folder; a damaged one is passed over with a warning."""
+    for path in sorted(Path(folder).glob("step-*"), reverse=True):
+        try:
+            verify(path)
+            return path
+        except ValueError as error:
+            warnings.warn(f"passing over a checkpoint: {error}", stacklevel=2)
+    return None
+
+
+class Checkpoints:
+    """Saves a run every so many steps and seconds, keeps the last few, and restores the newest."""
+
+    def __init__(self, folder: Path, config: dict, *, every_steps: int, every_seconds: float, keep: int):
+        self.folder, self.config = Path(folder), config
+        self.every_steps, self.every_seconds, self.keep = every_steps, every_seconds, keep
+        self.last = time.monotonic()
+
+    def due(self, state: TrainState) -> bool:
+        """Is it time to save?  Always after the last step."""
+        by_step = self.every_steps and state.step % self.every_steps == 0
+        return bool(by_step) or time.monotonic() - self.last >= self.every_seconds or state.step == state.config.steps
+
+    def save(self, state: TrainState) -> Path:
+        """Write a checkpoint folder in one atomic step, then drop the oldest beyond `keep`.
+
+        OSError in one line if the disk is full; earlier checkpoints are untouched."""
+        path, tmp = self.folder / f"step-{state.step:08d}", self.folder / f".tmp-{state.step:08d}-{os.getpid()}"
+        try:
+            shutil.rmtree(tmp, ignore_errors=True)
+            tmp.mkdir(parents=True)
+            _write(state, self.config, tmp)
+            shutil.rmtree(path, ignore_errors=True)      # left by an earlier run that was resumed from before this step
+            os.replace(tmp, path)
+        except (OSError, SafetensorError) as error:
+            shutil.rmtree(tmp, ignore_errors=True)
+            raise OSError(f"could not save step {state.step} in {self.folder} ({error}); earlier checkpoints are untouched") from error
+        self.last = time.monotonic()
+        self._prune()
+        return path
+
+    def _prune(self) -> None:
+        for old in sorted(self.folder.glob("step-*"))[:-self.keep] + list(self.folder.glob(".tmp-*")):
+            shutil.rmtree(old, ignore_errors=True)
+
+    def restore(self, state: TrainState) -> None:
+        """Put the newest undamaged checkpoint into the state; leaves it at step 0 where there is none."""
+        path = newest(self.folder)
+        if path is None:
+            return
+        load_weights(state.ema, path / "model.safetensors")
+        tensors, saved = read_tensors(path / "train.safetensors"), verify(path)
+        state.model.load_state_dict({k.removeprefix("model."): v for k, v in tensors.items() if k.startswith("model.")}, strict=True)
+        _restore_optimizer(state.optimizer, tensors)
+        if state.scaler.is_enabled():
+            state.scaler.load_state_dict(saved["scaler"])
+        state.step = saved["step"]
+
+
+def _write(state: TrainState, config: dict, folder: Path) -> None:
+    save_weights(state.ema, folder / "model.safetensors")
+    tensors = {f"model.{k}": v.contiguous() for k, v in state.model.state_dict().items()}
+    for i, slots in state.optimizer.state_dict()["state"].items():
+        tensors |= {f"optimizer.{i}.{k}": v.contiguous() for k, v in slots.items()}
+    _save(tensors, folder / "train.safetensors")
+    _write_text(folder / "config.json", json.dumps(config, indent=1))
+    digests = {p.name: _digest(p) for p in sorted(folder.iterdir())}
+    _write_text(folder / "state.json", json.dumps({"step": state.step, "scaler": state.scaler.state_dict(), "sha256": digests}, indent=1))
+
+
+def _restore_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
+    slots: dict[int, dict[str, Tensor]] = {}
+    for name, value in tensors.items():
+        if name.startswith("optimizer."):
+            _, i, key = name.split(".")
+            slots.setdefault(int(i), {})[key] = value
+    optimizer.load_state_dict({"state": slots, "param_groups": optimizer.state_dict()["param_groups"]})
+
+
+def _save(tensors: dict[str, Tensor], path: Path) -> None:
+    save_file(tensors, path)
+    with open(path, "rb+") as file:
+        os.fsync(file.fileno())
+
+
+def _write_text(path: Path, text: str) -> None:
+    with open(path, "w", encoding="utf8") as file:
+        file.write(text + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _digest(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

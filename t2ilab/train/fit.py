@@ -1,0 +1,173 @@
+"""The training loop of every family, as a generator: the caller plots, samples, saves or stops.
+
+All randomness of a step is a pure function of (seed, step, shard), so resuming needs no random-number state, and the shards of a step may be
+worked through one after the other (accumulation) or side by side (processes) with the same result. Devices and processes are `accelerate`'s.
+"""
+import copy
+import math
+import time
+from contextlib import nullcontext
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Iterable, Iterator, NamedTuple
+
+import torch
+from torch import nn
+
+from ..tensors import generator
+from .ema import ema_decay, update_ema
+
+
+@dataclass(frozen=True)
+class FitConfig:
+    steps: int = 10_000              # optimiser steps
+    batch_size: int = 64             # examples a step, over all processes and shards together
+    lr: float = 1e-3                 # learning rate after warm-up
+    betas: tuple[float, float] = (0.9, 0.99)    # of AdamW
+    weight_decay: float = 0.0        # of AdamW
+    warmup: int = 100                # steps of linear warm-up
+    decay: str = "cosine"            # of the learning rate after warm-up: cosine, linear (both to 0) or none
+    clip: float = 1.0                # gradients longer than this are shortened to it
+    ema_decay: float = 0.999         # of the averaged weights
+    accumulate: int = 1              # shards a step is cut into; several processes share them out
+    precision: str = "auto"          # auto (by what the device does in hardware), fp32, bf16 or fp16
+    seed: int = 0                    # of the weights, the data order and the noise
+
+    def __post_init__(self):
+        if self.decay not in DECAYS:
+            raise ValueError(f"decay={self.decay!r}: choose one of {', '.join(DECAYS)}")
+        if self.precision not in ("auto", *DTYPES):
+            raise ValueError(f"precision={self.precision!r}: choose one of auto, {', '.join(DTYPES)}")
+        for name in ("steps", "batch_size", "accumulate"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}={getattr(self, name)}: choose 1 or more")
+
+
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+DECAYS = {
+    "cosine": lambda done: 0.5 * (1 + math.cos(math.pi * done)),
+    "linear": lambda done: 1 - done,
+    "none": lambda done: 1.0,
+}
+
+
+def learning_rate(step: int, config: FitConfig) -> float:
+    """The learning rate of step 1..steps: a ramp up, then the decay."""
+    done = max(0, step - config.warmup) / max(1, config.steps - config.warmup)
+    return config.lr * min(1.0, step / max(1, config.warmup)) * DECAYS[config.decay](min(1.0, done))
+
+
+def pick_precision(precision: str, device: torch.device) -> torch.dtype:
+    """The dtype for autocast.  auto: bf16 where the hardware has it (a T4 only emulates it, slowly), else fp16 on a GPU, else fp32."""
+    if precision != "auto":
+        return DTYPES[precision]
+    if device.type == "cuda":
+        return torch.bfloat16 if torch.cuda.get_device_capability(device) >= (8, 0) else torch.float16
+    if device.type == "cpu" and torch.ops.mkldnn._is_mkldnn_bf16_supported() and torch.cpu._is_avx512_bf16_supported():
+        return torch.bfloat16
+    return torch.float32
+
+
+class Log(NamedTuple):
+    """What one step reports."""
+    step: int            # 1..steps
+    loss: float          # mean over the step's examples
+    grad_norm: float     # before clipping
+    lr: float
+    seconds: float       # this step took
+
+
+class TrainState:
+    """Everything a run is made of besides its data: the model, its average, the optimiser, and how many steps are done."""
+
+    def __init__(self, model: nn.Module, config: FitConfig):
+        from accelerate import Accelerator
+        self.config, self.accelerator, self.step = config, Accelerator(), 0
+        self.model = model.to(self.accelerator.device)
+        self.ema = copy.deepcopy(self.model).eval().requires_grad_(False)
+        self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=config.lr, betas=config.betas, weight_decay=config.weight_decay,
+                                           fused=True)
+        self.dtype = pick_precision(config.precision, self.accelerator.device)
+        self.scaler = torch.amp.GradScaler(self.accelerator.device.type, enabled=self.dtype == torch.float16)
+
+    @cached_property
+    def shards(self) -> range:
+        """The shards of each step that this process works on."""
+        n, rank = self.accelerator.num_processes, self.accelerator.process_index
+        total = self.total_shards
+        if total % n or self.config.batch_size % total:
+            raise ValueError(f"batch_size={self.config.batch_size} in {total} shards on {n} processes: "
+                             "shards must divide by processes, and batch_size by shards")
+        return range(rank * total // n, (rank + 1) * total // n)
+
+    @property
+    def total_shards(self) -> int:
+        """Shards a step is cut into, over all processes."""
+        return max(self.config.accumulate, self.accelerator.num_processes)
+
+    @cached_property
+    def objective(self) -> nn.Module:
+        """The model's loss as a module, so that several processes can average its gradients."""
+        return self.accelerator.prepare(_Loss(self.model))
+
+
+class _Loss(nn.Module):
+    def __init__(self, model: nn.Module):
+        super().__init__()
+        self.model = model
+
+    def forward(self, x0, cond, generator):
+        return self.model.loss(x0, cond, generator).mean()
+
+
+def fit(model: nn.Module, batches: Iterable, config: FitConfig = FitConfig(), *, state: TrainState | None = None,
+        ) -> Iterator[tuple[Log, nn.Module]]:
+    """Train model.loss(x0, cond, generator) -> [B].  Yields (Log, averaged model) after every step.
+
+    batches: (x0 [B C H W] in [-1, 1], Cond), one for each of this process's shards of each step, starting at state.step.
+    Raises FloatingPointError with the step number if the loss or a gradient is not finite.  Lesson: notebooks/03_ddpm.ipynb"""
+    state = state or TrainState(model, config)
+    batches = iter(batches)
+    while state.step < config.steps:
+        start, step = time.perf_counter(), state.step + 1
+        lr = learning_rate(step, config)
+        loss = _gradients(state, batches, step)
+        norm = _update(state, lr)
+        state.step = step
+        _check_finite(step, loss, norm, scaled=state.scaler.is_enabled())
+        update_ema(state.ema, state.model, ema_decay(step, config.ema_decay))
+        yield Log(step, loss, norm, lr, time.perf_counter() - start), state.ema
+
+
+def _gradients(state: TrainState, batches: Iterator, step: int) -> float:
+    """Add up the gradients of this process's shards; returns the mean loss over all processes."""
+    accelerator, shards, losses = state.accelerator, state.shards, []
+    state.model.train()
+    state.optimizer.zero_grad(set_to_none=True)
+    for shard in shards:
+        x0, cond = next(batches)
+        x0, cond = x0.to(accelerator.device), cond.map(lambda v: v.to(accelerator.device))
+        torch.manual_seed(generator(state.config.seed, step, shard).initial_seed())                     # dropout
+        sync = nullcontext() if shard == shards[-1] else accelerator.no_sync(state.objective)
+        with sync, torch.autocast(accelerator.device.type, dtype=state.dtype, enabled=state.dtype != torch.float32):
+            loss = state.objective(x0, cond, generator(state.config.seed, step, shard))
+            state.scaler.scale(loss / len(shards)).backward()
+        losses.append(loss.detach().float())
+    return accelerator.reduce(torch.stack(losses).mean(), reduction="mean").item()
+
+
+def _update(state: TrainState, lr: float) -> float:
+    """One clipped optimiser step; returns the gradient's length before clipping."""
+    state.scaler.unscale_(state.optimizer)
+    norm = nn.utils.clip_grad_norm_(state.model.parameters(), state.config.clip)
+    for group in state.optimizer.param_groups:
+        group["lr"] = lr
+    if state.scaler.is_enabled() or norm.isfinite():
+        state.scaler.step(state.optimizer)       # with fp16, skips a step whose gradients overflowed
+    state.scaler.update()
+    return norm.item()
+
+
+def _check_finite(step: int, loss: float, norm: float, *, scaled: bool) -> None:
+    if not math.isfinite(loss) or not (scaled or math.isfinite(norm)):
+        raise FloatingPointError(f"step {step}: loss is {loss}, gradient norm is {norm}; training stopped, the last checkpoint is good")
