@@ -3,6 +3,9 @@
 `t2ilab train NAME` runs one; every field is an option there. No YAML, no registry.
 """
 from dataclasses import dataclass, field
+from typing import Annotated
+
+import tyro
 
 from .diffusion.denoiser import ObjectiveConfig
 from .families.ddpm import DDPM
@@ -32,13 +35,14 @@ class SaveConfig:
 
 @dataclass(frozen=True)
 class Preset:
+    name: Annotated[str, tyro.conf.Suppress]            # of the preset, and of its folder in runs/
     model: DDPM
     data: DataConfig = field(default_factory=DataConfig)
     fit: FitConfig = field(default_factory=FitConfig)
     save: SaveConfig = field(default_factory=SaveConfig)
-    family: str = "ddpm"                # which of FAMILIES `model` belongs to
-    expected: str = ""                  # the number this run should reach
-    hardware: str = ""                  # what it was meant for
+    family: Annotated[str, tyro.conf.Suppress] = "ddpm"     # which of FAMILIES `model` belongs to
+    expected: Annotated[str, tyro.conf.Suppress] = ""       # the number this run should reach
+    hardware: Annotated[str, tyro.conf.Suppress] = ""       # what it was meant for
 
 
 SMALL = UNetConfig(channels=48, mults=(1, 2, 2), blocks=1, attention=(False, False, True), head_channels=48, film=True, dropout=0.0, patch=2,
@@ -47,31 +51,31 @@ HO = UNetConfig()                                                               
 IDDPM = UNetConfig(blocks=3, attention=(False, True, True, False), head_channels=64, film=True, dropout=0.3)            # 52,546,438 with learned variance
 FLOWERS = UNetConfig(mults=(1, 2, 3, 4), attention=(False, False, True, True), head_channels=64, film=True)
 
-PRESETS = {
-    "ddpm-shapes": Preset(
-        DDPM(schedule="cosine", net=SMALL, sampler="ddim", sampling_steps=50,
+PRESETS = {preset.name: preset for preset in [
+    Preset(
+        "ddpm-shapes", DDPM(schedule="cosine", net=SMALL, sampler="ddim", sampling_steps=50,
              objective=ObjectiveConfig(predict="x0", weight="v_clipped", drop=0.2)),
         DataConfig("shapes"),
-        FitConfig(steps=12_000, batch_size=32, lr=1e-3, decay="linear", ema_decay=0.998),
+        FitConfig(steps=8_000, batch_size=32, lr=1e-3, decay="linear", ema_decay=0.998),
         expected="95 % of samples are valid scenes", hardware="laptop, 1 hour on 2 cores"),
-    "ddpm-cifar10": Preset(
-        DDPM(net=HO, objective=ObjectiveConfig(variance="large")),
+    Preset(
+        "ddpm-cifar10", DDPM(net=HO, objective=ObjectiveConfig(variance="large")),
         DataConfig("cifar10", flip=True, workers=4),
         FitConfig(steps=800_000, batch_size=128, lr=2e-4, betas=(0.9, 0.999), warmup=5000, decay="none", ema_decay=0.9999),
         SaveConfig(sample_steps=10_000),
         expected="FID 3.17 (DDPM Table 1)", hardware="1 GPU, about 2 days"),
-    "iddpm-cifar10": Preset(
-        DDPM(schedule="cosine", T=4000, net=IDDPM, sampling_steps=4000,
+    Preset(
+        "iddpm-cifar10", DDPM(schedule="cosine", T=4000, net=IDDPM, sampling_steps=4000,
              objective=ObjectiveConfig(variance="learned", loss="hybrid")),
         DataConfig("cifar10", flip=True, workers=4),
         FitConfig(steps=500_000, batch_size=128, lr=1e-4, betas=(0.9, 0.999), warmup=1, decay="none", ema_decay=0.9999),
         SaveConfig(sample_steps=10_000),
         expected="FID 2.90 (improved DDPM Table 2)", hardware="1 GPU, about 2 days"),
-    "ddpm-flowers102": Preset(
-        DDPM(size=64, schedule="cosine", net=FLOWERS, sampler="ddim", sampling_steps=100,
+    Preset(
+        "ddpm-flowers102", DDPM(size=64, schedule="cosine", net=FLOWERS, sampler="ddim", sampling_steps=100,
              objective=ObjectiveConfig(predict="v", weight="min_snr")),
         DataConfig("flowers102", split="all", crop="random", flip=True, workers=4),
         FitConfig(steps=100_000, batch_size=64, lr=1e-4, betas=(0.9, 0.999), warmup=1000, ema_decay=0.9999),
         SaveConfig(sample_steps=5_000),
         expected="flowers you would recognise", hardware="1 GPU, about 1 day"),
-}
+]}

@@ -3,6 +3,7 @@
 `load` also finds the runs that ship with the project, in results/.
 """
 import json
+import shutil
 import sys
 import typing
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ from itertools import chain
 from pathlib import Path
 
 import torch
+from safetensors.torch import save_file
 
 from . import __version__
 from .data.images import open_data
@@ -18,11 +20,10 @@ from .data.loaders import stream
 from .families import FAMILIES
 from .pipeline import TextToImage
 from .presets import PRESETS, DataConfig, Preset
-from .train.checkpoint import Checkpoints, load_weights, newest
+from .shipped import shipped, shipped_run
+from .train.checkpoint import Checkpoints, load_weights, newest, read_tensors
 from .train.fit import Log, TrainState, fit
 from .viz import show_grid
-
-RESULTS = Path(__file__).parent.parent / "results"
 
 
 def preset_from_dict(saved: dict) -> Preset:
@@ -45,13 +46,14 @@ def find_run(name: str | Path) -> Path:
     """The folder that holds the weights of a run folder, a checkpoint folder, or a run that ships with the project.
 
     FileNotFoundError in one line that says what to do."""
-    for folder in (Path(name), RESULTS / str(name)):
-        if (folder / "model.safetensors").is_file():
-            return folder
-        if (folder / "checkpoints").is_dir() and (checkpoint := newest(folder / "checkpoints")):
-            return checkpoint
-    hint = f"; train it: t2ilab train {name}" if str(name) in PRESETS else ""
-    raise FileNotFoundError(f"{name}: no trained run there{hint}")
+    folder = Path(name)
+    if (folder / "model.safetensors").is_file():
+        return folder
+    if (folder / "checkpoints").is_dir() and (checkpoint := newest(folder / "checkpoints")):
+        return checkpoint
+    if str(name) in shipped():
+        return shipped_run(str(name))
+    raise FileNotFoundError(f"{name}: no trained run there" + (f"; train it: t2ilab train {name}" if str(name) in PRESETS else ""))
 
 
 def read_preset(folder: Path) -> Preset:
@@ -86,23 +88,27 @@ def train(preset: Preset, out: Path) -> Iterator[tuple[Log, torch.nn.Module]]:
     out = Path(out)
     dataset = data_of(preset.data, preset.model.size)
     preset = replace(preset, model=preset.model.for_data(dataset))
-    config = _write_config(preset, out)
     torch.manual_seed(preset.fit.seed)
     pipeline = preset.model.build()
     state = TrainState(pipeline.stages[0].denoiser, preset.fit)
-    save = preset.save
-    checkpoints = Checkpoints(out / "checkpoints", config, every_steps=save.checkpoint_steps, every_seconds=save.checkpoint_seconds, keep=save.keep)
+    checkpoints = Checkpoints(out / "checkpoints", _write_config(preset, out, state), every_steps=preset.save.checkpoint_steps,
+                              every_seconds=preset.save.checkpoint_seconds, keep=preset.save.keep)
     checkpoints.restore(state)
-    batches = _batches(preset, dataset, state)
     with _Logger(out, state) as logger:
-        for log, ema in fit(state.model, batches, preset.fit, state=state):
-            logger.write(log)
-            if state.accelerator.is_main_process and checkpoints.due(state):
-                checkpoints.save(state)
-            if state.accelerator.is_main_process and save.sample_steps and (log.step % save.sample_steps == 0 or log.step == preset.fit.steps):
-                sampler = replace(pipeline, stages=(replace(pipeline.stages[0], denoiser=ema),))
-                show_grid(sampler(16), path=out / "samples" / f"step-{log.step:08d}.png")
+        for log, ema in fit(state.model, _batches(preset, dataset, state), preset.fit, state=state):
+            if state.accelerator.is_main_process:
+                logger.write(log)
+                if checkpoints.due(state):
+                    checkpoints.save(state)
+                if _sampling_due(preset, log.step):
+                    sampler = replace(pipeline, stages=(replace(pipeline.stages[0], denoiser=ema),))
+                    show_grid(sampler(16), path=out / "samples" / f"step-{log.step:08d}.png")
             yield log, ema
+
+
+def _sampling_due(preset: Preset, step: int) -> bool:
+    every = preset.save.sample_steps
+    return every > 0 and (step % every == 0 or step == preset.fit.steps)
 
 
 def _batches(preset: Preset, dataset, state: TrainState):
@@ -111,18 +117,19 @@ def _batches(preset: Preset, dataset, state: TrainState):
     return map(preset.model.example, chain.from_iterable(zip(*shards)))
 
 
-def _write_config(preset: Preset, out: Path) -> dict:
+def _write_config(preset: Preset, out: Path, state: TrainState) -> dict:
     """Write config.json, or check that the one there is of the same run."""
     config = asdict(preset) | {"t2ilab": __version__, "torch": torch.__version__, "command": " ".join(["t2ilab", *sys.argv[1:]])}
     config = json.loads(json.dumps(config))
-    path = out / "config.json"
-    if path.exists():
-        old = json.loads(path.read_text(encoding="utf8"))
-        changed = [k for k in ("model", "data") if old.get(k) != config[k]] + ["seed"] * (old["fit"]["seed"] != preset.fit.seed)
+    if (out / "config.json").exists():
+        old = asdict(read_preset(out))
+        changed = [k for k in ("model", "data") if json.loads(json.dumps(old[k])) != config[k]]
+        changed += ["seed"] * (old["fit"]["seed"] != preset.fit.seed)
         if changed:
-            raise FileExistsError(f"{out} holds a run with another {' and '.join(changed)}: choose another --out, or `t2ilab resume {out}`")
-    out.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(config, indent=1) + "\n", encoding="utf8")
+            raise FileExistsError(f"{out} holds a run with another {' and '.join(changed)}: choose another --out, or go on with `t2ilab resume {out}`")
+    if state.accelerator.is_main_process:
+        out.mkdir(parents=True, exist_ok=True)
+        (out / "config.json").write_text(json.dumps(config, indent=1) + "\n", encoding="utf8")
     return config
 
 
@@ -141,13 +148,36 @@ class _Logger:
         return self
 
     def write(self, log: Log) -> None:
-        if self.main:
-            self.file.write(json.dumps(log._asdict()) + "\n")
-            self.file.flush()
-            for name in ("loss", "grad_norm", "lr"):
-                self.board.add_scalar(name, getattr(log, name), log.step)
+        self.file.write(json.dumps(log._asdict()) + "\n")
+        self.file.flush()
+        for name in ("loss", "grad_norm", "lr"):
+            self.board.add_scalar(name, getattr(log, name), log.step)
 
     def __exit__(self, *error):
         if self.main:
             self.file.close()
             self.board.close()
+
+
+def export(folder: Path, out: Path) -> None:
+    """Copy a run's config and its averaged weights, in half precision, into a folder small enough to ship.  Nothing if weights are there."""
+    out = Path(out)
+    if (out / "model.safetensors").exists() or out == folder:
+        return
+    weights = {k: v.half() if v.is_floating_point() else v for k, v in read_tensors(folder / "model.safetensors").items()}
+    out.mkdir(parents=True, exist_ok=True)
+    save_file(weights, out / "model.safetensors")
+    shutil.copyfile(folder / "config.json", out / "config.json")
+
+
+def describe_presets() -> list[dict]:
+    """One row a preset: parameters counted on the `meta` device, resolution, expected metric, hardware."""
+    rows = []
+    for name, preset in PRESETS.items():
+        with torch.device("meta"):
+            stages = preset.model.build().stages
+        parameters = [p for stage in stages for p in stage.denoiser.parameters()]
+        rows.append({"preset": name, "trainable": sum(p.numel() for p in parameters if p.requires_grad),
+                     "frozen": sum(p.numel() for p in parameters if not p.requires_grad), "pixels": preset.model.size,
+                     "expected": preset.expected, "hardware": preset.hardware})
+    return rows

@@ -114,10 +114,10 @@ def _wrap(text, width):
 # Plots
 
 def lines(curves: dict, *, xlabel="", ylabel="", title=None, log=(), marker="") -> Image.Image:
-    """A line plot. curves: name -> (x, y), sequences or tensors.  log: which axes are logarithmic, e.g. ("y",)."""
+    """A line plot. curves: name -> (x, y), sequences or tensors; red, green and blue are drawn so.  log: logarithmic axes, e.g. ("y",)."""
     figure, axes = _axes(xlabel, ylabel, title, log)
     for name, (x, y) in curves.items():
-        axes.plot(_numbers(x), _numbers(y), label=name, marker=marker)
+        axes.plot(_numbers(x), _numbers(y), label=name, marker=marker, color=name if name in ("red", "green", "blue") else None)
     return _render(figure, axes, legend=len(curves) > 1)
 
 

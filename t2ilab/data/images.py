@@ -80,9 +80,9 @@ def open_data(name: str, root=None, *, size: int, split: str = "train", crop: st
         if (root, crop, flip, limit, download) != (None, "centre", False, None, False):
             raise ValueError("shapes are drawn, not read: root, crop, flip, limit and download do not apply")
         return Scenes(size=size, split=split)
+    if name == "folder" and root is None:
+        raise ValueError("data='folder': say which folder with root")
     root = Path(root if root is not None else os.environ.get("T2ILAB_DATA", "data")).expanduser()
-    if name == "folder" and limit is None and root == Path("data"):
-        raise ValueError("folder: say which (root)")
     return _usable(_thinned(LAYOUTS[name](root, split, download), limit), root, fit, max_broken)
 
 
@@ -105,32 +105,34 @@ def _usable(listing, root, fit, max_broken):
     if isinstance(listing.pictures, np.ndarray):                        # pixels already: nothing left to decode
         return ImageSet(listing, fit, [listing.pictures.shape[2:0:-1]] * len(listing.pictures))
     seen = check(listing.pictures, root)
-    bad = tuple(Bad(path.relative_to(root).as_posix(), what) for path, what in zip(listing.pictures, seen) if isinstance(what, str))
-    if bad:
-        examples = "; ".join(f"{b.name}: {b.reason}" for b in bad[:5]) + (f"; and {len(bad) - 5} more" if len(bad) > 5 else "")
-        if len(bad) > max_broken * len(seen):
-            raise ValueError(f"{root}: {len(bad)} of {len(seen)} pictures are broken, more than {max_broken:.0%}: {examples}")
-        log.warning("%s: skipped %d broken of %d pictures: %s", root, len(bad), len(seen), examples)
     good = [i for i, what in enumerate(seen) if not isinstance(what, str)]
-    return ImageSet(_only(listing, good) if bad else listing, fit, [seen[i] for i in good], bad)
+    bad = tuple(Bad(path.relative_to(root).as_posix(), what) for path, what in zip(listing.pictures, seen) if isinstance(what, str))
+    examples = "; ".join(f"{b.name}: {b.reason}" for b in bad[:5]) + (f"; and {len(bad) - 5} more" if len(bad) > 5 else "")
+    if len(bad) > max_broken * len(seen) or not good:
+        raise ValueError(f"{root}: {len(bad)} of {len(seen)} pictures are broken, more than {max_broken:.0%}: {examples}")
+    if bad:
+        log.warning("%s: skipped %d broken of %d pictures: %s", root, len(bad), len(seen), examples)
+    return ImageSet(_only(listing, good), fit, [seen[i] for i in good], bad)
 
 
 # The check
 
 def check(paths: Sequence[Path], root: Path) -> list:
-    """For each file its true (width, height), or a string that says why it is no picture. Decodes only what changed since the last check."""
+    """For each file below root its true (width, height), or a string that says why it is no picture.
+
+    Decodes whatever is new, changed, or was broken the last time."""
     from tqdm import tqdm
+    names, stamps = [path.relative_to(root).as_posix() for path in paths], [_stamp(path) for path in paths]
     memory = _memory(root)
-    known = _recall(memory)
-    stamps = [_stamp(path) for path in paths]
-    fresh = [path for path, stamp in zip(paths, stamps) if known.get(str(path), [None])[0] != stamp or stamp is None]
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        results = tqdm(pool.map(_look, fresh), total=len(fresh), desc="checking pictures", delay=10, mininterval=0.5)
-        found = dict(zip(fresh, results))
-    seen = [found[path] if path in found else known[str(path)][1] for path in paths]
+    known = _recall(memory)                                             # name -> [time of change, bytes, width, height]
+    fresh = [k for k, (name, stamp) in enumerate(zip(names, stamps)) if known.get(name, [])[:2] != stamp]
+    with ThreadPoolExecutor(os.cpu_count()) as pool:                    # Pillow decodes outside Python's lock
+        looks = pool.map(_look, [paths[k] for k in fresh])
+        found = dict(zip(fresh, tqdm(looks, total=len(fresh), desc="checking pictures", delay=10, mininterval=0.5)))
+    seen = [found[k] if k in found else tuple(known[name][2:]) for k, name in enumerate(names)]
     if fresh:
-        _remember(memory, known | {str(path): [stamp, what] for path, stamp, what in zip(paths, stamps, seen)})
-    return [what if isinstance(what, str) else tuple(what) for what in seen]
+        _remember(memory, known | {names[k]: [*stamps[k], *size] for k, size in found.items() if not isinstance(size, str)})
+    return seen
 
 
 def _look(path):
@@ -143,7 +145,7 @@ def _look(path):
 
 
 def _stamp(path):
-    """Changes whenever the file does; None if there is no file."""
+    """[time of change, bytes], which changes whenever the file does; None if there is no file."""
     try:
         status = path.stat()
     except OSError:

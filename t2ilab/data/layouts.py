@@ -165,13 +165,13 @@ def folder(root: Path, split: str, download: bool) -> Listing:
         raise ValueError("download=True: a folder of your own has no address to download from")
     if not root.is_dir():
         raise FileNotFoundError(f"{root}: no such folder")
-    root = _split_folder(root, split)
-    files = _below(root)
-    table = {path: texts for file in files if file.name in ("metadata.jsonl", "metadata.csv") for path, texts in _metadata(file)}
-    paths = sorted({*table, *(path for path in files if path.suffix.lower() in SUFFIXES)}, key=Path.as_posix)
-    if not paths:
+    files = {path: base for base in _split_folders(root, split) for path in _below(base)}      # file -> the folder its class is read from
+    rows = [(path, texts, files[file]) for file in files if file.name in ("metadata.jsonl", "metadata.csv") for path, texts in _metadata(file)]
+    pictures = {path: base for path, base in files.items() if path.suffix.lower() in SUFFIXES} | {path: base for path, _, base in rows}
+    if not pictures:
         raise ValueError(f"{root}: no pictures in this folder or below ({' '.join(sorted(SUFFIXES))})")
-    classes, labels = _classes([path.relative_to(root).parts[:-1] for path in paths])
+    paths, table = sorted(pictures, key=Path.as_posix), {path: texts for path, texts, _ in rows}
+    classes, labels = _classes([path.relative_to(pictures[path]).parts[:-1] for path in paths])
     captions = [table.get(path) or _beside(path) or (classes[label] if label >= 0 else "",) for path, label in zip(paths, labels)]
     return Listing(classes, paths, captions, labels)
 
@@ -188,13 +188,13 @@ def _below(root):
     return [path for path in root.rglob("*") if path.is_file() and not any(part.startswith(".") for part in path.relative_to(root).parts)]
 
 
-def _split_folder(root, split):
+def _split_folders(root, split):
+    """The folders that make up a split: train/, val/, test/ where nothing else is there, else the root itself."""
     names = {path.name for path in root.iterdir() if path.is_dir() and not path.name.startswith(".")}
-    if names and names <= {name for aliases in SPLITS.values() for name in aliases}:
-        known = {part: root / name for part, aliases in SPLITS.items() for name in aliases if name in names}
-    else:
-        known = {"train": root, "all": root}
-    return _choose(split, known)
+    if not names or not names <= {name for aliases in SPLITS.values() for name in aliases}:
+        return _choose(split, {"train": [root], "all": [root]})
+    known = {part: [root / name for name in aliases if name in names] for part, aliases in SPLITS.items()}
+    return _choose(split, {part: bases for part, bases in known.items() if bases} | {"all": sum(known.values(), [])})
 
 
 def _metadata(path):

@@ -4,6 +4,7 @@ Nothing here is learned, so nothing here can be fooled in the way a network is: 
 explain the pixels makes the whole picture unread (None). It abstains rather than guess.
 Left out on purpose: touching or overlapping objects, other backgrounds, and any score: alignment.py turns readings into numbers.
 """
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 
@@ -89,7 +90,7 @@ def read_object(blob: Blob, ground: np.ndarray, background: str) -> Object | Non
     fits = sorted((fit(blob, alpha, shape) for shape in SHAPES), key=lambda f: f.unexplained)
     best, second = fits[:2]
     size = size_name(best.radius)
-    certain = size and best.unexplained <= min(RAGGED, DOUBT * second.unexplained)
+    certain = size and best.unexplained < min(RAGGED, DOUBT * second.unexplained)
     return Object(best.shape, colour, size, *best.centre) if certain else None
 
 
@@ -146,8 +147,16 @@ def size_name(radius: float) -> str | None:
     return name if off[name] <= halfway - SIZE_DOUBT else None
 
 
-def reading_order(objects: list[Object]) -> tuple[Object, ...]:
+def reading_order(objects: Sequence[Object]) -> tuple[Object, ...]:
     """Left to right, or top to bottom where the objects stand more above than beside each other."""
     xs, ys = [o.x for o in objects], [o.y for o in objects]
     upright = max(ys) - min(ys) > max(xs) - min(xs)
     return tuple(sorted(objects, key=lambda o: o.y if upright else o.x))
+
+
+def agree(scene: Scene, reading: Scene | None, *, tolerance: float = 0.02) -> bool:
+    """Whether a reading is the scene: the same objects in any order, every centre within tolerance (in picture widths), the same background."""
+    if reading is None or len(reading.objects) != len(scene.objects) or reading.background != scene.background:
+        return False
+    pairs = list(zip(reading_order(scene.objects), reading_order(reading.objects)))
+    return all((a.shape, a.colour, a.size) == (b.shape, b.colour, b.size) and max(abs(a.x - b.x), abs(a.y - b.y)) <= tolerance for a, b in pairs)

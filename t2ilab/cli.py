@@ -1,0 +1,221 @@
+"""The command line: `t2ilab demo`, `train`, `resume`, `sample`, `evaluate`, `data inspect`, `presets`.
+
+Every option comes from a dataclass field or a function argument, its help from the comment beside it. A mistake is one line, never a traceback.
+"""
+import json
+import re
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from .presets import PRESETS
+from .train.fit import Log
+
+AnyPreset = tyro.extras.subcommand_type_from_defaults(PRESETS, prefix_names=False)
+Word = tyro.conf.Positional[str]
+
+
+def demo(out: Path = Path("runs/demo"), train: bool = False, steps: int = 1500) -> None:
+    """See what this code can do: sample every shipped model, or train a small one on the spot.
+
+    Args:
+        out: folder for the pictures
+        train: train a small model from nothing instead (about 5 minutes on 2 cores)
+        steps: length of that training
+    """
+    from .runs import load
+    from .shipped import shipped
+    if train:
+        _train_demo(out / "train", steps)
+        return
+    rows = [("model", "seconds per image", "alignment", "picture")]
+    for name in shipped():
+        rows.append(_show(name, load(name), out))
+    _table(rows)
+    print("\nThe lessons: jupyter lab notebooks/01_data_analysis.ipynb   (or open them in Colab: the badges in README.md)")
+
+
+def _show(name: str, pipeline, out: Path) -> tuple[str, ...]:
+    from .evaluate.alignment import valid_share
+    from .evaluate.report import demo_captions
+    from .viz import show_grid
+    captions, path, start = demo_captions(pipeline), out / f"{name}.png", time.perf_counter()
+    images = _sample(pipeline, captions, seed=0, label=name)
+    seconds = (time.perf_counter() - start) / len(images)
+    show_grid(images, captions if any(captions) else None, path=path)
+    return name, f"{seconds:.2f}", f"takes labels; {valid_share(images):.0%} valid scenes", str(path)
+
+
+def _sample(pipeline, captions: list[str], *, seed: int, label: str):
+    from tqdm import tqdm
+    steps = sum(stage.steps for stage in pipeline.stages)
+    with tqdm(total=steps, desc=label, unit="step") as bar:
+        for name, value in pipeline.walk(captions, seed):
+            bar.update(name == "frame")
+    return value
+
+
+def _train_demo(out: Path, steps: int) -> None:
+    preset = PRESETS["ddpm-shapes"]
+    preset = replace(preset, fit=replace(preset.fit, steps=steps), save=replace(preset.save, sample_steps=max(1, steps // 5)))
+    _train(preset, out)
+    print(f"Pictures from step to step: {out / 'samples'}")
+
+
+def train(preset: AnyPreset, out: Path | None = None) -> None:
+    """Train a preset; run it again to go on where it stopped.
+
+    Args:
+        out: the run's folder; runs/PRESET if not given
+    """
+    _train(preset, out or Path("runs") / preset.name)
+
+
+def resume(run: Annotated[Word, tyro.conf.arg(metavar="RUN")], steps: int | None = None) -> None:
+    """Go on with a run where its newest checkpoint stopped.
+
+    Args:
+        run: the run's folder
+        steps: a new number of steps to reach
+    """
+    from .runs import read_preset
+    if not (Path(run) / "config.json").is_file():
+        raise FileNotFoundError(f"{run}: no run there (no config.json)")
+    preset = read_preset(Path(run))
+    _train(replace(preset, fit=replace(preset.fit, steps=steps)) if steps else preset, Path(run))
+
+
+def _train(preset, out: Path) -> None:
+    from tqdm import tqdm
+    from .runs import train as train_run
+    with tqdm(total=preset.fit.steps, desc=str(out), unit="step", mininterval=0.5) as bar:
+        for log, _ in train_run(preset, out):
+            bar.update(log.step - bar.n)
+            _describe(bar, log)
+    print(f"{out}: {preset.fit.steps} steps done.  Sample from it: t2ilab sample {out}")
+
+
+def _describe(bar, log: Log) -> None:
+    bar.set_postfix(loss=f"{log.loss:.4f}", refresh=False)
+
+
+def sample(run: Annotated[Word, tyro.conf.arg(metavar="RUN")], captions: tyro.conf.Positional[tuple[str, ...]] = (), *,
+           out: Path = Path("runs/samples"), n: int = 8, seed: int = 0, sampler: str | None = None, sampling_steps: int | None = None,
+           guidance_scale: float | None = None) -> None:
+    """Draw pictures with a trained run: one a caption (a class name or number), or n without one.
+
+    Args:
+        run: a run's folder, or the name of a run that ships with the project (see `t2ilab presets`)
+        captions: what to draw
+        out: folder for the pictures
+        n: how many, if there are no captions
+        seed: the same seed draws the same pictures
+        sampler: ancestral, ddim or dpm_solver_pp_2m; the run's own if not given
+        sampling_steps: network calls a picture; the run's own if not given
+        guidance_scale: 1 = off, 0 = unconditional; the run's own if not given
+    """
+    from .runs import load
+    from .viz import show, show_grid
+    chosen = {"sampler": sampler, "sampling_steps": sampling_steps, "guidance_scale": guidance_scale}
+    pipeline = load(run, **{k: v for k, v in chosen.items() if v is not None})
+    images = _sample(pipeline, list(captions) or [""] * n, seed=seed, label=str(run))
+    out.mkdir(parents=True, exist_ok=True)
+    for i, image in enumerate(images):
+        show(image[None], path=out / f"{i:03d}_{_slug(captions[i] if captions else 'sample')}_seed{seed}.png")
+    show_grid(images, captions or None, path=out / "grid.png")
+    record = {"run": str(run), "captions": list(captions), "n": len(images), "seed": seed} | chosen
+    (out / "samples.json").write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n", encoding="utf8")
+    print(f"{len(images)} pictures in {out}; all together: {out / 'grid.png'}")
+
+
+def _slug(text: str) -> str:
+    """A safe piece of a file name from any text."""
+    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")[:40] or "sample"
+
+
+def evaluate(run: Annotated[Word, tyro.conf.arg(metavar="RUN")], out: Path | None = None, n: int = 512) -> None:
+    """Mark a run of the captioned scenes with the scene parser; writes metrics.json and samples.png.
+
+    Args:
+        run: a run's folder, or the name of a run that ships with the project
+        out: folder for the report; also gets the weights, in half precision, if they are not there yet. The run's own if not given
+        n: pictures to mark
+    """
+    from .evaluate.report import scene_metrics, write_report
+    from .runs import export, find_run, load, read_preset
+    folder = find_run(run)
+    if read_preset(folder).data.data != "shapes":
+        raise ValueError(f"{run} was not trained on shapes: the scene parser cannot mark it")
+    out = out or Path(run)
+    export(folder, out)
+    pipeline = load(out)
+    metrics = scene_metrics(pipeline, n=n)
+    write_report(pipeline, out, metrics, command=f"t2ilab evaluate {run} --n {n}")
+    _table([("metric", "value"), *((k, str(v)) for k, v in metrics.items())])
+
+
+def data(action: Annotated[Word, tyro.conf.arg(metavar="inspect")], name: Annotated[Word, tyro.conf.arg(metavar="NAME")],
+         root: tyro.conf.Positional[Path | None] = None, *, out: Path | None = None, note: str = "") -> None:
+    """Look at a data set before training on it: counts, sizes, colours, bad files, a contact sheet.
+
+    Args:
+        action: inspect
+        name: shapes, cifar10, flowers102 or folder
+        root: folder it lies in
+        out: folder for the report; runs/data/NAME if not given
+        note: a paragraph to add to the report
+    """
+    from .evaluate.data_report import facts, inspect
+    if action != "inspect":
+        raise ValueError(f"data {action}: the only action is inspect, as in `t2ilab data inspect {name}`")
+    out = out or Path("runs/data") / name
+    stats = inspect(name, root, out, note=note)
+    _table([("fact", "value"), *facts(stats).items()])
+    print(f"\nReport with figures: {out / 'README.md'}")
+
+
+def presets(as_json: Annotated[bool, tyro.conf.arg(name="json")] = False) -> None:
+    """List every named run: parameters, resolution, the number it should reach, and the hardware it wants.
+
+    Args:
+        as_json: print JSON instead of a table
+    """
+    from .runs import describe_presets
+    rows = describe_presets()
+    if as_json:
+        print(json.dumps(rows, indent=1))
+        return
+    _table([tuple(rows[0]), *(tuple(f"{v:,}" if isinstance(v, int) else str(v) for v in row.values()) for row in rows)])
+
+
+def _table(rows: list[tuple[str, ...]]) -> None:
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    for row in rows:
+        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip())
+
+
+COMMANDS = {"demo": demo, "train": train, "resume": resume, "sample": sample, "evaluate": evaluate, "data": data, "presets": presets}
+
+
+def main(args: list[str] | None = None) -> int:
+    """Run a command; the exit status: 0, or 1 after a mistake in one line."""
+    try:
+        tyro.extras.subcommand_cli_from_dict(COMMANDS, prog="t2ilab", args=args, config=(
+            tyro.conf.OmitArgPrefixes, tyro.conf.OmitSubcommandPrefixes, tyro.conf.CascadeSubcommandArgs))
+    except BrokenPipeError:      # the reader of our output left, as in `t2ilab presets | head -1`
+        sys.stderr.close()
+    except (ValueError, OSError, ArithmeticError) as error:
+        print(f"t2ilab: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("t2ilab: stopped; the same command goes on from the last checkpoint", file=sys.stderr)
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

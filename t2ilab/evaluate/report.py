@@ -1,0 +1,64 @@
+"""What a trained model can do, as numbers and a picture: the files that stand beside its weights in results/.
+
+For models of the captioned scenes the scene parser is the judge, so the numbers need no second network.
+"""
+import json
+import time
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from ..data.scene_parser import parse
+from ..data.shapes import Scene
+from ..tensors import generator
+from ..viz import show_grid
+from .alignment import is_valid
+
+
+def sample_many(pipeline, captions: list[str], *, seed: int = 0, batch: int = 32) -> Tensor:
+    """Pictures [B 3 H W] in [-1, 1] for any number of captions, a batch at a time.  The same seed and batch give the same pictures."""
+    seeds = generator(seed)
+    chunks = [captions[i:i + batch] for i in range(0, len(captions), batch)]
+    return torch.cat([pipeline(chunk, int(torch.randint(2 ** 31, (), generator=seeds))).cpu() for chunk in chunks])
+
+
+def scene_metrics(pipeline, *, n: int = 512, seed: int = 0) -> dict[str, float]:
+    """valid: share of unlabelled samples in which the parser finds a scene of the grammar; label: share of labelled samples that show just
+    that object; held_out_label: the same for colour-shape pairs never seen in training (labels only).  n samples each."""
+    start = time.perf_counter()
+    readings = [parse(image) for image in sample_many(pipeline, [""] * n, seed=seed)]
+    metrics = {"samples": n, "valid": _share(map(is_valid, readings)), "seconds_per_image": round((time.perf_counter() - start) / n, 4)}
+    names = getattr(pipeline.encode_text, "names", ())
+    if names:
+        from ..data.shapes import HELD_OUT
+        held_out = {f"{colour} {shape}" for colour, shape in HELD_OUT}
+        labels = [names[i % len(names)] for i in range(n)]
+        right = [shows(parse(image), label) for image, label in zip(sample_many(pipeline, labels, seed=seed + 1), labels)]
+        metrics["label"] = _share(r for r, label in zip(right, labels) if label not in held_out)
+        metrics["held_out_label"] = _share(r for r, label in zip(right, labels) if label in held_out)
+    return metrics
+
+
+def shows(reading: Scene | None, label: str) -> bool:
+    """Is the picture read as one object, of this colour and shape ("red circle")?"""
+    return reading is not None and [f"{o.colour} {o.shape}" for o in reading.objects] == [label]
+
+
+def write_report(pipeline, out: Path, metrics: dict, *, command: str) -> None:
+    """metrics.json with the command that made it, and samples.png."""
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "metrics.json").write_text(json.dumps(metrics | {"command": command}, indent=1) + "\n", encoding="utf8")
+    captions = demo_captions(pipeline)
+    show_grid(sample_many(pipeline, captions, seed=0), captions if any(captions) else None, path=out / "samples.png")
+
+
+def demo_captions(pipeline, n: int = 24) -> list[str]:
+    """n captions that show a model off: its labels in turn for the first half, no label for the rest."""
+    names = getattr(pipeline.encode_text, "names", ())
+    return [names[i * len(names) // (n // 2)] if names and i < n // 2 else "" for i in range(n)]
+
+
+def _share(flags) -> float:
+    flags = list(flags)
+    return round(sum(flags) / len(flags), 4)

@@ -1,0 +1,59 @@
+"""Trained runs that come with the project: in a clone they lie in results/; after a plain `pip install` they are fetched once and checked.
+
+`checksums.json` holds the SHA-256 of every file of every shipped run; a file that differs by one byte is thrown away.
+"""
+import hashlib
+import json
+import os
+import urllib.error
+import urllib.request
+from importlib.metadata import metadata
+from pathlib import Path
+
+RESULTS = Path(__file__).parent.parent / "results"
+CHECKSUMS = Path(__file__).parent / "checksums.json"
+
+
+def shipped() -> dict[str, dict[str, str]]:
+    """{run: {file: SHA-256}} of every run that comes with the project."""
+    return json.loads(CHECKSUMS.read_text(encoding="utf8"))
+
+
+def repository() -> str:
+    """The project's address, from pyproject.toml."""
+    urls = dict(line.split(", ", 1) for line in metadata("t2ilab").get_all("Project-URL"))
+    return urls["Repository"]
+
+
+def shipped_run(name: str) -> Path:
+    """The folder of a shipped run; fetched into the user's cache where this is no clone.
+
+    KeyError for a run that is not shipped; FileNotFoundError that says the one command to type, if it cannot be fetched."""
+    files = shipped()[name]
+    if (RESULTS / name / "model.safetensors").is_file():
+        return RESULTS / name
+    cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "t2ilab" / name
+    for file, digest in files.items():
+        if not (cache / file).is_file() or _digest((cache / file).read_bytes()) != digest:
+            _fetch(name, file, digest, cache)
+    return cache
+
+
+def _fetch(name: str, file: str, digest: str, cache: Path) -> None:
+    address = f"{repository()}/raw/HEAD/results/{name}/{file}"
+    help_line = f"get it with the project: git clone {repository()} && pip install -e ./{repository().rsplit('/', 1)[-1]}"
+    try:
+        with urllib.request.urlopen(address, timeout=30) as answer:
+            content = answer.read()
+    except (urllib.error.URLError, OSError) as error:
+        raise FileNotFoundError(f"{name}: {file} could not be fetched ({error}); {help_line}") from error
+    if _digest(content) != digest:
+        raise FileNotFoundError(f"{name}: {file} arrived damaged or is of another version; {help_line}")
+    cache.mkdir(parents=True, exist_ok=True)
+    partial = cache / f".{file}.{os.getpid()}"
+    partial.write_bytes(content)
+    os.replace(partial, cache / file)
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()

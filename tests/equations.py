@@ -1,0 +1,36 @@
+"""The ledger of equation ids. A tag in code (`# DDPM Eq. 4`), a `\\tag{DDPM 4}` in a lesson and a test all mean one of these.
+
+A number stands only where the paper prints it; the rest has a name. What an id means is said in one line, in the package's letters.
+"""
+LEDGER = {
+    # Ho, Jain, Abbeel 2020, Denoising Diffusion Probabilistic Models
+    "DDPM Eq. 2": "q(x_t | x_{t-1}), the forward chain",
+    "DDPM Eq. 4": "q(x_t | x_0), any step at once",
+    "DDPM Eq. 5": "the bound as L_T + sum of L_{t-1} + L_0",
+    "DDPM Eq. 6": "q(x_{t-1} | x_t, x_0) is a Gaussian",
+    "DDPM Eq. 7": "its mean and variance",
+    "DDPM Eq. 8": "L_{t-1} as a distance between means",
+    "DDPM Eq. 11": "the mean from a prediction of eps",
+    "DDPM Eq. 12": "L_{t-1} in eps, with its weight",
+    "DDPM Eq. 13": "p(x_0 | x_1), the discretised Gaussian",
+    "DDPM Eq. 14": "L_simple",
+    "DDPM Eq. 15": "x_0 from x_t and eps",
+    "DDPM Algorithm 1": "training",
+    "DDPM Algorithm 2": "sampling",
+    # Song, Meng, Ermon 2021, Denoising Diffusion Implicit Models
+    "DDIM Eq. 12": "one step: predicted x_0, direction to x_t, fresh noise",
+    "DDIM Eq. 16": "the amount of fresh noise, by eta",
+    # Nichol, Dhariwal 2021, Improved Denoising Diffusion Probabilistic Models
+    "iDDPM Eq. 15": "the variance, interpolated between its bounds in logs",
+    "iDDPM Eq. 16": "L_hybrid = L_simple + lambda L_vlb",
+    "iDDPM Eq. 17": "the cosine schedule",
+    "iDDPM importance sampling": "t drawn in proportion to sqrt(E[L_t^2])",
+    "iDDPM respacing": "betas of a sub-sequence of times",
+    # One idea each, known by its name
+    "v-prediction": "v = sqrt(alpha_bar) eps - sqrt(1 - alpha_bar) x_0 (Salimans, Ho 2022, appendix D)",
+    "min-SNR": "weight min(snr, gamma) on the loss in x_0 (Hang et al. 2023)",
+    "P2": "weight 1 / (k + snr)^gamma on the loss in eps (Choi et al. 2022)",
+    "DPM-Solver++ Algorithm 2": "the second-order multistep solver, 2M (Lu et al. 2022)",
+    "CFG Eq. 6": "(1 + w) eps_c - w eps_0, and guidance_scale = 1 + w (Ho, Salimans 2022)",
+    "Imagen dynamic thresholding": "clip x_0 to the s-th percentile and divide by it (Saharia et al. 2022, appendix)",
+}

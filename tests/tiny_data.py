@@ -1,0 +1,49 @@
+"""Tiny data sets in the published layouts, written by the tests themselves, and where the real samples lie if they are here at all."""
+import json
+import os
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+REAL = Path(os.environ.get("T2ILAB_REALDATA") or Path(__file__).resolve().parents[2] / "shared" / "realdata")
+CIFAR_CLASSES = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
+
+
+def real(name):
+    """A marker: the test needs this folder of the real samples."""
+    return pytest.mark.skipif(not (REAL / name).is_dir(), reason=f"no real sample {name} in ../shared/realdata or $T2ILAB_REALDATA")
+
+
+def picture(path, seed=0, size=(20, 15)):
+    """A small file of random colours; the kind of file follows from its name."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pixels = np.random.default_rng(seed).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(path)
+    return path
+
+
+def cifar10(root, each=20):
+    """CIFAR-10's pickled batches with `each` random pictures; returns data [6*each 3 32 32] and labels, training batches first."""
+    home = root / "cifar-10-batches-py"
+    home.mkdir(parents=True)
+    draw = np.random.default_rng(0)
+    data, labels = draw.integers(0, 256, (6, each, 3072), dtype=np.uint8), [list(range(10)) * (each // 10) for _ in range(6)]
+    for name, d, l in zip([*(f"data_batch_{k}" for k in range(1, 6)), "test_batch"], data, labels):
+        (home / name).write_bytes(pickle.dumps({"data": d, "labels": l, "batch_label": name}, protocol=2))
+    (home / "batches.meta").write_bytes(pickle.dumps({"label_names": CIFAR_CLASSES, "num_vis": 3072}, protocol=2))
+    return data.reshape(-1, 3, 32, 32), sum(labels, [])
+
+
+def flowers102(root, names=False):
+    """Twelve flowers, numbered and labelled from 1 as published: image k has class k; train 1-4, val 5-8, test 9-12."""
+    from scipy.io import savemat
+    home = root / "flowers-102"
+    for k in range(1, 13):
+        picture(home / "jpg" / f"image_{k:05d}.jpg", seed=k)
+    savemat(home / "imagelabels.mat", {"labels": np.arange(1, 13, dtype=np.uint8)[None]})
+    savemat(home / "setid.mat", {"trnid": np.arange(1, 5)[None], "valid": np.arange(5, 9)[None], "tstid": np.arange(9, 13)[None]})
+    if names:
+        (root / "cat_to_name.json").write_text(json.dumps({str(k): f"flower {k}" for k in range(1, 103)}))
