@@ -56,7 +56,7 @@ PRESETS = {preset.name: preset for preset in [
         "ddpm-shapes", DDPM(schedule="cosine", net=SMALL, sampler="ddim", sampling_steps=50,
              objective=ObjectiveConfig(predict="x0", weight="v_clipped", drop=0.2)),
         DataConfig("shapes"),
-        FitConfig(steps=8_000, batch_size=32, lr=1e-3, decay="linear", ema_decay=0.998),
+        FitConfig(steps=9_000, batch_size=32, lr=2e-3, optimizer="muon", decay="linear", ema_decay=0.998),
         expected="95 % of samples are valid scenes", hardware="laptop, 1 hour on 2 cores"),
     Preset(
         "ddpm-cifar10", DDPM(net=HO, objective=ObjectiveConfig(variance="large")),

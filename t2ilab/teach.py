@@ -71,18 +71,13 @@ def equations() -> dict[str, list[Line]]:
 
 def _tags(path):
     source = path.read_text(encoding="utf8")
-    tree = ast.parse(source)
+    scopes = [node for node in ast.walk(ast.parse(source)) if isinstance(node, (ast.FunctionDef, ast.ClassDef))]    # outer ones come first
     for token in tokenize.generate_tokens(io.StringIO(source).readline):
-        code = token.line[:token.start[1]].strip()
+        code, number = token.line[:token.start[1]].strip(), token.start[0]
         if token.type == tokenize.COMMENT and code:
-            line = Line(_place(path, token.start[0]), _scope(tree, token.start[0]), code)
+            scope = ".".join(node.name for node in scopes if node.lineno <= number <= node.end_lineno)
+            line = Line(_place(path, number), scope, code)
             yield from ((tag.strip(), line) for tag in re.split("[,;]", token.string.lstrip("# ")))
-
-
-def _scope(node, number):
-    """The dotted name of the functions and classes around a line."""
-    names = [child for child in ast.walk(node) if isinstance(child, (ast.FunctionDef, ast.ClassDef))]
-    return ".".join(n.name for n in names if n.lineno <= number <= n.end_lineno)          # ast.walk meets the outer one first
 
 
 def _place(path, number):

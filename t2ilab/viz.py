@@ -137,7 +137,7 @@ def bars(series: dict, *, xlabel="", ylabel="", title=None, log=()) -> Image.Ima
     for k, (name, values) in enumerate(series.items()):
         x = [i + (k - (len(series) - 1) / 2) * width for i in range(len(labels))]
         axes.bar(x, [float(values[label]) for label in labels], width, label=name)
-    crowded = sum(len(str(label)) for label in labels) > 60
+    crowded = len(labels) * max(len(str(label)) for label in labels) > 75          # letters side by side in one row
     axes.set_xticks(range(len(labels)), labels, rotation=90 if crowded else 0)
     return _render(figure, axes, legend=len(series) > 1)
 

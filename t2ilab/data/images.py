@@ -128,7 +128,7 @@ def check(paths: Sequence[Path], root: Path) -> list:
     fresh = [k for k, (name, stamp) in enumerate(zip(names, stamps)) if known.get(name, [])[:2] != stamp]
     with ThreadPoolExecutor(os.cpu_count()) as pool:                    # Pillow decodes outside Python's lock
         looks = pool.map(_look, [paths[k] for k in fresh])
-        found = dict(zip(fresh, tqdm(looks, total=len(fresh), desc="checking pictures", delay=10, mininterval=0.5)))
+        found = dict(zip(fresh, tqdm(looks, total=len(fresh), desc="checking pictures", delay=10, mininterval=0.5, leave=False)))
     seen = [found[k] if k in found else tuple(known[name][2:]) for k, name in enumerate(names)]
     if fresh:
         _remember(memory, known | {names[k]: [*stamps[k], *size] for k, size in found.items() if not isinstance(size, str)})

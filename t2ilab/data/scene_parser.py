@@ -76,7 +76,7 @@ def components(difference: np.ndarray) -> list[Blob]:
     shows = np.linalg.norm(ndimage.gaussian_filter(difference, (1, 1, 0)), axis=2) > GHOST
     if not labels.any() or not beside.any() or (shows & beside).mean() > LITTER:
         return []
-    noise = 1.27 * np.median((difference[beside] ** 2).sum(axis=1))                     # chi^2 of 3 channels: mean = 1.27 medians; specks do not move it
+    noise = 1.27 * np.median((difference[beside] ** 2).sum(axis=1))                     # chi^2 of 3 channels: mean = 1.27 medians
     return [Blob(difference, owner == k, noise) for k in np.unique(owner) if k]
 
 
@@ -131,7 +131,8 @@ def moments(shape: str) -> tuple[float, float]:
 
 
 def unexplained(blob: Blob, drawing: np.ndarray) -> float:
-    """The share of a blob's squared difference, beyond the noise, that no single colour times the drawing [H W] accounts for. 0..1: 0 is a perfect fit."""
+    """The share of a blob's squared difference, beyond the noise, that no single colour times the drawing [H W] accounts for.
+    0 is a perfect fit, 1 none at all."""
     D, t = blob.difference[blob.window], drawing[blob.window]                           # [pixels 3], [pixels]
     noise, total, along = len(D) * blob.noise, (D * D).sum(), t @ D                     # along: [3]
     if total <= noise or not t.any():

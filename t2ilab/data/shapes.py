@@ -22,7 +22,8 @@ SHAPES: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "triangle": lambda v: (1 + v) / 2,
 }
 # Far from each other and from every background: at least 147 of 255 apart, so a slight drift never turns one into another.
-COLOURS = {"red": (225, 20, 30), "green": (0, 155, 60), "blue": (20, 50, 255), "yellow": (255, 220, 0), "purple": (165, 0, 190), "cyan": (0, 215, 240)}
+COLOURS = {"red": (225, 20, 30), "green": (0, 155, 60), "blue": (20, 50, 255),
+           "yellow": (255, 220, 0), "purple": (165, 0, 190), "cyan": (0, 215, 240)}
 BACKGROUNDS = {"white": (255, 255, 255), "grey": (128, 128, 128), "black": (0, 0, 0)}
 SIZES = {"small": 0.11, "large": 0.20}          # radius: half the object's width and half its height, in picture widths
 HELD_OUT = (("green", "circle"), ("purple", "square"), ("yellow", "triangle"))      # never in split="train"; every colour and shape still is
@@ -128,7 +129,8 @@ def describe(scene: Scene, *, state_position: bool = True) -> str:
 
 def _pattern() -> re.Pattern:
     """The whole grammar as one regular expression."""
-    word = {k: "|".join(v) for k, v in dict(size=SIZES, colour=COLOURS, shape=SHAPES, relation=RELATIONS, position=POSITIONS, ground=BACKGROUNDS).items()}
+    lists = dict(size=SIZES, colour=COLOURS, shape=SHAPES, relation=RELATIONS, position=POSITIONS, ground=BACKGROUNDS)
+    word = {k: "|".join(v) for k, v in lists.items()}
     noun = f"a ({word['size']}) ({word['colour']}) ({word['shape']})"
     return re.compile(f"{noun}(?: at the ({word['position']})| ({word['relation']}) {noun})? on a ({word['ground']}) background")
 

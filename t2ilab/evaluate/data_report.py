@@ -49,7 +49,7 @@ def statistics(dataset, *, examples: int = 20_000) -> dict:
     from tqdm import tqdm
     n = min(len(dataset), examples if len(dataset) != ENDLESS else 4_000)
     levels, labels, captions, seen = torch.zeros(3, 256, dtype=torch.int64), Counter(), [], set()
-    for k in tqdm(range(n), desc="looking at pictures", delay=10, mininterval=0.5):
+    for k in tqdm(range(n), desc="looking at pictures", delay=10, mininterval=0.5, leave=False):
         image, caption, label = dataset.example(k * len(dataset) // n, generator(0, k))
         levels += torch.stack([torch.bincount(channel.flatten().long(), minlength=256) for channel in image])
         labels[label] += 1
@@ -141,7 +141,12 @@ def _draw_captions(dataset, stats, out):
     viz.plot_bars({"times": dict(captions["most_common"])}, ylabel="times", title="the most common words", path=out / "words.png")
     figures = {"words.png": "The most common words of the captions. A word that never occurs here is a word the model cannot learn."}
     if len(captions["lengths"]) > 1:
-        viz.plot_bars({"captions": captions["lengths"]}, xlabel="words in the caption", ylabel="captions", path=out / "lengths.png")
+        lengths = {n: captions["lengths"].get(n, 0) for n in range(captions["words"][0], captions["words"][2] + 1)}
+        labels = {"xlabel": "words in the caption", "ylabel": "captions", "title": "length of captions", "path": out / "lengths.png"}
+        if len(lengths) <= 40:
+            viz.plot_bars({"captions": lengths}, **labels)
+        else:
+            viz.plot_lines({"captions": (list(lengths), list(lengths.values()))}, **labels)
         figures["lengths.png"] = "How long captions are. The text encoder must have room for the longest, or it is cut."
     return figures
 

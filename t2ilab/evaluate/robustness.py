@@ -64,7 +64,7 @@ def main(folder: str = "results/scene-parser", scenes: int = 1000):
     result, out = curves(whole_grammar(scenes)), Path(folder)
     out.mkdir(parents=True, exist_ok=True)
     record = {"command": "python -m t2ilab.evaluate.robustness", "scenes": scenes, "units": UNITS, "together": TOGETHER, "by_size": result}
-    (out / "robustness.json").write_text(json.dumps(record, indent=1) + "\n")
+    (out / "robustness.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf8")
     draw_curves(result).save(out / "robustness.png")
 
 

@@ -110,7 +110,8 @@ class Checkpoints:
         load_weights(state.ema, path / "model.safetensors")
         tensors, saved = read_tensors(path / "train.safetensors"), verify(path)
         state.model.load_state_dict({k.removeprefix("model."): v for k, v in tensors.items() if k.startswith("model.")}, strict=True)
-        _restore_optimizer(state.optimizer, tensors)
+        for k, optimizer in enumerate(state.optimizers):
+            _restore_optimizer(optimizer, tensors, f"optimizer.{k}.")
         if state.scaler.is_enabled():
             state.scaler.load_state_dict(saved["scaler"])
         state.step = saved["step"]
@@ -119,20 +120,21 @@ class Checkpoints:
 def _write(state: TrainState, config: dict, folder: Path) -> None:
     save_weights(state.ema, folder / "model.safetensors")
     tensors = {f"model.{k}": v.contiguous() for k, v in state.model.state_dict().items()}
-    for i, slots in state.optimizer.state_dict()["state"].items():
-        tensors |= {f"optimizer.{i}.{k}": v.contiguous() for k, v in slots.items()}
+    for k, optimizer in enumerate(state.optimizers):
+        for i, slots in optimizer.state_dict()["state"].items():
+            tensors |= {f"optimizer.{k}.{i}.{slot}": v.contiguous() for slot, v in slots.items()}
     _save(tensors, folder / "train.safetensors")
     _write_text(folder / "config.json", json.dumps(config, indent=1))
     digests = {p.name: _digest(p) for p in sorted(folder.iterdir())}
     _write_text(folder / "state.json", json.dumps({"step": state.step, "scaler": state.scaler.state_dict(), "sha256": digests}, indent=1))
 
 
-def _restore_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
+def _restore_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor], prefix: str) -> None:
     slots: dict[int, dict[str, Tensor]] = {}
     for name, value in tensors.items():
-        if name.startswith("optimizer."):
-            _, i, key = name.split(".")
-            slots.setdefault(int(i), {})[key] = value
+        if name.startswith(prefix):
+            i, slot = name.removeprefix(prefix).split(".")
+            slots.setdefault(int(i), {})[slot] = value
     optimizer.load_state_dict({"state": slots, "param_groups": optimizer.state_dict()["param_groups"]})
 
 

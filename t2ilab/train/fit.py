@@ -16,6 +16,7 @@ from torch import nn
 
 from ..tensors import generator
 from .ema import ema_decay, update_ema
+from .optimizer import OPTIMIZERS, make_optimizers
 
 
 @dataclass(frozen=True)
@@ -23,8 +24,9 @@ class FitConfig:
     steps: int = 10_000              # optimiser steps
     batch_size: int = 64             # examples a step, over all processes and shards together
     lr: float = 1e-3                 # learning rate after warm-up
+    optimizer: str = "adamw"         # adamw, or muon (for matrices, AdamW for the rest)
     betas: tuple[float, float] = (0.9, 0.99)    # of AdamW
-    weight_decay: float = 0.0        # of AdamW
+    weight_decay: float = 0.0        # pulls every weight towards 0
     warmup: int = 100                # steps of linear warm-up
     decay: str = "cosine"            # of the learning rate after warm-up: cosine, linear (both to 0) or none
     clip: float = 1.0                # gradients longer than this are shortened to it
@@ -38,6 +40,8 @@ class FitConfig:
             raise ValueError(f"decay={self.decay!r}: choose one of {', '.join(DECAYS)}")
         if self.precision not in ("auto", *DTYPES):
             raise ValueError(f"precision={self.precision!r}: choose one of auto, {', '.join(DTYPES)}")
+        if self.optimizer not in OPTIMIZERS:
+            raise ValueError(f"optimizer={self.optimizer!r}: choose one of {', '.join(OPTIMIZERS)}")
         for name in ("steps", "batch_size", "accumulate"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)}: choose 1 or more")
@@ -78,15 +82,14 @@ class Log(NamedTuple):
 
 
 class TrainState:
-    """Everything a run is made of besides its data: the model, its average, the optimiser, and how many steps are done."""
+    """Everything a run is made of besides its data: the model, its average, the optimisers, and how many steps are done."""
 
     def __init__(self, model: nn.Module, config: FitConfig):
         from accelerate import Accelerator
         self.config, self.accelerator, self.step = config, Accelerator(), 0
         self.model = model.to(self.accelerator.device)
         self.ema = copy.deepcopy(self.model).eval().requires_grad_(False)
-        self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=config.lr, betas=config.betas, weight_decay=config.weight_decay,
-                                           fused=True)
+        self.optimizers = make_optimizers(self.model, config)
         self.dtype = pick_precision(config.precision, self.accelerator.device)
         self.scaler = torch.amp.GradScaler(self.accelerator.device.type, enabled=self.dtype == torch.float16)
 
@@ -143,7 +146,8 @@ def _gradients(state: TrainState, batches: Iterator, step: int) -> float:
     """Add up the gradients of this process's shards; returns the mean loss over all processes."""
     accelerator, shards, losses = state.accelerator, state.shards, []
     state.model.train()
-    state.optimizer.zero_grad(set_to_none=True)
+    for optimizer in state.optimizers:
+        optimizer.zero_grad(set_to_none=False)       # Muon's matrices share their memory with these gradients
     for shard in shards:
         x0, cond = next(batches)
         x0, cond = x0.to(accelerator.device), cond.map(lambda v: v.to(accelerator.device))
@@ -158,12 +162,13 @@ def _gradients(state: TrainState, batches: Iterator, step: int) -> float:
 
 def _update(state: TrainState, lr: float) -> float:
     """One clipped optimiser step; returns the gradient's length before clipping."""
-    state.scaler.unscale_(state.optimizer)
+    for optimizer in state.optimizers:
+        state.scaler.unscale_(optimizer)
     norm = nn.utils.clip_grad_norm_(state.model.parameters(), state.config.clip)
-    for group in state.optimizer.param_groups:
-        group["lr"] = lr
-    if state.scaler.is_enabled() or norm.isfinite():
-        state.scaler.step(state.optimizer)       # with fp16, skips a step whose gradients overflowed
+    for optimizer in state.optimizers if state.scaler.is_enabled() or norm.isfinite() else ():
+        for group in optimizer.param_groups:
+            group["lr"] = lr
+        state.scaler.step(optimizer)             # with fp16, skips a step whose gradients overflowed
     state.scaler.update()
     return norm.item()
 
