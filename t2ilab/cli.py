@@ -86,7 +86,7 @@ def resume(run: Annotated[Word, tyro.conf.arg(metavar="RUN")], steps: int | None
     if not (Path(run) / "config.json").is_file():
         raise FileNotFoundError(f"{run}: no run there (no config.json)")
     preset = read_preset(Path(run))
-    _train(replace(preset, fit=replace(preset.fit, steps=steps)) if steps else preset, Path(run))
+    _train(preset if steps is None else replace(preset, fit=replace(preset.fit, steps=steps)), Path(run))
 
 
 def _train(preset, out: Path) -> None:
@@ -142,7 +142,7 @@ def evaluate(run: Annotated[Word, tyro.conf.arg(metavar="RUN")], out: Path | Non
 
     Args:
         run: a run's folder, or the name of a run that ships with the project
-        out: folder for the report; also gets the weights, in half precision, if they are not there yet. The run's own if not given
+        out: folder for the report; also gets the weights, in half precision. The run's own if not given
         n: pictures to mark
     """
     from .evaluate.report import scene_metrics, write_report

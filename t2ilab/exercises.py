@@ -24,6 +24,15 @@ def exactly(target, *, hint: str):
 
 # Lesson 01: data analysis
 
+def normalises(function):
+    """A checker for a function uint8 -> float32 in [-1, 1]."""
+    u = torch.arange(256, dtype=torch.uint8)
+    x = function(u) if callable(function) else None
+    if not isinstance(x, torch.Tensor) or x.dtype != torch.float32:
+        return "return a float32 tensor: make floats of u before you divide"
+    return None if torch.allclose(x, torch.linspace(-1, 1, 256), atol=1e-6) else "0 must become -1, 255 must become 1, evenly in between"
+
+
 # Lesson 02: noising
 
 # Lesson 03: DDPM
@@ -32,6 +41,9 @@ def exactly(target, *, hint: str):
 
 EXERCISES = {
     # Lesson 01
+    "01a": exactly(648, hint="multiply the number of choices; a position has five words, or is not stated"),
+    "01b": normalises,
+    "01c": exactly([2, 7], hint="a caption that is wholly true scores 1; collect the indices of the pictures that score less"),
     # Lesson 02
     # Lesson 03
     # Lesson 04

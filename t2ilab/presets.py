@@ -32,6 +32,10 @@ class SaveConfig:
     keep: int = 2                       # checkpoints to keep
     sample_steps: int = 1000            # draw a grid of samples every so many steps; 0 = never
 
+    def __post_init__(self):
+        if self.keep < 1:
+            raise ValueError(f"keep={self.keep}: choose 1 or more")
+
 
 @dataclass(frozen=True)
 class Preset:

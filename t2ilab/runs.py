@@ -3,6 +3,8 @@
 `load` also finds the runs that ship with the project, in results/.
 """
 import json
+import os
+import shlex
 import shutil
 import sys
 import typing
@@ -21,7 +23,7 @@ from .families import FAMILIES
 from .pipeline import TextToImage
 from .presets import PRESETS, DataConfig, Preset
 from .shipped import shipped, shipped_run
-from .train.checkpoint import Checkpoints, load_weights, newest, read_tensors
+from .train.checkpoint import Checkpoints, load_weights, newest, read_tensors, verify, write_text
 from .train.fit import Log, TrainState, fit
 from .viz import show_grid
 
@@ -43,17 +45,20 @@ def _from_dict(cls, values: dict, **types):
 
 
 def find_run(name: str | Path) -> Path:
-    """The folder that holds the weights of a run folder, a checkpoint folder, or a run that ships with the project.
+    """The folder that holds the weights of a run folder, a checkpoint folder, an exported folder, or a run that ships with the project.
 
-    FileNotFoundError in one line that says what to do."""
+    ValueError naming the file if a checkpoint is damaged; FileNotFoundError in one line that says what to do."""
     folder = Path(name)
+    if checkpoint := newest(folder / "checkpoints"):
+        return checkpoint
+    if (folder / "train.safetensors").is_file():            # a checkpoint, whole or not
+        verify(folder)
     if (folder / "model.safetensors").is_file():
         return folder
-    if (folder / "checkpoints").is_dir() and (checkpoint := newest(folder / "checkpoints")):
-        return checkpoint
     if str(name) in shipped():
         return shipped_run(str(name))
-    raise FileNotFoundError(f"{name}: no trained run there" + (f"; train it: t2ilab train {name}" if str(name) in PRESETS else ""))
+    what = "every checkpoint there is damaged" if any(folder.glob("checkpoints/step-*")) else "no trained run there"
+    raise FileNotFoundError(f"{name}: {what}" + (f"; train it: t2ilab train {name}" if str(name) in PRESETS else ""))
 
 
 def read_preset(folder: Path) -> Preset:
@@ -119,18 +124,21 @@ def _batches(preset: Preset, dataset, state: TrainState):
 
 def _write_config(preset: Preset, out: Path, state: TrainState) -> dict:
     """Write config.json, or check that the one there is of the same run."""
-    config = asdict(preset) | {"t2ilab": __version__, "torch": torch.__version__, "command": " ".join(["t2ilab", *sys.argv[1:]])}
-    config = json.loads(json.dumps(config))
+    command = shlex.join(["t2ilab", *sys.argv[1:]]) if Path(sys.argv[0]).stem in ("t2ilab", "cli") else ""
+    config = asdict(preset) | {"t2ilab": __version__, "torch": torch.__version__, "command": command}
     if (out / "config.json").exists():
-        old = asdict(read_preset(out))
-        changed = [k for k in ("model", "data") if json.loads(json.dumps(old[k])) != config[k]]
-        changed += ["seed"] * (old["fit"]["seed"] != preset.fit.seed)
-        if changed:
+        old, new = _identity(read_preset(out)), _identity(preset)
+        if changed := [k for k in new if old[k] != new[k]]:
             raise FileExistsError(f"{out} holds a run with another {' and '.join(changed)}: choose another --out, or go on with `t2ilab resume {out}`")
     if state.accelerator.is_main_process:
         out.mkdir(parents=True, exist_ok=True)
-        (out / "config.json").write_text(json.dumps(config, indent=1) + "\n", encoding="utf8")
+        write_text(out / "config.json", json.dumps(config, indent=1) + "\n")
     return config
+
+
+def _identity(preset: Preset) -> dict:
+    """What may not change when a run goes on; where its data lies may."""
+    return {"model": preset.model, "data": replace(preset.data, root=None, download=False, workers=0), "seed": preset.fit.seed}
 
 
 class _Logger:
@@ -143,8 +151,8 @@ class _Logger:
         if self.main:
             from torch.utils.tensorboard import SummaryWriter
             lines = self.path.read_text(encoding="utf8").splitlines() if self.path.exists() else []
-            self.path.write_text("".join(f"{line}\n" for line in lines[:self.step]), encoding="utf8")
-            self.file, self.board = open(self.path, "a", encoding="utf8"), SummaryWriter(self.path.parent / "tensorboard", purge_step=self.step)
+            write_text(self.path, "".join(f"{line}\n" for line in lines[:self.step]))
+            self.file, self.board = open(self.path, "a", encoding="utf8"), SummaryWriter(self.path.parent / "tensorboard", purge_step=self.step + 1)
         return self
 
     def write(self, log: Log) -> None:
@@ -160,13 +168,14 @@ class _Logger:
 
 
 def export(folder: Path, out: Path) -> None:
-    """Copy a run's config and its averaged weights, in half precision, into a folder small enough to ship.  Nothing if weights are there."""
+    """Copy a run's config and its averaged weights, in half precision, into a folder small enough to ship.  Nothing if it is the same folder."""
     out = Path(out)
-    if (out / "model.safetensors").exists() or out == folder:
+    if out.resolve() == Path(folder).resolve():
         return
     weights = {k: v.half() if v.is_floating_point() else v for k, v in read_tensors(folder / "model.safetensors").items()}
     out.mkdir(parents=True, exist_ok=True)
-    save_file(weights, out / "model.safetensors")
+    save_file(weights, out / ".model.safetensors")
+    os.replace(out / ".model.safetensors", out / "model.safetensors")
     shutil.copyfile(folder / "config.json", out / "config.json")
 
 

@@ -3,9 +3,9 @@
 `checksums.json` holds the SHA-256 of every file of every shipped run; a file that differs by one byte is thrown away.
 """
 import hashlib
+import http.client
 import json
 import os
-import urllib.error
 import urllib.request
 from importlib.metadata import metadata
 from pathlib import Path
@@ -28,15 +28,20 @@ def repository() -> str:
 def shipped_run(name: str) -> Path:
     """The folder of a shipped run; fetched into the user's cache where this is no clone.
 
-    KeyError for a run that is not shipped; FileNotFoundError that says the one command to type, if it cannot be fetched."""
+    KeyError for a run that is not shipped; ValueError if a file of a clone is damaged; FileNotFoundError that says the one command to type, if
+    a file cannot be fetched."""
     files = shipped()[name]
-    if (RESULTS / name / "model.safetensors").is_file():
-        return RESULTS / name
-    cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "t2ilab" / name
-    for file, digest in files.items():
-        if not (cache / file).is_file() or _digest((cache / file).read_bytes()) != digest:
-            _fetch(name, file, digest, cache)
-    return cache
+    in_clone = (RESULTS / name).is_dir()
+    folder = RESULTS / name if in_clone else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "t2ilab" / name
+    for file in [file for file, digest in files.items() if not _is_whole(folder / file, digest)]:
+        if in_clone:
+            raise ValueError(f"{folder / file} is not the file that ships with the project; get it back: git checkout -- results/{name}")
+        _fetch(name, file, files[file], folder)
+    return folder
+
+
+def _is_whole(path: Path, digest: str) -> bool:
+    return path.is_file() and _digest(path.read_bytes()) == digest
 
 
 def _fetch(name: str, file: str, digest: str, cache: Path) -> None:
@@ -45,7 +50,7 @@ def _fetch(name: str, file: str, digest: str, cache: Path) -> None:
     try:
         with urllib.request.urlopen(address, timeout=30) as answer:
             content = answer.read()
-    except (urllib.error.URLError, OSError) as error:
+    except (OSError, http.client.HTTPException) as error:
         raise FileNotFoundError(f"{name}: {file} could not be fetched ({error}); {help_line}") from error
     if _digest(content) != digest:
         raise FileNotFoundError(f"{name}: {file} arrived damaged or is of another version; {help_line}")

@@ -176,7 +176,7 @@ def _render(figure, axes, legend):
         axes.legend()
     file = io.BytesIO()
     figure.savefig(file, format="png")
-    return Image.open(file).convert("RGB")
+    return Image.open(file).convert("RGB").quantize(64)         # a plot has few colours, and weighs a third like this
 
 
 # Showing

@@ -107,16 +107,15 @@ def test_a_missing_file_is_reported_as_missing(tmp_path):
         read_image(tmp_path / "none.jpg")
 
 
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="this system does not tell how much memory a process took")
 def test_a_picture_of_12000_pixels_is_never_in_memory_at_full_size(tmp_path):
-    resource = pytest.importorskip("resource", reason="this system does not tell how much memory a process took")
-    assert resource
     path = save(Image.new("L", (12_000, 12_000), 90), tmp_path / "a.jpg", quality=20)
-    code = ("import resource, sys; from t2ilab.data.decode import open_rgb; peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss; "
+    code = ("import re, sys; from t2ilab.data.decode import open_rgb; peak = lambda: int(re.search(r'VmHWM:\\s+(\\d+)', open('/proc/self/status').read())[1]); "
             "before = peak(); image, size = open_rgb(sys.argv[1], 64); print(peak() - before, min(image.size), *size)")
     done = subprocess.run([sys.executable, "-c", code, path], capture_output=True, text=True, check=True, cwd=Path(__file__).parents[1])
     grown, side, *size = map(int, done.stdout.split())
     assert size == [12_000, 12_000] and 64 <= side <= 256 and done.stderr == ""
-    assert grown < 60 * (1024 if sys.platform == "linux" else 1024**2)          # full size: 432 MB
+    assert grown < 60 * 1024                                            # KiB; at full size even this grey one takes 137 MiB
 
 
 def test_reading_small_shows_the_same_picture_as_reading_in_full(tmp_path):

@@ -4,7 +4,7 @@ import itertools
 import pytest
 import torch
 from torch.testing import assert_close
-from toys import pixels, wave
+from toys import doubles, pixels, wave
 
 from t2ilab.diffusion.denoiser import Prediction
 from t2ilab.diffusion.gaussian import PREDICTS, GaussianDiffusion
@@ -23,7 +23,7 @@ def betas_of(alpha_bar):
 def eq7(betas, x0, x_t, t):
     """Mean and variance of q(x_{t-1} | x_t, x_0) as printed in DDPM, from betas whose index 0 is their beta_1."""
     beta, alpha = betas, 1 - betas
-    bar = torch.cat([torch.ones(1).double(), alpha.cumprod(0)])
+    bar = torch.cat([doubles(1), alpha.cumprod(0)])
     mean = bar[t - 1].sqrt() * beta[t - 1] / (1 - bar[t]) * x0 + alpha[t - 1].sqrt() * (1 - bar[t - 1]) / (1 - bar[t]) * x_t
     return mean, (1 - bar[t - 1]) / (1 - bar[t]) * beta[t - 1]
 
@@ -78,7 +78,7 @@ def test_the_posterior_of_one_step_is_printed_in_the_paper(diffusion, t):
 
 def test_the_posterior_of_any_two_times_is_the_conditioned_chain():
     """DDPM Eq. 6 for all 0 < s < t <= 30, by conditioning the joint Gaussian of x_1..x_30 numerically."""
-    one, nothing = torch.ones(1, 1, 1, 1).double(), torch.zeros(1, 1, 1, 1).double()
+    one, nothing = doubles(1), doubles(0)
     for s, t in itertools.combinations(range(1, 31), 2):
         from_x0, from_x_t, variance = conditioned(betas_of(SHORT.alpha_bar), t, s)
         mean, std = SHORT.posterior(one, nothing, t, s)
@@ -104,12 +104,12 @@ def test_a_shorter_list_of_times_is_a_rebuilt_chain(n):
 @pytest.mark.parametrize("t, s", [(1000, 999), (900, 200), (30, 1), (1, 0)])
 def test_a_posterior_draw_of_a_noised_picture_is_a_noised_picture(eta, t, s):
     """What DDIM Eq. 12 and DDIM Eq. 16 are made for: averaged over q(x_t | x_0), x_s has the mean and variance of q(x_s | x_0), for any eta."""
-    one, nothing, (signal, noise) = torch.ones(1, 1, 1, 1).double(), torch.zeros(1, 1, 1, 1).double(), LINEAR.scales(torch.ones(1).double(), t)
+    one, nothing, bar = doubles(1), doubles(0), LINEAR.alpha_bar
     from_x0, std = LINEAR.posterior(one, nothing, t, s, eta)
     from_x_t, _ = LINEAR.posterior(nothing, one, t, s, eta)
-    assert_close((from_x0 + from_x_t * signal).squeeze(), LINEAR.alpha_bar[s].sqrt())
-    assert_close((from_x_t ** 2 * noise ** 2 + std ** 2).squeeze(), 1 - LINEAR.alpha_bar[s], rtol=1e-8, atol=1e-12)
-    assert_close(std.item() ** 2, eta ** 2 * ((1 - LINEAR.alpha_bar[s]) / (1 - LINEAR.alpha_bar[t]) * (1 - LINEAR.alpha_bar[t] / LINEAR.alpha_bar[s])).item())
+    assert_close((from_x0 + from_x_t * bar[t].sqrt()).squeeze(), bar[s].sqrt())
+    assert_close((from_x_t ** 2 * (1 - bar[t]) + std ** 2).squeeze(), 1 - bar[s], rtol=1e-8, atol=1e-12)
+    assert_close((std ** 2).squeeze(), eta ** 2 * (1 - bar[s]) / (1 - bar[t]) * (1 - bar[t] / bar[s]))
 
 
 def test_times_may_differ_from_picture_to_picture():
@@ -129,25 +129,25 @@ def test_the_last_step_returns_the_prediction_itself(dtype):
 
 def test_noise_without_any_signal_still_has_a_posterior():
     """A table that ends at exactly 0: there rounding pushes the coefficient of x_T under 0, and its root would be NaN."""
-    bare = GaussianDiffusion(torch.cat([linear()[:-1], torch.zeros(1).double()]))
+    bare = GaussianDiffusion(torch.cat([linear()[:-1], doubles(0)]))
     for s in range(1000):
-        mean, std = bare.posterior(torch.ones(1).double(), torch.ones(1).double(), 1000, s)
+        mean, std = bare.posterior(doubles(1), doubles(1), 1000, s)
         assert_close((mean.item(), std.item() ** 2), (bare.alpha_bar[s].sqrt().item(), 1 - bare.alpha_bar[s].item()), rtol=1e-7, atol=1e-7)
 
 
 @pytest.mark.parametrize("diffusion, first", [(LINEAR, -9.8167), (COSINE, -10.7341)], ids=["linear", "cosine"])
 def test_the_variance_at_the_first_step_borrows_from_the_second(diffusion, first):
     """Its log would be minus infinity. The numbers are improved DDPM's."""
-    own = diffusion.log_variance(torch.zeros(1).double(), 1, 0)
+    own = diffusion.log_variance(doubles(0), 1, 0)
     assert_close(own.item(), first, rtol=0, atol=1e-4)
-    assert_close(own, diffusion.log_variance(torch.zeros(1).double(), 2, 1))
-    assert_close(diffusion.log_variance(torch.ones(1).double(), 1, 0).item(), betas_of(diffusion.alpha_bar)[0].log().item())
+    assert_close(own, diffusion.log_variance(doubles(0), 2, 1))
+    assert_close(diffusion.log_variance(doubles(1), 1, 0).item(), betas_of(diffusion.alpha_bar)[0].log().item())
 
 
 @pytest.mark.parametrize("t, s", [(1000, 999), (2, 1), (400, 100)])
 def test_a_learned_variance_lies_between_the_smallest_and_the_whole_steps_noise(t, s):
     """iDDPM Eq. 15, for any s < t."""
-    bar, v = LINEAR.alpha_bar, torch.tensor([0.0, 0.3, 1.0]).double()
+    bar, v = LINEAR.alpha_bar, doubles(0, 0.3, 1)
     beta = 1 - bar[t] / bar[s]
     beta_tilde = (1 - bar[s]) / (1 - bar[t]) * beta
     assert_close(LINEAR.log_variance(v, t, s), v * beta.log() + (1 - v) * beta_tilde.log())

@@ -201,3 +201,17 @@ def test_badge_and_setup_are_put_in_once_and_stay():
     build.dress(made, PATH)
     assert json.dumps(made) == once and len(made.cells) == 3
     assert made.cells[0].source == f"# 03 · DDPM\n\n{build.badge(PATH)}\n\nyou will"
+
+
+def test_saving_drops_what_belongs_to_one_machine_and_refuses_what_cannot_be_dropped():
+    import nbformat
+    shown = nbformat.v4.new_output("display_data", {build.WIDGET: {"model_id": "1"}, "text/plain": "<panel x>"}, metadata={"isolated": True})
+    made = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("1", outputs=[shown], metadata={"execution": {"idle": 1}, "tags": ["a"]})])
+    made.metadata.widgets = {"state": {}}
+    build.clean(made)
+    assert made.metadata == build.KERNEL and made.cells[0].metadata == {"tags": ["a"]}
+    assert made.cells[0].outputs == [{"output_type": "display_data", "data": {"text/plain": "<panel x>"}, "metadata": {}}]
+    for name, words in (("stderr", "UserWarning"), ("stdout", f"see {ROOT}/t2ilab")):
+        made.cells[0].outputs = [nbformat.v4.new_output("stream", name=name, text=words)]
+        with pytest.raises(ValueError, match="cell 0 writes a warning or a path"):
+            build.clean(made)

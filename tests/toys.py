@@ -18,6 +18,11 @@ def pixels(*shape, seed=0):
     return ((wave(*shape, seed=seed) + 1) * 127.5).round() / 127.5 - 1
 
 
+def doubles(*values):
+    """The given numbers as a float64 tensor, with all their digits."""
+    return torch.tensor(values, dtype=torch.float64)
+
+
 class Says(nn.Module):
     """A network that always gives one answer, held as a parameter so that its gradient can be looked at."""
 

@@ -53,7 +53,7 @@ class GaussianDiffusion:
         Lesson: notebooks/03_ddpm.ipynb"""
         ab_t, ab_s = self.alpha_bar[t], self.alpha_bar[s]
         std = eta * ((1 - ab_s) / (1 - ab_t) * (1 - ab_t / ab_s)).sqrt()        # DDIM Eq. 16
-        # At eta = 1 the difference below is a true non-negative number that rounding can push under 0 by 1e-17 when s = 0.
+        # min=0: at eta = 1 rounding pushes the difference under 0 where alpha_bar_t is 0, at the end of a table without any signal.
         from_x_t = ((1 - ab_s - std ** 2).clamp(min=0) / (1 - ab_t)).sqrt()
         from_x0 = ab_s.sqrt() - from_x_t * ab_t.sqrt()
         mean = like(from_x0, x_t) * x0 + like(from_x_t, x_t) * x_t              # DDIM Eq. 12, DDPM Eq. 7

@@ -75,16 +75,16 @@ def _log_snr(diffusion, t: int) -> Tensor:
 def invert(denoise, diffusion, x0: Tensor, times, *, refine: int = 3) -> Tensor:
     """The noise x_T [B C H W] from which DDIM (eta = 0, same times) draws this picture again.
 
-    Each step solves "which x_t would have stepped to this x_s?" by `refine` rounds of guessing x_t, starting from x_s (1 round is the usual
-    DDIM encoding).  x0: [B C H W] in [-1, 1].  Lesson: notebooks/04_faster_sampling.ipynb"""
+    A DDIM step turns (x_t, v) by a small angle. Each step back solves "which x_t would have turned into this x_s?" by `refine` rounds of asking the
+    network for v at the x_t guessed so far, first at x_s itself.  x0: [B C H W] in [-1, 1].  Lesson: notebooks/04_faster_sampling.ipynb"""
     x_s = x0
     for s, t in pairwise(reversed(times)):
+        (signal, noise), (signal_s, noise_s) = diffusion.scales(x0, t), diffusion.scales(x0, s)
+        cos, sin = signal * signal_s + noise * noise_s, noise * signal_s - signal * noise_s
         x_t = x_s
         for _ in range(refine):
-            signal, noise = diffusion.scales(x_t, t)
-            eps = (x_t - signal * denoise(x_t, t).x0) / noise
-            signal_s, noise_s = diffusion.scales(x_t, s)
-            x_t = signal * (x_s - noise_s * eps) / signal_s + noise * eps
+            v = (signal * x_t - denoise(x_t, t).x0) / noise                     # v-prediction
+            x_t = (x_s + sin * v) / cos      # holding eps instead would stall near x_T, where eps is x_t all over again
         x_s = x_t
     return x_s
 

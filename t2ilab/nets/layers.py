@@ -63,6 +63,8 @@ class Attention(nn.Module):
 
     def __init__(self, channels: int, *, head_channels: int | None, text_width: int = 0):
         super().__init__()
+        if head_channels and channels % head_channels:
+            raise ValueError(f"head_channels={head_channels}: choose a divisor of the {channels} channels that have attention")
         self.heads = channels // (head_channels or channels)
         self.norm, self.qkv = group_norm(channels), nn.Linear(channels, 3 * channels)
         self.text = nn.Linear(text_width, 2 * channels) if text_width else None

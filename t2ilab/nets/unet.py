@@ -88,6 +88,7 @@ class UNet(nn.Module):
         return nn.ModuleList([self._block(c_in, c_out), *attention])
 
     def forward(self, x: Tensor, t: Tensor, cond) -> Tensor:
+        self._check(x, cond)
         x = self._fold(x, cond)                                      # [B C H/patch W/patch]
         embedding = self.embed(t, cond)                              # [B E]
         skips = [x := self.enter(x)]
@@ -100,6 +101,20 @@ class UNet(nn.Module):
             x = self._run(layer, x, embedding, cond)
         return F.pixel_shuffle(self.leave(x), self.config.patch)     # [B C_out H W]
 
+    def _check(self, x: Tensor, cond) -> None:
+        """ValueError unless x_t and cond have the shapes that this network was built for."""
+        c, factor = self.config, self.config.patch * 2 ** (len(self.config.mults) - 1)
+        x, low_res, text, mask = ([] if v is None else list(v.shape) for v in (x, cond.low_res, cond.text, cond.mask))
+        channels = c.in_channels - 3 * bool(low_res)
+        if len(x) != 4 or x[1] != channels or x[2] % factor or x[3] % factor:
+            raise ValueError(f"x_t {x}{' with low_res' if low_res else ''}: this U-Net takes [B {channels} H W] with H and W divisible by {factor}")
+        if low_res not in ([], x):
+            raise ValueError(f"low_res {low_res}: this U-Net takes it at the size of x_t {x}")
+        if c.classes and not (text == mask and text in ([], [x[0], 1])):
+            raise ValueError(f"labels {text}, mask {mask}: this U-Net takes both as [{x[0]} 1]")
+        if c.text_width and (len(mask) != 2 or mask[0] != x[0] or text != [*mask, c.text_width]):
+            raise ValueError(f"text {text}, mask {mask}: this U-Net takes text [{x[0]} L {c.text_width}] and mask [{x[0]} L]")
+
     def embed(self, t: Tensor, cond) -> Tensor:
         """Everything that is one vector a picture: the time, and the label where there is one.  [B E]"""
         embedding = self.time(sinusoid(t, self.config.channels, last=int(self.config.tf_layout)))
@@ -109,9 +124,6 @@ class UNet(nn.Module):
 
     def _fold(self, x: Tensor, cond) -> Tensor:
         x = x if cond.low_res is None else torch.cat([x, cond.low_res], dim=1)
-        factor = self.config.patch * 2 ** (len(self.config.mults) - 1)
-        if x.shape[1] != self.config.in_channels or x.shape[2] % factor or x.shape[3] % factor:
-            raise ValueError(f"input {list(x.shape)}: this U-Net takes [B {self.config.in_channels} H W] with H and W divisible by {factor}")
         return F.pixel_unshuffle(x, self.config.patch).contiguous(memory_format=torch.channels_last)
 
     def _run(self, layer: nn.ModuleList, x: Tensor, embedding: Tensor, cond) -> Tensor:

@@ -1,7 +1,7 @@
 """Checkpoints: a folder that is either whole or not there, and that knows if a byte of it changed.
 
-safetensors and JSON only, never a pickle. `model.safetensors` holds the averaged weights you sample from, `train.safetensors` the rest of what
-resuming needs, `config.json` how to rebuild the model, `state.json` the step and every file's SHA-256.
+safetensors and JSON only, never a pickle. `model.safetensors` holds the averaged weights you sample from, `train.safetensors` and `state.json` the
+rest of what resuming needs, `config.json` how to rebuild the model, `sha256.json` the checksum of every other file.
 """
 import hashlib
 import json
@@ -17,6 +17,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from .fit import TrainState
+
+CHECKSUMS = "sha256.json"
 
 
 def save_weights(model: nn.Module, path: Path) -> None:
@@ -44,16 +46,25 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         raise ValueError(f"{path} is not a whole safetensors file ({error}); pickles are never loaded") from error
 
 
-def verify(folder: Path) -> dict:
-    """state.json of a checkpoint whose files all have the SHA-256 written in it.  ValueError naming the first file that has not."""
+def write_text(path: Path, text: str) -> None:
+    """Write a small text file in one atomic step: after a kill it holds the old text or the new one."""
+    tmp = path.with_name(f".{path.name}.tmp")
+    with open(tmp, "w", encoding="utf8", newline="\n") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(tmp, path)
+
+
+def verify(folder: Path) -> None:
+    """Check that every file of a checkpoint has the SHA-256 saved with it.  ValueError naming the first file that has not."""
     try:
-        state = json.loads((folder / "state.json").read_text(encoding="utf8"))
-        for name, digest in state["sha256"].items():
-            if _digest(folder / name) != digest:
-                raise ValueError(f"{folder / name} is damaged: its checksum is not the one saved with it")
-    except (OSError, KeyError, TypeError, json.JSONDecodeError, UnicodeDecodeError) as error:
+        saved = json.loads((folder / CHECKSUMS).read_text(encoding="utf8"))
+        damaged = [name for name, digest in saved.items() if _digest(folder / name) != digest]
+    except (OSError, ValueError, AttributeError) as error:
         raise ValueError(f"{folder} is not a whole checkpoint ({error})") from error
-    return state
+    if damaged:
+        raise ValueError(f"{folder / damaged[0]} is damaged: its checksum is not the one saved with it")
 
 
 def newest(folder: Path) -> Path | None:
@@ -95,12 +106,15 @@ class Checkpoints:
             shutil.rmtree(tmp, ignore_errors=True)
             raise OSError(f"could not save step {state.step} in {self.folder} ({error}); earlier checkpoints are untouched") from error
         self.last = time.monotonic()
-        self._prune()
+        self._prune(path)
         return path
 
-    def _prune(self) -> None:
-        for old in sorted(self.folder.glob("step-*"))[:-self.keep] + list(self.folder.glob(".tmp-*")):
-            shutil.rmtree(old, ignore_errors=True)
+    def _prune(self, newest: Path) -> None:
+        """Drop the oldest beyond `keep`, later ones (they were damaged, or the run would have gone on from there), and leftovers of a kill."""
+        kept = sorted(path for path in self.folder.glob("step-*") if path <= newest)[-self.keep:]
+        for path in (*self.folder.glob("step-*"), *self.folder.glob(".tmp-*")):
+            if path not in kept:
+                shutil.rmtree(path, ignore_errors=True)
 
     def restore(self, state: TrainState) -> None:
         """Put the newest undamaged checkpoint into the state; leaves it at step 0 where there is none."""
@@ -108,7 +122,7 @@ class Checkpoints:
         if path is None:
             return
         load_weights(state.ema, path / "model.safetensors")
-        tensors, saved = read_tensors(path / "train.safetensors"), verify(path)
+        tensors, saved = read_tensors(path / "train.safetensors"), json.loads((path / "state.json").read_text(encoding="utf8"))
         state.model.load_state_dict({k.removeprefix("model."): v for k, v in tensors.items() if k.startswith("model.")}, strict=True)
         for k, optimizer in enumerate(state.optimizers):
             _restore_optimizer(optimizer, tensors, f"optimizer.{k}.")
@@ -118,15 +132,15 @@ class Checkpoints:
 
 
 def _write(state: TrainState, config: dict, folder: Path) -> None:
-    save_weights(state.ema, folder / "model.safetensors")
     tensors = {f"model.{k}": v.contiguous() for k, v in state.model.state_dict().items()}
     for k, optimizer in enumerate(state.optimizers):
         for i, slots in optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer.{k}.{i}.{slot}": v.contiguous() for slot, v in slots.items()}
     _save(tensors, folder / "train.safetensors")
-    _write_text(folder / "config.json", json.dumps(config, indent=1))
-    digests = {p.name: _digest(p) for p in sorted(folder.iterdir())}
-    _write_text(folder / "state.json", json.dumps({"step": state.step, "scaler": state.scaler.state_dict(), "sha256": digests}, indent=1))
+    save_weights(state.ema, folder / "model.safetensors")
+    write_text(folder / "config.json", json.dumps(config, indent=1) + "\n")
+    write_text(folder / "state.json", json.dumps({"step": state.step, "scaler": state.scaler.state_dict()}, indent=1) + "\n")
+    write_text(folder / CHECKSUMS, json.dumps({p.name: _digest(p) for p in sorted(folder.iterdir())}, indent=1) + "\n")
 
 
 def _restore_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor], prefix: str) -> None:
@@ -141,13 +155,6 @@ def _restore_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tens
 def _save(tensors: dict[str, Tensor], path: Path) -> None:
     save_file(tensors, path)
     with open(path, "rb+") as file:
-        os.fsync(file.fileno())
-
-
-def _write_text(path: Path, text: str) -> None:
-    with open(path, "w", encoding="utf8") as file:
-        file.write(text + "\n")
-        file.flush()
         os.fsync(file.fileno())
 
 

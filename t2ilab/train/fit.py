@@ -16,7 +16,7 @@ from torch import nn
 
 from ..tensors import generator
 from .ema import ema_decay, update_ema
-from .optimizer import OPTIMIZERS, make_optimizers
+from .optimizer import OPTIMIZERS, FlatMuon, make_optimizers
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ def pick_precision(precision: str, device: torch.device) -> torch.dtype:
         return DTYPES[precision]
     if device.type == "cuda":
         return torch.bfloat16 if torch.cuda.get_device_capability(device) >= (8, 0) else torch.float16
-    if device.type == "cpu" and torch.ops.mkldnn._is_mkldnn_bf16_supported() and torch.cpu._is_avx512_bf16_supported():
+    if device.type == "cpu" and torch.cpu._is_avx512_bf16_supported():
         return torch.bfloat16
     return torch.float32
 
@@ -86,7 +86,7 @@ class TrainState:
 
     def __init__(self, model: nn.Module, config: FitConfig):
         from accelerate import Accelerator
-        self.config, self.accelerator, self.step = config, Accelerator(), 0
+        self.config, self.accelerator, self.step = config, Accelerator(mixed_precision="no"), 0     # `dtype` below decides
         self.model = model.to(self.accelerator.device)
         self.ema = copy.deepcopy(self.model).eval().requires_grad_(False)
         self.optimizers = make_optimizers(self.model, config)
@@ -136,9 +136,9 @@ def fit(model: nn.Module, batches: Iterable, config: FitConfig = FitConfig(), *,
         lr = learning_rate(step, config)
         loss = _gradients(state, batches, step)
         norm = _update(state, lr)
-        state.step = step
-        _check_finite(step, loss, norm, scaled=state.scaler.is_enabled())
+        _check_finite(step, loss, norm, state.scaler)
         update_ema(state.ema, state.model, ema_decay(step, config.ema_decay))
+        state.step = step
         yield Log(step, loss, norm, lr, time.perf_counter() - start), state.ema
 
 
@@ -146,8 +146,7 @@ def _gradients(state: TrainState, batches: Iterator, step: int) -> float:
     """Add up the gradients of this process's shards; returns the mean loss over all processes."""
     accelerator, shards, losses = state.accelerator, state.shards, []
     state.model.train()
-    for optimizer in state.optimizers:
-        optimizer.zero_grad(set_to_none=False)       # Muon's matrices share their memory with these gradients
+    state.model.zero_grad()
     for shard in shards:
         x0, cond = next(batches)
         x0, cond = x0.to(accelerator.device), cond.map(lambda v: v.to(accelerator.device))
@@ -163,16 +162,19 @@ def _gradients(state: TrainState, batches: Iterator, step: int) -> float:
 def _update(state: TrainState, lr: float) -> float:
     """One clipped optimiser step; returns the gradient's length before clipping."""
     for optimizer in state.optimizers:
+        if isinstance(optimizer, FlatMuon):
+            optimizer.take_gradients()
         state.scaler.unscale_(optimizer)
     norm = nn.utils.clip_grad_norm_(state.model.parameters(), state.config.clip)
-    for optimizer in state.optimizers if state.scaler.is_enabled() or norm.isfinite() else ():
+    for optimizer in state.optimizers if norm.isfinite() else ():
         for group in optimizer.param_groups:
             group["lr"] = lr
-        state.scaler.step(optimizer)             # with fp16, skips a step whose gradients overflowed
+        state.scaler.step(optimizer)
     state.scaler.update()
     return norm.item()
 
 
-def _check_finite(step: int, loss: float, norm: float, *, scaled: bool) -> None:
-    if not math.isfinite(loss) or not (scaled or math.isfinite(norm)):
+def _check_finite(step: int, loss: float, norm: float, scaler: torch.amp.GradScaler) -> None:
+    overflow = scaler.is_enabled() and scaler.get_scale() >= 1      # fp16 skipped the step and halved its scale; if that never helps, it is no overflow
+    if not (math.isfinite(loss) and (math.isfinite(norm) or overflow)):
         raise FloatingPointError(f"step {step}: loss is {loss}, gradient norm is {norm}; training stopped, the last checkpoint is good")

@@ -17,8 +17,7 @@ def make_optimizers(model: nn.Module, config) -> list[torch.optim.Optimizer]:
     adamw = torch.optim.AdamW(rest, lr=config.lr, betas=config.betas, weight_decay=config.weight_decay, fused=True)
     if not matrices:
         return [adamw]
-    return [adamw, torch.optim.Muon([_flat(p) for p in matrices], lr=config.lr, weight_decay=config.weight_decay,
-                                    adjust_lr_fn="match_rms_adamw")]
+    return [adamw, FlatMuon(matrices, lr=config.lr, weight_decay=config.weight_decay, adjust_lr_fn="match_rms_adamw")]
 
 
 def _matrices(model: nn.Module) -> list[Tensor]:
@@ -26,9 +25,14 @@ def _matrices(model: nn.Module) -> list[Tensor]:
     return [m.weight for m in model.modules() if isinstance(m, (nn.Linear, nn.Conv2d)) and m.weight.requires_grad]
 
 
-def _flat(weight: Tensor) -> Tensor:
-    """The same memory as a matrix [C_out, everything else], gradient included."""
-    weight.grad = torch.zeros_like(weight)
-    matrix = weight.detach().view(len(weight), -1)
-    matrix.grad = weight.grad.view(len(weight), -1)
-    return matrix
+class FlatMuon(torch.optim.Muon):
+    """Muon for weights of any shape: each is shown to it as the matrix [C_out, everything else] in the same memory."""
+
+    def __init__(self, weights: list[Tensor], **options):
+        self.weights = weights
+        super().__init__([w.detach().view(len(w), -1) for w in weights], **options)
+
+    def take_gradients(self) -> None:
+        """Show it the gradients too; after every backward pass, because each may bring new tensors."""
+        for weight, matrix in zip(self.weights, self.param_groups[0]["params"]):
+            matrix.grad = weight.grad.view_as(matrix)

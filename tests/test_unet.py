@@ -1,0 +1,286 @@
+"""The U-Net: exact sizes, equality with diffusers' network weight for weight, and what each condition may and may not change."""
+from dataclasses import replace
+
+import pytest
+import torch
+from torch.testing import assert_close
+from toys import wave
+
+from t2ilab.diffusion.denoiser import Cond
+from t2ilab.nets.layers import Attention, Double, Halve, ResBlock, sinusoid
+from t2ilab.nets.unet import UNet, UNetConfig
+from t2ilab.presets import HO, IDDPM
+from t2ilab.tensors import generator
+
+TINY = UNetConfig(channels=32, mults=(1, 2), blocks=1, attention=(True, True), dropout=0.0)
+TEXT = replace(TINY, text_width=8)
+TIMES = torch.tensor([3.0, 700.0])
+
+
+def awake(net, seed=0):
+    """The network with small random numbers added to all weights, in a stated order; those that start at zero would hide mistakes."""
+    draw = generator(seed)
+    with torch.no_grad():
+        for parameter in net.parameters():
+            parameter.add_(0.1 * torch.randn(parameter.shape, generator=draw))
+    return net
+
+
+def picture(*shape, seed=0):
+    return wave(*shape, seed=seed).float()
+
+
+def tokens(seed=3):
+    return Cond(picture(2, 5, 8, seed=seed), torch.tensor([[True] * 5, [True, True, False, False, False]]))
+
+
+def size(net):
+    return sum(p.numel() for p in net.parameters())
+
+
+# ------------------------------------------------------------------------------------------------------------------------------------- exact sizes
+@pytest.mark.parametrize("config, parameters", [(HO, 35_746_307), (replace(IDDPM, out_channels=6), 52_546_438)], ids=["DDPM", "improved DDPM"])
+def test_published_networks_have_their_published_size(config, parameters):
+    with torch.device("meta"):
+        assert size(UNet(config)) == parameters
+
+
+# ---------------------------------------------------------------------------------------------------------- equal to diffusers, weight for weight
+CIFAR = dict(down_block_types=("DownBlock2D", "AttnDownBlock2D", "DownBlock2D", "DownBlock2D"),
+             up_block_types=("UpBlock2D", "UpBlock2D", "AttnUpBlock2D", "UpBlock2D"), layers_per_block=2, attention_head_dim=None)
+DDPM_THEIRS = dict(CIFAR, flip_sin_to_cos=False, freq_shift=1, downsample_padding=0)
+IDDPM_THEIRS = dict(CIFAR, flip_sin_to_cos=True, freq_shift=0, downsample_padding=1, resnet_time_scale_shift="scale_shift", attention_head_dim=16,
+                    attn_norm_num_groups=32)
+
+
+def diffusers_net(width, **options):
+    channels = tuple(width * m for m in (1, 2, 2, 2))
+    return pytest.importorskip("diffusers").UNet2DModel(block_out_channels=channels, norm_eps=1e-5, **options)
+
+
+def copy_weights(ours, theirs):
+    """Fill our network from theirs; returns the number of weights copied."""
+    copied = 0
+
+    def put(mine, *others, order=lambda w: w):
+        nonlocal copied
+        state = {name: order(torch.cat([dict(o.named_parameters())[name] for o in others])) for name, _ in mine.named_parameters()}
+        mine.load_state_dict(state, strict=True)
+        copied += size(mine)
+
+    def block(mine, other):
+        for name, its in {"norm1": "norm1", "conv1": "conv1", "embed": "time_emb_proj", "norm2": "norm2", "conv2": "conv2"}.items():
+            put(getattr(mine, name), getattr(other, its))
+        if other.conv_shortcut is not None:
+            put(mine.skip, other.conv_shortcut)
+
+    def attention(mine, other):
+        put(mine.norm, other.group_norm)
+        put(mine.qkv, other.to_q, other.to_k, other.to_v)
+        put(mine.proj, other.to_out[0])
+
+    def level(layers, other):
+        for j, resnet in enumerate(other.resnets):
+            layer = next(layers)
+            block(layer[0], resnet)
+            if len(layer) == 2:
+                attention(layer[1], other.attentions[j])
+        for sampler in getattr(other, "downsamplers", None) or getattr(other, "upsamplers", None) or []:
+            put(next(layers)[0].conv, sampler.conv)
+
+    half = ours.config.channels // 2        # DDPM's clock has sines first, ours cosines; the second layer of time does not see it
+    swap = (lambda w: torch.cat([w[:, half:], w[:, :half]], dim=1) if w.ndim == 2 else w) if ours.config.tf_layout else lambda w: w
+    put(ours.time[0], theirs.time_embedding.linear_1, order=swap)
+    put(ours.time[2], theirs.time_embedding.linear_2)
+    put(ours.enter, theirs.conv_in)
+    down, up = iter(ours.down), iter(ours.up)
+    for other in theirs.down_blocks:
+        level(down, other)
+    block(ours.middle[0], theirs.mid_block.resnets[0])
+    attention(ours.middle[1], theirs.mid_block.attentions[0])
+    block(ours.middle[2], theirs.mid_block.resnets[1])
+    for other in theirs.up_blocks:
+        level(up, other)
+    put(ours.leave[0], theirs.conv_norm_out)
+    put(ours.leave[2], theirs.conv_out)
+    return copied
+
+
+@pytest.mark.parametrize("config, options", [(UNetConfig(channels=32, tf_layout=True), DDPM_THEIRS),
+                                             (UNetConfig(channels=32, film=True, head_channels=16), IDDPM_THEIRS)], ids=["DDPM", "improved DDPM"])
+def test_the_network_equals_diffusers_weight_for_weight(config, options):
+    """DDPM's CIFAR-10 network (its own clock and padding) and one with improved DDPM's clock, scales and heads, at a quarter of the width."""
+    ours, theirs = UNet(config).eval(), awake(diffusers_net(32, **options)).eval()
+    assert copy_weights(ours, theirs) == size(ours) == size(theirs)
+    x = picture(2, 3, 16, 24)
+    with torch.no_grad():
+        want = theirs(x, TIMES).sample
+        assert want.std() > 0.1
+        assert_close(ours(x, TIMES, Cond()), want, rtol=1e-4, atol=1e-4)
+
+
+def test_diffusers_network_has_the_same_size_at_full_width():
+    with torch.device("meta"):
+        assert size(diffusers_net(128, **DDPM_THEIRS)) == 35_746_307
+
+
+def test_the_clock_is_cosines_then_sines_at_falling_frequencies():
+    t, half = torch.tensor([0.0, 1.0, 999.0]), 16
+    for last in (0, 1):
+        w = torch.tensor([10_000.0 ** (-i / (half - last)) for i in range(half)], dtype=torch.float64)
+        want = torch.cat([(t[:, None] * w).cos(), (t[:, None] * w).sin()], dim=1)
+        assert_close(sinusoid(t, 2 * half, last=last).double(), want, rtol=0, atol=1e-4)
+
+
+# -------------------------------------------------------------------------------------------------------------------------------------- conditions
+def test_a_new_network_answers_zero_and_a_new_block_changes_nothing():
+    x = picture(2, 32, 4, 6)
+    assert torch.equal(UNet(TEXT)(picture(2, 3, 8, 12), TIMES, tokens()), torch.zeros(2, 3, 8, 12))
+    assert torch.equal(ResBlock(32, 32, embedding=8, film=True, dropout=0.0)(x, picture(2, 8)), x)
+    assert torch.equal(Attention(32, head_channels=8)(x), x)
+
+
+def test_every_attention_reads_the_text():
+    net, cond = awake(UNet(TEXT)), tokens()
+    text = cond.text.requires_grad_()
+    net(picture(2, 3, 8, 12), TIMES, cond).square().sum().backward()
+    readers = [part for part in net.modules() if isinstance(part, Attention)]
+    assert len(readers) == 2 * 1 + 1 + 2 * 2                        # down, middle, up
+    assert all(reader.text.weight.grad.norm() > 0 for reader in readers)
+    assert (text.grad.norm(dim=2) > 0).tolist() == cond.mask.tolist()
+
+
+def test_masked_tokens_have_no_influence():
+    net, cond, x = awake(UNet(TEXT)), tokens(), picture(2, 3, 8, 12)
+    noisy = torch.where(cond.mask[:, :, None], cond.text, 100 * picture(2, 5, 8, seed=9))
+    first = net(x, TIMES, cond)
+    assert_close(net(x, TIMES, replace(cond, text=noisy)), first)
+    assert (net(x, TIMES, replace(cond, text=cond.text + 1)) - first).abs().max() > 0.01
+    none = cond.null()
+    assert_close(net(x, TIMES, none), net(x, TIMES, replace(none, text=noisy)))
+    assert (net(x, TIMES, none) - first).abs().max() > 0.01
+
+
+def test_pixels_attend_by_softmax_of_queries_and_keys_text_first():
+    """Written out with matrices, for one head of two."""
+    layer, x, cond = awake(Attention(32, head_channels=16, text_width=8)), picture(2, 32, 3, 2), tokens()
+    with torch.no_grad():
+        h = layer.norm(x).flatten(2).transpose(1, 2)                # [B 6 32]
+        q, k, v = layer.qkv(h).split(32, dim=2)
+        k_text, v_text = layer.text(cond.text).split(32, dim=2)
+        k, v = torch.cat([k_text, k], 1), torch.cat([v_text, v], 1)
+        seen = torch.cat([cond.mask, torch.ones(2, 6, dtype=torch.bool)], 1)[:, None]
+        heads = []
+        for part in (slice(0, 16), slice(16, 32)):
+            score = q[..., part] @ k[..., part].transpose(1, 2) / 16 ** 0.5
+            heads.append(score.masked_fill(~seen, -torch.inf).softmax(2) @ v[..., part])
+        want = x + layer.proj(torch.cat(heads, 2)).transpose(1, 2).reshape(2, 32, 3, 2)
+        assert_close(layer(x, cond.text, cond.mask), want, rtol=1e-5, atol=1e-5)
+
+
+def test_a_label_is_added_to_the_time_and_no_label_adds_nothing():
+    net, x = awake(UNet(replace(TINY, classes=4))), picture(2, 3, 8, 12)
+    labels = Cond(torch.tensor([[2], [3]]), torch.tensor([[True], [False]]))
+    assert_close(net.embed(TIMES, labels) - net.embed(TIMES, Cond()), torch.stack([net.label.weight[2], torch.zeros(128)]), rtol=1e-5, atol=1e-5)
+    assert_close(net(x, TIMES, labels.null()), net(x, TIMES, Cond()))
+    other = net(x, TIMES, replace(labels, text=torch.tensor([[1], [0]])))
+    assert (other[0] - net(x, TIMES, labels)[0]).abs().max() > 0.01
+    assert_close(other[1], net(x, TIMES, labels)[1])
+
+
+def test_a_low_resolution_picture_stands_beside_x_t():
+    net, x, low = awake(UNet(replace(TINY, in_channels=6))), picture(2, 3, 8, 12), picture(2, 3, 8, 12, seed=1)
+    assert_close(net(x, TIMES, Cond(low_res=low)), net(torch.cat([x, low], 1), TIMES, Cond()))
+    assert (net(x, TIMES, Cond(low_res=low)) - net(x, TIMES, Cond(low_res=x))).abs().max() > 0.01
+
+
+def test_patches_fold_pixels_into_channels_and_back():
+    """Patch 2 is the same network at half the size, between a folding and an unfolding written out by hand."""
+    net, x = awake(UNet(replace(TINY, patch=2))), picture(2, 3, 8, 12)
+    inner = UNet(replace(TINY, in_channels=12, out_channels=12))
+    inner.load_state_dict(net.state_dict(), strict=True)
+    folded = torch.stack([x[:, c, i::2, j::2] for c in range(3) for i in (0, 1) for j in (0, 1)], dim=1)
+    out = inner(folded, TIMES, Cond())
+    want = torch.zeros_like(x)
+    for k, (c, i, j) in enumerate((c, i, j) for c in range(3) for i in (0, 1) for j in (0, 1)):
+        want[:, c, i::2, j::2] = out[:, k]
+    assert_close(net(x, TIMES, Cond()), want, rtol=1e-5, atol=1e-5)
+
+
+def test_pictures_of_a_batch_do_not_see_each_other():
+    net, x, cond = awake(UNet(TEXT)), picture(2, 3, 8, 12), tokens()
+    together = net(x, TIMES, cond)
+    for b in range(2):
+        assert_close(net(x[b:b + 1], TIMES[b:b + 1], cond.map(lambda v: v[b:b + 1])), together[b:b + 1], rtol=1e-4, atol=1e-4)
+    assert (together[0] - net(x, TIMES.flip(0), cond)[0]).abs().max() > 0.01
+
+
+@pytest.mark.parametrize("film", [False, True])
+def test_a_residual_block_mixes_in_the_time(film):
+    block, x, e = awake(ResBlock(32, 64, embedding=8, film=film, dropout=0.5)).eval(), picture(2, 32, 4, 6), picture(2, 8, seed=1)
+    F = torch.nn.functional
+    h = F.conv2d(F.silu(F.group_norm(x, 32, block.norm1.weight, block.norm1.bias)), block.conv1.weight, block.conv1.bias, padding=1)
+    mixed = F.linear(F.silu(e), block.embed.weight, block.embed.bias)[:, :, None, None]
+
+    def norm2(h):
+        return F.group_norm(h, 32, block.norm2.weight, block.norm2.bias)
+    h = norm2(h) * (1 + mixed[:, :64]) + mixed[:, 64:] if film else norm2(h + mixed)
+    want = F.conv2d(x, block.skip.weight, block.skip.bias) + F.conv2d(F.silu(h), block.conv2.weight, block.conv2.bias, padding=1)
+    assert_close(block(x, e), want, rtol=1e-5, atol=1e-5)
+    assert (block.train()(x, e) - want).abs().max() > 0.01          # dropout
+
+
+@pytest.mark.parametrize("tf_padding", [False, True])
+def test_halving_and_doubling_change_the_size_by_two(tf_padding):
+    x = picture(2, 4, 6, 10)
+    assert Halve(4, tf_padding=tf_padding)(x).shape == (2, 4, 3, 5)
+    assert Double(4)(x).shape == (2, 4, 12, 20)
+
+
+def test_gradient_checkpointing_changes_neither_loss_nor_gradients():
+    plain = awake(UNet(replace(TEXT, dropout=0.2)))
+    saving = UNet(replace(TEXT, dropout=0.2, gradient_checkpointing=True))
+    saving.load_state_dict(plain.state_dict(), strict=True)
+    kept, losses = [], []
+    for net in (plain, saving):
+        torch.manual_seed(0)                                        # of the dropout
+        with torch.autograd.graph.saved_tensors_hooks(lambda v: kept[-1].append(v.numel()) or v, lambda v: v):
+            kept.append([])
+            loss = net.train()(picture(2, 3, 8, 12), TIMES, tokens()).square().mean()
+        loss.backward()
+        losses.append(loss)
+    assert torch.equal(*losses)
+    for (name, a), b in zip(plain.named_parameters(), saving.parameters()):
+        assert_close(b.grad, a.grad, msg=name)
+    assert sum(kept[1]) < sum(kept[0]) / 2
+
+
+# ----------------------------------------------------------------------------------------------------------------------------------------- mistakes
+X, LOW = picture(2, 3, 8, 12), replace(TINY, in_channels=6)
+
+
+@pytest.mark.parametrize("config, x, cond, message", [
+    (TINY, picture(2, 1, 8, 8), Cond(), r"x_t \[2, 1, 8, 8\]: this U-Net takes \[B 3 H W\] with H and W divisible by 2"),
+    (TINY, picture(2, 3, 7, 8), Cond(), r"x_t \[2, 3, 7, 8\]"),
+    (TINY, picture(2, 3, 8, 7), Cond(), r"x_t \[2, 3, 8, 7\]"),
+    (TINY, picture(3, 8, 8), Cond(), r"x_t \[3, 8, 8\]"),
+    (replace(TINY, patch=2), picture(2, 3, 8, 10), Cond(), "divisible by 4"),
+    (TINY, X, Cond(low_res=X), r"with low_res: this U-Net takes \[B 0 H W\]"),
+    (LOW, X, Cond(), r"takes \[B 6 H W\]"),
+    (LOW, X, Cond(low_res=picture(2, 3, 4, 6)), r"low_res \[2, 3, 4, 6\].*x_t \[2, 3, 8, 12\]"),
+    (TEXT, X, Cond(), r"text \[\], mask \[\]: this U-Net takes text \[2 L 8\] and mask \[2 L\]"),
+    (TEXT, X, Cond(tokens().text), r"mask \[\]"),
+    (TEXT, X, Cond(picture(2, 5, 7), tokens().mask), r"text \[2, 5, 7\]"),
+    (TEXT, X, tokens().map(lambda v: v[:1]), r"mask \[1, 5\]"),
+    (TEXT, X, Cond(tokens().text, tokens().mask[:, :4]), r"mask \[2, 4\]"),
+    (replace(TINY, classes=4), X, Cond(torch.tensor([1, 2]), torch.ones(2, 1).bool()), r"labels \[2\], mask \[2, 1\]: this U-Net takes both as \[2 1\]")])
+def test_a_wrong_shape_is_one_clear_sentence(config, x, cond, message):
+    with torch.no_grad(), pytest.raises(ValueError, match=message):
+        UNet(config)(x, TIMES, cond)
+
+
+def test_impossible_configurations_are_refused():
+    with pytest.raises(ValueError, match="mults has 3 levels, attention 4"):
+        UNetConfig(mults=(1, 2, 2))
+    with pytest.raises(ValueError, match="head_channels=48: choose a divisor of the 32 channels"):
+        UNet(replace(TINY, head_channels=48))

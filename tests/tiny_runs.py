@@ -1,0 +1,61 @@
+"""A run so small that it trains in a second, and the command line in processes of its own, which can be killed."""
+import json
+import multiprocessing
+import os
+import sys
+from dataclasses import replace
+
+import pytest
+
+from t2ilab.cli import main
+from t2ilab.diffusion.denoiser import ObjectiveConfig
+from t2ilab.families.ddpm import DDPM
+from t2ilab.nets.unet import UNetConfig
+from t2ilab.presets import Preset, SaveConfig
+from t2ilab.train.fit import FitConfig
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")           # for processes started here
+NET = UNetConfig(channels=8, mults=(1,), blocks=1, attention=(False,), film=True, dropout=0.1, classes=18)
+MODEL = DDPM(size=8, schedule="cosine", net=NET, sampler="ddim", sampling_steps=2, objective=ObjectiveConfig(predict="x0", drop=0.2))
+TINY = Preset("tiny", MODEL, fit=FitConfig(steps=6, batch_size=4, warmup=2, precision="fp32"), save=SaveConfig(sample_steps=0))
+OPTIONS = ("--size 8 --channels 8 --mults 1 --blocks 1 --attention False --head-channels 8 --patch 1 --dropout 0.1 --sampling-steps 2 "
+           "--batch-size 4 --precision fp32 --sample-steps 0").split()                  # make ddpm-shapes about as small
+
+
+def tiny(*, model=None, net=None, objective=None, fit=None, save=None) -> Preset:
+    """TINY with some fields changed, each argument a dict of fields."""
+    model = replace(MODEL, net=replace(NET, **net or {}), objective=replace(MODEL.objective, **objective or {}), **model or {})
+    return replace(TINY, model=model, fit=replace(TINY.fit, **fit or {}), save=replace(TINY.save, **save or {}))
+
+
+def started(*args) -> multiprocessing.Process:
+    """`t2ilab args` in a process of its own, forked from one in which everything slow is imported already."""
+    if "forkserver" not in multiprocessing.get_all_start_methods():
+        pytest.skip("this system cannot fork")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["t2ilab.runs", "accelerate", "torch._dynamo", "torch.utils.tensorboard", "pytest"])
+    process = context.Process(target=_run, args=([str(a) for a in args],), daemon=True)
+    process.start()
+    return process
+
+
+def _run(args):
+    sys.exit(main(args))
+
+
+def logged(run) -> list[dict]:
+    """The lines of a run's log."""
+    return [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+
+
+def saved(run) -> dict[str, bytes]:
+    """What the newest checkpoint of a run says about the run: averaged weights, everything that resuming needs, the step."""
+    newest = max((run / "checkpoints").glob("step-*"))
+    return {name: (newest / name).read_bytes() for name in ("model.safetensors", "train.safetensors", "state.json")}
+
+
+def flip(path, place=None) -> None:
+    """Change one bit of one byte of a file, in the middle or at a place."""
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2 if place is None else place] ^= 1
+    path.write_bytes(content)
