@@ -74,7 +74,8 @@ def execute(notebook, folder: Path):
     from nbclient import NotebookClient
     os.environ.update(T2ILAB_PROFILE="fast", T2ILAB_STRICT="1")
     kernel = AsyncKernelManager(kernel_name="python3", kernel_spec_manager=KernelSpecManager(kernel_dirs=[]))    # no other python3 on this machine
-    NotebookClient(notebook, km=kernel, timeout=SECONDS_PER_CELL, store_widget_state=False, resources={"metadata": {"path": str(folder)}}).execute()
+    NotebookClient(notebook, km=kernel, resources={"metadata": {"path": str(folder)}}, timeout=SECONDS_PER_CELL,
+                   iopub_timeout=60, raise_on_iopub_timeout=True, store_widget_state=False).execute()
 
 
 def clean(notebook):

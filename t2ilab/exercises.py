@@ -5,6 +5,11 @@ A checker tests a property where it can (does your function invert itself?), and
 """
 import torch
 
+from .diffusion.denoiser import Cond, Prediction
+from .diffusion.gaussian import GaussianDiffusion
+from .diffusion.schedules import cosine
+from .tensors import generator, randn
+
 
 def near(target, *, within: float, hint: str):
     """A checker for a number or a tensor: right when every entry is at most `within` away from target."""
@@ -35,7 +40,71 @@ def normalises(function):
 
 # Lesson 02: noising
 
+def jumps(function):
+    """A checker for a function (alpha_bar, s, t) -> (a, b) with x_t = a x_s + b eps: after any jump to s it must end where one jump to t does."""
+    alpha_bar = cosine(100)
+    for s, t in ((0, 40), (39, 40), (10, 70)):
+        pair = function(alpha_bar, s, t) if callable(function) else None
+        if not isinstance(pair, tuple) or len(pair) != 2:
+            return "return two numbers, a and b"
+        a, b = map(float, pair)
+        if abs(a * alpha_bar[s].sqrt() - alpha_bar[t].sqrt()) > 1e-9:
+            return f"from s={s} to t={t} the picture's weight is wrong: first to s, then by a, must give sqrt(alpha_bar[t])"
+        if abs(a**2 * (1 - alpha_bar[s]) + b**2 - (1 - alpha_bar[t])) > 1e-9:
+            return f"from s={s} to t={t} the variances do not add up: a fades the noise that x_s has already, and b**2 must fill up to 1 - alpha_bar[t]"
+
+
+def quarters_the_snr(function):
+    """A checker for a function table -> table [T+1] with a quarter of its SNR at every t >= 1."""
+    before = cosine(100)
+    after = function(before) if callable(function) else None
+    if not isinstance(after, torch.Tensor) or after.shape != before.shape:
+        return "return a table as long as the one you were given"
+    if after[0] != 1 or not after.isfinite().all():
+        return "entry 0 is data: alpha_bar[0] is 1, and its SNR is infinite"
+    ratio = (after / (1 - after) / (before / (1 - before)))[1:]
+    return None if torch.allclose(ratio, torch.full_like(ratio, 0.25), rtol=1e-6) else "solve SNR = alpha_bar / (1 - alpha_bar) for alpha_bar"
+
+
+def tells_the_time(function):
+    """A checker for a function (x0, x_t, diffusion) -> t, right to 30 steps of 1000."""
+    diffusion, x0 = GaussianDiffusion(cosine()), 2 * torch.rand(16, 3, 32, 32, generator=generator(2)) - 1
+    for t in (50, 300, 500, 700, 950):
+        answer = function(x0, diffusion.diffuse(x0, t, generator(2, t)), diffusion) if callable(function) else None
+        if answer is None or abs(int(answer) - t) > 30:
+            return f"at t={t} it says {answer}: x0 . x_t / x0 . x0 is about sqrt(alpha_bar[t]); which entry of the table is nearest?"
+
+
 # Lesson 03: DDPM
+
+def noise_in_the_first_half(sampler):
+    """A checker for a sampler of T = 1000: DDPM's own step while t > 500, and the posterior's mean afterwards."""
+    diffusion, g = GaussianDiffusion(cosine()), generator(3)
+    x_t, pred = randn((2, 3, 4, 4), g), Prediction(randn((2, 3, 4, 4), g))
+    step = sampler(diffusion) if callable(sampler) else None
+    if not callable(step):
+        return "a sampler is a function that takes a diffusion and returns a step, as mean_only does"
+    for t in (1000, 501, 500, 20):
+        s = t - 10
+        with_noise, mean = diffusion.step(pred, x_t, t, s, generator(t)), diffusion.posterior(pred.x0, x_t, t, s)[0]
+        given, wanted = step(pred, x_t, t, s, generator(t)), with_noise if t > 500 else mean
+        if not isinstance(given, torch.Tensor) or not torch.allclose(given, wanted, atol=1e-5):
+            return f"at t={t} it should {'add noise, as diffusion.step does' if t > 500 else 'go to the mean, without noise'}"
+
+
+def moves_away(function):
+    """A checker for (denoiser, cond, other, scale) -> denoise: from the guess for `other`, scale times the way to the guess for `cond`."""
+    def denoiser(x_t, t, cond):
+        return Prediction(x_t * cond.text.view(-1, 1, 1, 1))
+    x_t, (cond, other) = torch.ones(2, 3, 4, 4), (Cond(torch.full((2, 1), label), torch.ones(2, 1, dtype=torch.bool)) for label in (5, 2))
+    for scale, wanted in ((1.0, 5), (0.0, 2), (3.0, 11)):
+        denoise = function(denoiser, cond, other, scale) if callable(function) else None
+        pred = denoise(x_t, 500) if callable(denoise) else None
+        if not isinstance(pred, Prediction):
+            return "return a function denoise(x_t, t) that returns a Prediction"
+        if not torch.allclose(pred.x0, wanted * x_t):
+            return f"with scale={scale:g} the guesses {cond.text[0, 0]} and {other.text[0, 0]} should give {wanted}, not {pred.x0.mean():g}"
+
 
 # Lesson 04: faster sampling
 
@@ -45,6 +114,12 @@ EXERCISES = {
     "01b": normalises,
     "01c": exactly([2, 7], hint="a caption that is wholly true scores 1; collect the indices of the pictures that score less"),
     # Lesson 02
+    "02a": jumps,
+    "02b": quarters_the_snr,
+    "02c": tells_the_time,
     # Lesson 03
+    "03a": near(108.87, within=0.5, hint="divide two entries of weight: the one at t = 2 by the one at t = 500"),
+    "03b": noise_in_the_first_half,
+    "03c": moves_away,
     # Lesson 04
 }

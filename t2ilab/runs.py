@@ -9,6 +9,7 @@ import shutil
 import sys
 import typing
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import asdict, fields, is_dataclass, replace
 from itertools import chain
 from pathlib import Path
@@ -23,7 +24,7 @@ from .families import FAMILIES
 from .pipeline import TextToImage
 from .presets import PRESETS, DataConfig, Preset
 from .shipped import shipped, shipped_run
-from .train.checkpoint import Checkpoints, load_weights, newest, read_tensors, verify, write_text
+from .train.checkpoint import Checkpoints, load_weights, newest, read_tensors, verify, write_text, writing
 from .train.fit import Log, TrainState, fit
 from .viz import show_grid
 
@@ -156,15 +157,17 @@ class _Logger:
         return self
 
     def write(self, log: Log) -> None:
-        self.file.write(json.dumps(log._asdict()) + "\n")
-        self.file.flush()
-        for name in ("loss", "grad_norm", "lr"):
-            self.board.add_scalar(name, getattr(log, name), log.step)
+        with writing(self.path.parent):
+            self.file.write(json.dumps(log._asdict()) + "\n")
+            self.file.flush()
+            for name in ("loss", "grad_norm", "lr"):
+                self.board.add_scalar(name, getattr(log, name), log.step)
 
-    def __exit__(self, *error):
+    def __exit__(self, error, *_):
         if self.main:
-            self.file.close()
-            self.board.close()
+            with suppress(OSError) if error else writing(self.path.parent):      # on a full disk the first error says more
+                self.file.close()
+                self.board.close()
 
 
 def export(folder: Path, out: Path) -> None:

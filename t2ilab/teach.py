@@ -24,7 +24,7 @@ PACKAGE = Path(__file__).resolve().parent
 
 
 class Line(NamedTuple):
-    """One tagged line.  place: "t2ilab/diffusion/gaussian.py:47".  scope: "GaussianDiffusion.diffuse", or "" outside functions."""
+    """One tagged line.  place: "t2ilab/diffusion/gaussian.py".  scope: "GaussianDiffusion.diffuse", or "" outside functions."""
     place: str
     scope: str
     code: str
@@ -45,8 +45,8 @@ def show_source(thing) -> None:
     path = Path(inspect.getsourcefile(inspect.unwrap(thing)) or "")
     if PACKAGE not in path.parents:
         raise ValueError(f"{thing!r}: show_source shows code of {PACKAGE.name} only")
-    lines, start = inspect.getsourcelines(thing)
-    print(f"{_place(path, max(start, 1))}\n\n{textwrap.dedent(''.join(lines)).rstrip()}")
+    lines, _ = inspect.getsourcelines(thing)
+    print(f"{_place(path)}\n\n{textwrap.dedent(''.join(lines)).rstrip()}")
 
 
 def where(tag: str) -> None:
@@ -76,12 +76,13 @@ def _tags(path):
         code, number = token.line[:token.start[1]].strip(), token.start[0]
         if token.type == tokenize.COMMENT and code:
             scope = ".".join(node.name for node in scopes if node.lineno <= number <= node.end_lineno)
-            line = Line(_place(path, number), scope, code)
+            line = Line(_place(path), scope, code)
             yield from ((tag.strip(), line) for tag in re.split("[,;]", token.string.lstrip("# ")))
 
 
-def _place(path, number):
-    return f"{path.relative_to(PACKAGE.parent).as_posix()}:{number}"
+def _place(path):
+    """The file without a line number: a lesson's saved output stays true when a line moves."""
+    return path.relative_to(PACKAGE.parent).as_posix()
 
 
 def check(name: str, value, *, below=None, above=None, near=None, within=None) -> None:

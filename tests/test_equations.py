@@ -43,11 +43,14 @@ def proofs():
 
 
 def test_every_tag_in_code_is_a_known_id():
-    unknown = [f"{line.place}: {tag}" for tag, lines in teach.equations().items() if tag not in LEDGER and looks_like_a_tag(tag) for line in lines]
+    unknown = [f"{line.place}: {tag}" for tag, lines in teach.equations().items() for line in lines
+               if tag not in LEDGER and looks_like_a_tag(tag)]
     assert unknown == []
 
 
-@pytest.mark.parametrize("comment, found", [("DDPM Eq. 44", True), ("Eq. 4 of DDPM", True), ("min-snr", True), ("[B C H W]", False), ("P2P", False), ("in [0, 1] (iDDPM Eq. 15)", False)])
+@pytest.mark.parametrize("comment, found", [
+    ("DDPM Eq. 44", True), ("Eq. 4 of DDPM", True), ("min-snr", True), ("[B C H W]", False), ("P2P", False),
+    ("in [0, 1] (iDDPM Eq. 15)", False)])
 def test_a_misspelled_tag_is_seen(comment, found):
     assert looks_like_a_tag(comment) == found
 

@@ -75,11 +75,13 @@ def test_a_lost_or_damaged_memory_of_the_check_changes_nothing(spoil, tmp_path):
     assert open_folder(tmp_path).sizes == before
 
 
-def test_a_file_that_breaks_after_the_check_stops_the_run_by_name(tmp_path):
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_file_that_breaks_after_the_check_stops_the_run_by_name_in_one_line(workers, tmp_path):
     dataset = open_folder(picture(tmp_path / "a.jpg").parent)
     (tmp_path / "a.jpg").write_text("text")
-    with pytest.raises(ValueError, match="a.jpg: not a picture"):
-        next(stream(dataset, batch_size=1))
+    with pytest.raises(ValueError, match="a.jpg: not a picture") as error:
+        next(stream(dataset, batch_size=1, workers=workers))
+    assert "\n" not in str(error.value)
 
 
 # open_data

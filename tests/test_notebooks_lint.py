@@ -206,7 +206,7 @@ def test_badge_and_setup_are_put_in_once_and_stay():
 def test_saving_drops_what_belongs_to_one_machine_and_refuses_what_cannot_be_dropped():
     import nbformat
     shown = nbformat.v4.new_output("display_data", {build.WIDGET: {"model_id": "1"}, "text/plain": "<panel x>"}, metadata={"isolated": True})
-    made = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("1", outputs=[shown], metadata={"execution": {"idle": 1}, "tags": ["a"]})])
+    made = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("1", outputs=[shown], metadata={"collapsed": True, "tags": ["a"]})])
     made.metadata.widgets = {"state": {}}
     build.clean(made)
     assert made.metadata == build.KERNEL and made.cells[0].metadata == {"tags": ["a"]}

@@ -172,6 +172,14 @@ def test_blank_flat_and_noise_pictures_are_unread():
     assert all(parse(p) is None for p in [*noise, *(noise * 0.3), *noise.clamp(-1, 1), *flat, mean])
 
 
+def test_a_picture_with_a_nan_is_unread():
+    for where in [(0, 5, 20), (1, 17, 14)]:                                             # beside the object and inside it
+        image = from_uint8(render(one(), 32))
+        assert parse(image) is not None
+        image[where] = float("nan")
+        assert parse(image) is None
+
+
 def test_reading_order_is_left_to_right_or_top_to_bottom():
     a, b = Object("circle", "red", "small", 0.2, 0.6), Object("square", "blue", "small", 0.7, 0.5)
     assert reading_order([b, a]) == (a, b)

@@ -23,9 +23,9 @@ def lesson(monkeypatch):
 def test_where_prints_the_line_that_stands_in_the_file(capsys):
     teach.where("DDPM Eq. 4")
     place, code = capsys.readouterr().out.splitlines()
-    path, number = re.match(r"(\S+):(\d+)  in GaussianDiffusion\.diffuse$", place).groups()
-    line = (ROOT / path).read_text(encoding="utf8").splitlines()[int(number) - 1]
-    assert line.startswith(f"    {code}") and line.endswith("# DDPM Eq. 4")
+    path, = re.match(r"(\S+)  in GaussianDiffusion\.diffuse$", place).groups()
+    line, = (line for line in (ROOT / path).read_text(encoding="utf8").splitlines() if line.endswith("# DDPM Eq. 4"))
+    assert line.startswith(f"    {code}")
 
 
 def test_where_prints_every_place_and_a_comment_may_hold_several_tags(tmp_path, monkeypatch, capsys):
@@ -35,7 +35,7 @@ def test_where_prints_every_place_and_a_comment_may_hold_several_tags(tmp_path, 
     monkeypatch.setattr(teach, "equations", teach.equations.__wrapped__)
     assert teach.equations().keys() == {"A Eq. 1", "B"}
     teach.where("B")
-    assert capsys.readouterr().out == "lab/a.py:2\n    y = 1\nlab/a.py:5  in C.f\n    return 2\n"
+    assert capsys.readouterr().out == "lab/a.py\n    y = 1\nlab/a.py  in C.f\n    return 2\n"
 
 
 def test_an_unknown_equation_is_an_error_that_names_the_nearest():
@@ -47,10 +47,8 @@ def test_an_unknown_equation_is_an_error_that_names_the_nearest():
 def test_show_source_prints_the_file_as_it_is_and_no_path_of_this_machine(thing, capsys):
     teach.show_source(thing)
     head, _, source = capsys.readouterr().out.partition("\n\n")
-    path, number = head.split(":")
-    assert path == Path(inspect.getsourcefile(thing)).relative_to(ROOT).as_posix()
-    lines = (ROOT / path).read_text(encoding="utf8").splitlines()
-    assert source.rstrip() == "\n".join(lines[int(number) - 1:][:len(source.splitlines())]).rstrip()
+    assert head == Path(inspect.getsourcefile(thing)).relative_to(ROOT).as_posix()
+    assert source.rstrip() in (ROOT / head).read_text(encoding="utf8")
 
 
 def test_a_method_is_shown_without_its_indentation(capsys):

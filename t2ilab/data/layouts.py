@@ -142,7 +142,8 @@ def _compare(home: Path, published: dict, fetch: Callable | None) -> dict[str, s
         except (OSError, RuntimeError) as error:
             raise OSError(f"{home.name} could not be downloaded into {home.parent}: {error}") from error
     if not home.is_dir():
-        raise FileNotFoundError(f"no folder {home.name} in {home.parent}: put it there, or fetch it with download=True (--download on the command line)")
+        raise FileNotFoundError(f"no folder {home.name} in {home.parent}: put it there, or fetch it with download=True "
+                                "(--download on the command line)")
     return odd()
 
 

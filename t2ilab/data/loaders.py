@@ -72,10 +72,25 @@ def stream(dataset, *, batch_size: int, seed: int = 0, start: int = 0, shard: in
 def _read_ahead(steps: Steps, start: int, workers: int) -> Iterator[Batch]:
     """The same batches in the same order, each built by a worker process a little before it is needed."""
     own = torch.Generator()                                 # DataLoader draws a seed: not from the global stream, which the run may use
-    return iter(DataLoader(steps, batch_size=None, sampler=count(start), num_workers=workers, collate_fn=_as_is, generator=own))
+    for batch in DataLoader(_Caught(steps), batch_size=None, sampler=count(start), num_workers=workers, collate_fn=_as_is, generator=own):
+        if isinstance(batch, Exception):
+            raise batch
+        yield batch
 
 
-def _as_is(batch: Batch) -> Batch:
+@dataclass(frozen=True)
+class _Caught:
+    """Steps that hand over a data error instead of raising it: a worker would wrap it into a page of traceback."""
+    steps: Steps
+
+    def __getitem__(self, step: int) -> Batch | Exception:
+        try:
+            return self.steps[step]
+        except (OSError, ValueError) as error:
+            return error
+
+
+def _as_is(batch):
     return batch
 
 

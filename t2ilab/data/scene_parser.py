@@ -116,8 +116,8 @@ def fit(blob: Blob, alpha: np.ndarray, shape: str) -> Fit:
     area, drop = moments(shape)
     total = max(alpha.sum(), 1.0)
     radius = np.sqrt(total / (area * H * W))
-    x = (alpha.sum(0) @ (np.arange(W) + 0.5)) / (total * W)
-    y = (alpha.sum(1) @ (np.arange(H) + 0.5)) / (total * H) - drop * radius
+    x = float(alpha.sum(0) @ (np.arange(W) + 0.5) / (total * W))
+    y = float(alpha.sum(1) @ (np.arange(H) + 0.5) / (total * H) - drop * radius)
     drawing = coverage(shape, (x, y), radius, (H, W))
     return Fit(shape, (x, y), radius, min(unexplained(blob, ndimage.gaussian_filter(drawing, b) if b else drawing) for b in BLURS))
 

@@ -24,14 +24,14 @@ PUBLISHED = {"cifar10": 60_000, "flowers102": 8_189}            # pictures in al
 BINS = 32                                                       # of the colour histogram, 8 of the 256 levels each
 
 
-def inspect(name: str, root, out, *, split: str | None = None, size: int | None = None, note: str = "") -> dict:
+def inspect(name: str, root, out, *, split: str | None = None, size: int | None = None, note: str = "", download: bool = False) -> dict:
     """Statistics of a data set; also writes README.md, stats.json and the figures into the folder out.
 
-    split, size: as in open_data (default: everything, as large as its models usually see it).  note: a paragraph for the report.
+    split, size, download: as in open_data (default: everything, as large as its models usually see it).  note: a paragraph for the report.
     Broken files are reported, however many there are. Errors: those of open_data.  Lesson: notebooks/01_data_analysis.ipynb"""
     out = Path(out)
     size = size or {"shapes": 32, "cifar10": 32}.get(name, 64)
-    dataset = open_data(name, root, size=size, split=split or ("train" if name == "shapes" else "all"), max_broken=1.0)
+    dataset = open_data(name, root, size=size, split=split or ("train" if name == "shapes" else "all"), download=download, max_broken=1.0)
     title = f"folder: {Path(root).resolve().name}" if name == "folder" else name
     stats = {"name": name, "title": title, "published": PUBLISHED.get(name), **statistics(dataset)}
     out.mkdir(parents=True, exist_ok=True)
@@ -178,7 +178,8 @@ def facts(stats: dict) -> dict[str, str]:
         ordered = sorted(counts, key=counts.get)
         lines |= {"largest class": f"{ordered[-1]}: {counts[ordered[-1]]:,}", "smallest class": f"{ordered[0]}: {counts[ordered[0]]:,}",
                   "without a label": f"{stats['no_label']:,}"}
-    lines |= {what: "smallest {:g}, median {:g}, largest {:g} px".format(*sizes[what.replace(" ", "_")]) for what in ("width", "height", "shorter side")}
+    lines |= {what: "smallest {:g}, median {:g}, largest {:g} px".format(*sizes[what.replace(" ", "_")])
+              for what in ("width", "height", "shorter side")}
     lines |= {f"{channel}, in [-1, 1]": "mean {mean:+.3f}, std {std:.3f}".format(**stats["colours"][channel]) for channel in CHANNELS}
     return lines | {"words a caption": "fewest {:g}, median {:g}, most {:g}".format(*captions["words"]), "empty captions": f"{captions['empty']:,}",
                     "different captions": f"{captions['distinct']:,}", "different words": f"{captions['vocabulary']:,}"}
@@ -187,7 +188,8 @@ def facts(stats: dict) -> dict[str, str]:
 def markdown(stats: dict, figures: dict[str, str], note: str = "") -> str:
     """The report in Markdown. figures: file name -> what to look for."""
     name, published, here = stats["name"], stats["published"], stats["examples"]
-    parts = [f"# {stats['title']}", f"Made by `t2ilab data inspect {name}{'' if name == 'shapes' else ' ROOT'}`; the same numbers are in [stats.json](stats.json)."]
+    command = f"t2ilab data inspect {name}{'' if name == 'shapes' else ' ROOT'}"
+    parts = [f"# {stats['title']}", f"Made by `{command}`; the same numbers are in [stats.json](stats.json)."]
     if published and here < published:
         parts.append(f"This copy holds {here:,} of the {published:,} published pictures: the numbers below are those of the sample.")
     parts += [note] if note else []

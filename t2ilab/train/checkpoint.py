@@ -9,6 +9,7 @@ import os
 import shutil
 import time
 import warnings
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -46,10 +47,19 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         raise ValueError(f"{path} is not a whole safetensors file ({error}); pickles are never loaded") from error
 
 
+@contextmanager
+def writing(path: Path):
+    """Names the file or folder if writing to it fails, which a full disk's own error does not."""
+    try:
+        yield
+    except OSError as error:
+        raise OSError(f"could not write {path} ({error})") from error
+
+
 def write_text(path: Path, text: str) -> None:
     """Write a small text file in one atomic step: after a kill it holds the old text or the new one."""
     tmp = path.with_name(f".{path.name}.tmp")
-    with open(tmp, "w", encoding="utf8", newline="\n") as file:
+    with writing(path), open(tmp, "w", encoding="utf8", newline="\n") as file:
         file.write(text)
         file.flush()
         os.fsync(file.fileno())

@@ -1,0 +1,341 @@
+"""Checkpoints: whole or not there, whatever kills the writer; a damaged one is noticed, passed over, and never run."""
+import errno
+import json
+import os
+import pickle
+import shutil
+import signal
+import subprocess
+import sys
+from contextlib import suppress
+
+import pytest
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import save_file
+from test_fit import batches, line, weights
+from tiny_runs import flip, saved, tiny
+from torch import nn
+
+from t2ilab.cli import main
+from t2ilab.runs import find_run, load, train
+from t2ilab.train import checkpoint as module
+from t2ilab.train.checkpoint import Checkpoints, load_weights, newest, read_tensors, save_weights, verify
+from t2ilab.train.fit import fit
+
+FILES = ["config.json", "model.safetensors", "sha256.json", "state.json", "train.safetensors"]
+
+
+def checkpoints(folder, **options):
+    return Checkpoints(folder, {"family": "ddpm"}, **{"every_steps": 0, "every_seconds": 1e9, "keep": 2} | options)
+
+
+def saved_at(folder, steps, **options):
+    """A state trained for some steps, with a checkpoint after each."""
+    state = line(steps=steps)
+    for _ in fit(state.model, batches(), state.config, state=state):
+        checkpoints(folder, **options).save(state)
+    return state
+
+
+def names(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+@pytest.fixture(scope="session")
+def run(tmp_path_factory):
+    """A run of 6 steps with checkpoints at 2, 4 and 6: copy it before you break it."""
+    out = tmp_path_factory.mktemp("run")
+    list(train(tiny(save={"checkpoint_steps": 2, "keep": 3}), out))
+    return out
+
+
+@pytest.fixture
+def mine(run, tmp_path):
+    return shutil.copytree(run, tmp_path / "mine")
+
+
+def refused(name, match):
+    """load(name) is a ValueError or FileNotFoundError of one line."""
+    with pytest.raises((ValueError, FileNotFoundError), match=match) as error:
+        load(name)
+    assert "\n" not in str(error.value)
+
+
+# Saving
+
+def test_a_checkpoint_holds_safetensors_and_json_and_nothing_else(tmp_path):
+    saved_at(tmp_path, 1)
+    assert names(tmp_path) == ["step-00000001"] and names(tmp_path / "step-00000001") == FILES
+    verify(tmp_path / "step-00000001")
+
+
+def test_only_the_last_few_checkpoints_are_kept(tmp_path):
+    saved_at(tmp_path, 5, keep=3)
+    assert names(tmp_path) == ["step-00000003", "step-00000004", "step-00000005"]
+
+
+def test_a_checkpoint_is_due_every_so_many_steps_by_the_clock_and_at_the_end(tmp_path, monkeypatch):
+    state, due = line(steps=7), []
+    by_step, by_clock = checkpoints(tmp_path, every_steps=3), checkpoints(tmp_path, every_seconds=50)
+    for state.step in range(1, 8):
+        due.append(by_step.due(state))
+    assert due == [False, False, True, False, False, True, True]
+    state.step, now = 1, module.time.monotonic()
+    assert not by_clock.due(state)
+    monkeypatch.setattr(module.time, "monotonic", lambda: now + 51)
+    assert by_clock.due(state)
+    by_clock.save(state)
+    assert not by_clock.due(state)
+
+
+def test_saving_after_a_resume_drops_damaged_later_checkpoints_not_good_ones(tmp_path):
+    saved_at(tmp_path, 4, keep=3)
+    flip(tmp_path / "step-00000004" / "model.safetensors")
+    state = line()
+    with pytest.warns(UserWarning, match="passing over a checkpoint: .*step-00000004"):
+        checkpoints(tmp_path).restore(state)
+    assert state.step == 3
+    checkpoints(tmp_path, keep=1).save(state)
+    assert names(tmp_path) == ["step-00000003"] and newest(tmp_path).name == "step-00000003"
+
+
+# Killed while saving
+
+def dying_save(folder, moment):
+    """In a child process: save step 3, and be killed at the moment-th time that Python touches a file.  True if it lived to the end."""
+    child = os.fork()
+    if child == 0:
+        state, left = line(), [moment]
+        checkpoints(folder).restore(state)
+        state.step = 3
+
+        def hook(event, args):
+            if event in ("open", "os.rename", "os.remove", "os.mkdir", "os.rmdir") and str(folder) in os.path.abspath(str(args[0])):
+                left[0] -= 1
+                if left[0] < 0:
+                    os.kill(os.getpid(), signal.SIGKILL)
+        sys.addaudithook(hook)
+        checkpoints(folder).save(state)
+        os._exit(0)
+    return os.waitpid(child, 0)[1] == 0
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
+def test_a_kill_at_any_moment_of_a_save_leaves_only_whole_checkpoints(tmp_path):
+    saved_at(tmp_path / "start", 2)
+    found, moment = set(), 0
+    while True:
+        folder = shutil.copytree(tmp_path / "start", tmp_path / str(moment))
+        lived = dying_save(folder, moment)
+        for path in filter(accepted, folder.iterdir()):
+            step = "step-00000001" if path.name == "step-00000001" else "step-00000002"                     # step 3 saves what step 2 left
+            want = read_tensors(tmp_path / "start" / step / "model.safetensors")
+            assert all(torch.equal(v, want[k]) for k, v in read_tensors(path / "model.safetensors").items())
+        last = newest(folder)
+        verify(last)
+        found.add(last.name)
+        if lived:
+            break
+        state = line()
+        checkpoints(folder).restore(state)
+        checkpoints(folder).save(state)
+        assert not list(folder.glob(".tmp-*"))                              # what the kill left is cleaned up
+        moment += 1
+    assert moment > 15 and found == {"step-00000002", "step-00000003"} and names(folder) == ["step-00000002", "step-00000003"]
+
+
+def accepted(folder):
+    try:
+        return bool(find_run(folder))
+    except (ValueError, FileNotFoundError):
+        return False
+
+
+def test_a_checkpoint_with_half_its_weights_written_is_not_accepted(tmp_path):
+    saved_at(tmp_path, 1)
+    half = shutil.copytree(tmp_path / "step-00000001", tmp_path / ".tmp-00000002-1")
+    (half / "sha256.json").unlink()
+    assert not accepted(half)
+    content = (half / "model.safetensors").read_bytes()
+    (half / "train.safetensors").unlink()
+    for size in (0, 5, 100, len(content) - 1):
+        (half / "model.safetensors").write_bytes(content[:size])
+        with pytest.raises(ValueError, match="not a whole safetensors file"):
+            read_tensors(half / "model.safetensors")
+
+
+# Full disks
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of 1 MB."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    if not hasattr(os, "geteuid") or os.geteuid() or subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", folder], capture_output=True).returncode:
+        pytest.skip("only root can mount a small tmpfs; the simulated full disk is tested beside this")
+    yield folder
+    subprocess.run(["umount", folder], check=True)
+
+
+def test_a_full_disk_is_one_line_and_training_goes_on_once_there_is_room(small_disk, run, capsys):
+    out = small_disk / "run"
+    preset = tiny(fit={"steps": 6}, save={"checkpoint_steps": 2, "keep": 3})
+    stop_after(train(preset, out), 3)
+    fill(small_disk, leave=50_000)                                          # room for the log, not for a checkpoint of 190 kB
+    assert main(["resume", str(out)]) == 1
+    said = capsys.readouterr().err.splitlines()
+    assert said[-1].startswith("t2ilab: could not save step 4 in ") and "No space left" in said[-1] and said[-1].endswith("earlier checkpoints are untouched")
+    assert "Traceback" not in "".join(said) and names(out / "checkpoints") == ["step-00000002"]
+    fill(small_disk, leave=0)                                               # not even for a line of the log
+    assert main(["resume", str(out)]) == 1
+    said = capsys.readouterr().err.splitlines()
+    assert said[-1].startswith(f"t2ilab: could not write {out}") and "No space left" in said[-1] and "Traceback" not in "".join(said)
+    (small_disk / "50000").unlink()
+    assert main(["resume", str(out)]) == 0 and saved(out) == saved(run)
+
+
+def fill(disk, *, leave):
+    """Take all of a disk's space except for some bytes."""
+    with suppress(OSError), open(disk / str(leave), "wb", buffering=0) as ballast:
+        while os.statvfs(disk).f_bavail * os.statvfs(disk).f_frsize > leave:
+            ballast.write(bytes(1000))
+
+
+def stop_after(steps, n):
+    for _, _ in zip(range(n), steps):
+        pass
+    steps.close()
+
+
+@pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "No space left on device"), SafetensorError("I/O error: No space left on device")])
+def test_a_save_that_fails_leaves_earlier_checkpoints_and_no_rubbish(error, tmp_path, monkeypatch):
+    state = saved_at(tmp_path, 2)
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*.*") if path.is_file()}
+
+    def full(tensors, path):
+        path.write_bytes(b"the first half")
+        raise error
+    monkeypatch.setattr(module, "save_file", full)
+    state.step = 3
+    with pytest.raises(OSError, match="^could not save step 3 in .*No space left.*earlier checkpoints are untouched$"):
+        checkpoints(tmp_path).save(state)
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*.*") if path.is_file()} == before and newest(tmp_path).name == "step-00000002"
+
+
+# Damage
+
+@pytest.mark.parametrize("file", FILES)
+def test_one_flipped_byte_in_any_file_is_found_and_resuming_takes_the_checkpoint_before(file, mine, run):
+    flip(mine / "checkpoints" / "step-00000006" / file)
+    with pytest.raises(ValueError, match=f"step-00000006.*{'whole' if file == 'sha256.json' else file}"):
+        verify(mine / "checkpoints" / "step-00000006")
+    refused(mine / "checkpoints" / "step-00000006", "step-00000006")
+    with pytest.warns(UserWarning, match="passing over a checkpoint: .*step-00000006"):
+        list(train(tiny(save={"checkpoint_steps": 2, "keep": 3}), mine))
+    assert saved(mine) == saved(run) and names(mine / "checkpoints") == ["step-00000002", "step-00000004", "step-00000006"]
+    for path in (mine / "checkpoints").iterdir():
+        verify(path)
+
+
+def test_a_flipped_byte_anywhere_in_the_list_of_checksums_is_found(tmp_path):
+    saved_at(tmp_path, 1)
+    folder = tmp_path / "step-00000001"
+    for place in range(0, (folder / "sha256.json").stat().st_size - 1, 7):
+        flip(folder / "sha256.json", place)
+        with pytest.raises(ValueError, match="step-00000001"):
+            verify(folder)
+        flip(folder / "sha256.json", place)
+    verify(folder)
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_a_missing_or_empty_file_makes_a_checkpoint_not_whole(file, mine):
+    path = mine / "checkpoints" / "step-00000006" / file
+    path.write_bytes(b"")
+    with pytest.raises(ValueError, match="step-00000006"):
+        verify(path.parent)
+    path.unlink()
+    with pytest.raises(ValueError, match="step-00000006"):
+        verify(path.parent)
+
+
+def test_a_run_whose_checkpoints_are_all_damaged_is_not_loaded(mine):
+    for path in (mine / "checkpoints").iterdir():
+        flip(path / "model.safetensors")
+    with pytest.warns(UserWarning, match="passing over"):
+        refused(mine, "mine: every checkpoint there is damaged$")
+
+
+def test_loading_a_run_with_a_damaged_checkpoint_takes_the_one_before_and_says_so(mine):
+    flip(mine / "checkpoints" / "step-00000006" / "train.safetensors")
+    with pytest.warns(UserWarning, match="step-00000006.*train.safetensors is damaged"):
+        pipeline = load(mine)
+    want = read_tensors(mine / "checkpoints" / "step-00000004" / "model.safetensors")
+    assert all(torch.equal(v, want[k]) for k, v in pipeline.stages[0].denoiser.state_dict().items())
+
+
+def test_a_run_that_is_not_there_says_so(tmp_path):
+    refused(tmp_path / "nothing", "nothing: no trained run there$")
+    refused(tmp_path, "no trained run there$")
+    refused("ddpm-cifar10", "train it: t2ilab train ddpm-cifar10$")
+
+
+# Weights that are not ours
+
+class Evil:
+    """A pickle that makes a folder when it is opened."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.path),)
+
+
+@pytest.mark.parametrize("dump", [lambda evil, path: path.write_bytes(pickle.dumps(evil)), lambda evil, path: torch.save({"w": evil}, path)],
+                         ids=["pickle", "torch.save"])
+def test_a_pickle_that_pretends_to_be_weights_is_never_run(dump, mine, tmp_path, capsys):
+    evil = Evil(tmp_path / "it ran")
+    exported = tmp_path / "exported"
+    shutil.copytree(mine / "checkpoints" / "step-00000006", exported)
+    (exported / "train.safetensors").unlink()
+    dump(evil, exported / "model.safetensors")
+    refused(exported, "not a whole safetensors file .* pickles are never loaded$")
+    for name in ("model.safetensors", "train.safetensors"):                 # also where the checksum is right
+        folder = mine / "checkpoints" / "step-00000006"
+        dump(evil, folder / name)
+        sums = json.loads((folder / "sha256.json").read_text()) | {name: module._digest(folder / name)}
+        (folder / "sha256.json").write_text(json.dumps(sums))
+        assert main(["resume", str(mine)]) == 1 and "pickles are never loaded" in capsys.readouterr().err.splitlines()[-1]
+    assert not evil.path.exists()
+    pickle.loads(pickle.dumps(evil))
+    assert evil.path.exists()                                               # it would have worked
+
+
+@pytest.mark.parametrize("change, said", [
+    (lambda t: t | {"weight": torch.zeros(3, 2)}, r"weight \[3, 2\], model wants \[2, 3\]$"),
+    (lambda t: {"weight": t["weight"]}, r"bias missing, model wants \[2\]$"),
+    (lambda t: t | {"extra": torch.zeros(1)}, "extra not in the model$"),
+    (lambda t: {"extra": torch.zeros(1)}, r"weight missing, model wants \[2, 3\] \(and 2 more\)$")])
+def test_weights_of_another_model_are_refused_with_the_first_that_differs(change, said, tmp_path):
+    model, path = nn.Linear(3, 2), tmp_path / "model.safetensors"
+    save_weights(model, path)
+    save_file(change(read_tensors(path)), tmp_path / "other.safetensors")
+    before = weights(model).clone()
+    with pytest.raises(ValueError, match=f"other.safetensors does not fit this model: {said}"):
+        load_weights(model, tmp_path / "other.safetensors")
+    assert torch.equal(weights(model), before)
+    load_weights(nn.Linear(3, 2), path)
+    with pytest.raises(FileNotFoundError, match="no such weights file"):
+        load_weights(model, tmp_path / "none.safetensors")
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"null", b'"ddpm"', b"\xff\xfe\x00", b'{"family": "vqgan"}', b'{"family": ["ddpm"]}', b'{"family": "ddpm"}',
+                                     b'{"family": "ddpm", "name": "x", "model": 5}', b'{"family": "ddpm", "name": "x", "model": {"net": [1]}}',
+                                     b'{"family": "ddpm", "name": "x", "model": {"schedule": "square"}}', b'{"family": "ddpm", "name": "x", "model": {"warp": 9}}'])
+def test_a_config_that_is_none_is_one_line_that_names_the_trouble(content, mine, tmp_path):
+    exported = shutil.copytree(mine / "checkpoints" / "step-00000006", tmp_path / "exported")
+    (exported / "train.safetensors").unlink()
+    (exported / "config.json").write_bytes(content)
+    refused(exported, "config|family|field|schedule='square'")

@@ -1,0 +1,253 @@
+"""The command line as a newcomer meets it: help everywhere, safe file names, everything recorded, and every mistake one line."""
+import inspect
+import json
+import os
+import subprocess
+import sys
+from dataclasses import asdict, fields, is_dataclass
+
+import pytest
+import torch
+from PIL import Image
+from tiny_data import own_cache, picture  # noqa: F401
+from tiny_runs import OPTIONS, TINY, logged
+
+from t2ilab import cli, runs
+from t2ilab.data.images import ImageSet
+from t2ilab.data.shapes import Scenes
+from t2ilab.presets import PRESETS
+from t2ilab.runs import find_run, load, read_preset, train
+from t2ilab.train.checkpoint import verify
+
+
+def mistake(capsys, *args):
+    """What the command says about a mistake: it must be one line, after any progress bars, with exit status 1."""
+    assert cli.main([str(a) for a in args]) == 1
+    out, err = capsys.readouterr()
+    *bars, line = err.splitlines()
+    assert line.startswith("t2ilab: ") and all("step/s" in bar or "passing over" in bar or not bar for bar in bars)
+    return line
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    out = tmp_path_factory.mktemp("cli") / "run"
+    list(train(TINY, out))
+    return out
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    """An empty folder to be in."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+# Help
+
+def help_of(capsys, *args):
+    with pytest.raises(SystemExit) as stop:
+        cli.main([*args, "--help"])
+    assert stop.value.code == 0
+    return capsys.readouterr().out
+
+
+def test_help_lists_every_command(capsys):
+    text = help_of(capsys)
+    assert all(name in text for name in cli.COMMANDS)
+
+
+@pytest.mark.parametrize("name", cli.COMMANDS)
+def test_every_command_explains_itself_and_its_options(name, capsys):
+    text, command = " ".join(help_of(capsys, name).replace("│", " ").split()), cli.COMMANDS[name]
+    assert command.__doc__.split("\n")[0].split(":")[0].rstrip(".") in text
+    for line in (inspect.getdoc(command).split("Args:\n") + [""])[1].splitlines():
+        assert line.split(": ", 1)[1].split(";")[0].split("(")[0].strip() in text or name == "train"
+
+
+def leaves(config):
+    for field in fields(config):
+        value = getattr(config, field.name)
+        yield from leaves(value) if is_dataclass(value) else [field.name]
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_every_field_of_a_preset_is_an_option_with_its_meaning(name, capsys):
+    text = help_of(capsys, "train", name)
+    hidden = {"name", "family", "expected", "hardware"}
+    missing = [leaf for leaf in leaves(PRESETS[name]) if leaf not in hidden and f"--{leaf.replace('_', '-')}" not in text and f"--{leaf}" not in text]
+    assert missing == [] and "optimiser steps" in text and "of AdamW" in text
+
+
+def test_presets_print_a_table_and_json(capsys):
+    assert cli.main(["presets"]) == 0
+    table = capsys.readouterr().out
+    assert all(name in table for name in PRESETS) and "35,746,307" in table
+    assert cli.main(["presets", "--json"]) == 0
+    rows = {row["preset"]: row for row in json.loads(capsys.readouterr().out)}
+    assert {name: rows[name]["trainable"] for name in ("ddpm-cifar10", "iddpm-cifar10", "ddpm-flowers102")} == {
+        "ddpm-cifar10": 35_746_307, "iddpm-cifar10": 52_546_438, "ddpm-flowers102": 92_025_731}
+    assert rows.keys() == PRESETS.keys() and all(row["frozen"] == 0 and row["pixels"] in (32, 64) for row in rows.values())
+
+
+# A whole session
+
+def test_train_resume_sample(here, capsys):
+    assert cli.main(["train", "ddpm-shapes", *OPTIONS, "--steps", "3", "--out", "my run"]) == 0
+    assert "t2ilab sample" in capsys.readouterr().out and len(logged(here / "my run")) == 3
+    assert cli.main(["resume", "my run", "--steps", "5"]) == 0 and len(logged(here / "my run")) == 5
+    assert cli.main(["sample", "my run", "Red Circle", "4", "", "--seed", "9", "--out", "pictures"]) == 0
+    assert sorted(p.name for p in (here / "pictures").iterdir()) == ["000_red-circle_seed9.png", "001_4_seed9.png", "002_sample_seed9.png", "grid.png",
+                                                                   "samples.json"]
+    assert Image.open(here / "pictures" / "001_4_seed9.png").mode == "RGB" and "pictures" in capsys.readouterr().out
+
+
+def test_training_goes_to_runs_and_the_presets_name_if_not_told_otherwise(here):
+    assert cli.main(["train", "ddpm-shapes", *OPTIONS, "--steps", "1"]) == 0
+    assert read_preset(here / "runs" / "ddpm-shapes").name == "ddpm-shapes"
+
+
+def test_every_training_option_is_recorded(here):
+    given = {"lr": 0.005, "seed": 7, "ema-decay": 0.5, "clip": 3.0, "accumulate": 2, "weight-decay": 0.25, "warmup": 1, "keep": 1, "checkpoint-steps": 1,
+             "checkpoint-seconds": 9.0, "T": 50, "drop": 0.5, "guidance-scale": 1.5, "batch-size": 6, "optimizer": "adamw", "decay": "none", "predict": "v",
+             "times": "importance", "sampler": "ancestral", "split": "held_out", "weight": "min_snr", "schedule": "linear", "channels": 16}
+    words = [word for k, v in given.items() for word in (f"--{k}", str(v))]
+    assert cli.main(["train", "ddpm-shapes", *OPTIONS, *words, "--steps", "2", "--betas", "0.5", "0.6", "--out", "run"]) == 0
+    recorded = flat(json.loads((here / "run" / "config.json").read_text()))
+    assert {k: recorded[k.replace("-", "_")] for k in given} == given and recorded["betas"] == [0.5, 0.6] and recorded["steps"] == 2
+
+
+def flat(nested):
+    return {k: v for key, value in nested.items() for k, v in (flat(value) if isinstance(value, dict) else {key: value}).items()}
+
+
+def test_every_sampling_option_is_recorded(run, here):
+    assert cli.main(["sample", str(run), "red circle", "--seed", "3", "--sampler", "dpm_solver_pp_2m", "--sampling-steps", "4", "--guidance-scale", "2.5",
+                     "--out", "s"]) == 0
+    assert json.loads((here / "s" / "samples.json").read_text()) == {"run": str(run), "captions": ["red circle"], "n": 1, "seed": 3,
+                                                                     "sampler": "dpm_solver_pp_2m", "sampling_steps": 4, "guidance_scale": 2.5}
+    want = load(run, sampler="dpm_solver_pp_2m", sampling_steps=4, guidance_scale=2.5)(["red circle"], seed=3)
+    drawn = Image.open(here / "s" / "000_red-circle_seed3.png")
+    centres = torch.tensor(list(drawn.convert("RGB").tobytes())).view(drawn.height, drawn.width, 3)
+    assert drawn.width % 8 == 0 or drawn.width > 8                          # enlarged, perhaps with a frame
+    assert abs(((centres.float().mean((0, 1)) / 127.5 - 1) - want[0].mean((1, 2))).max().item()) < 1.0
+
+
+def test_the_same_seed_samples_the_same_files(run, here):
+    for name, seed in (("a", "1"), ("b", "1"), ("c", "2")):
+        assert cli.main(["sample", str(run), "--n", "2", "--seed", seed, "--out", name]) == 0
+    a, b, c = ([p.read_bytes() for p in sorted((here / name).glob("0*.png"))] for name in "abc")
+    assert len(a) == 2 and a == b != c
+
+
+@pytest.mark.parametrize("caption", ["../../etc", "/etc/passwd", "C:\\windows", "..", "CON", "", " ", "a" * 10_000, "two\nlines", "🎨🎨", "دائرة حمراء", "%00", "*?<>|\"'"])
+def test_no_caption_gets_a_file_out_of_its_folder(caption, run, here, monkeypatch):
+    pipeline = load(run)
+    anything = type(pipeline)(lambda captions: (None, None), pipeline.stages)
+    monkeypatch.setattr(runs, "load", lambda name: anything)
+    assert cli.main(["sample", "any", caption, "--out", "in/here"]) == 0
+    files = sorted(p.relative_to(here).as_posix() for p in here.rglob("*") if p.is_file())
+    assert len(files) == 3 and files[1:] == ["in/here/grid.png", "in/here/samples.json"]
+    name = files[0].removeprefix("in/here/")
+    assert files[0].startswith("in/here/000_") and len(name) < 80 and set(name) <= set("abcdefghijklmnopqrstuvwxyz0123456789-_.") and name.count(".") == 1
+    assert json.loads((here / "in" / "here" / "samples.json").read_text("utf8"))["captions"] == [caption]
+
+
+def test_the_demo_shows_every_shipped_model_and_how_to_open_the_lessons(run, here, monkeypatch, capsys):
+    from t2ilab import shipped
+    monkeypatch.setattr(shipped, "shipped", lambda: {str(run): {}})
+    assert cli.main(["demo", "--out", "demo"]) == 0
+    said = capsys.readouterr().out
+    assert "seconds per image" in said and str(run) in said and "jupyter lab" in said
+    assert [p.suffix for p in here.rglob("*.*") if p.is_file()] or any(here.rglob("*"))
+
+
+def test_data_inspect_reports_on_a_folder(here, capsys):
+    for k in range(12):
+        picture(here / "photos" / f"{'cat' if k % 2 else 'dog'}" / f"{k}.png", seed=k)
+    assert cli.main(["data", "inspect", "folder", "photos", "--out", "report"]) == 0
+    said = capsys.readouterr().out
+    assert "12" in said and "README.md" in said and (here / "report" / "README.md").is_file() and list((here / "report").glob("*.png"))
+
+
+# Mistakes
+
+@pytest.mark.parametrize("args, said", [
+    (["sample", "nothing"], "nothing: no trained run there"),
+    (["sample", "ddpm-cifar10"], "train it: t2ilab train ddpm-cifar10"),
+    (["sample", "x" * 10_000], "x"),
+    (["resume", "nothing"], "nothing: no run there"),
+    (["evaluate", "nothing"], "nothing: no trained run there"),
+    (["train", "ddpm-cifar10", "--steps", "1"], "cifar-10-batches-py"),
+    (["train", "ddpm-cifar10", "--root", "nowhere", "--steps", "1"], "nowhere"),
+    (["train", "ddpm-shapes", "--data", "mnist"], "data='mnist': choose one of"),
+    (["train", "ddpm-shapes", "--data", "folder"], "say which folder with root"),
+    (["train", "ddpm-shapes", "--root", "."], "root, crop, flip, limit and download do not apply"),
+    (["train", "ddpm-shapes", "--classes", "5"], "train with --classes 18"),
+    (["train", "ddpm-shapes", "--steps", "0"], "steps=0: choose 1 or more"),
+    (["train", "ddpm-shapes", "--keep", "0"], "keep=0: choose 1 or more"),
+    (["train", "ddpm-shapes", "--precision", "fp8"], "precision='fp8': choose one of auto, fp32, bf16, fp16"),
+    (["train", "ddpm-shapes", "--predict", "noise"], "predict='noise': choose one of"),
+    (["train", "ddpm-shapes", "--mults", "1", "2"], "mults has 2 levels, attention 3"),
+    (["train", "ddpm-shapes", *OPTIONS, "--size", "9", "--patch", "2", "--steps", "1"], "divisible by 2"),
+    (["train", "ddpm-shapes", *OPTIONS, "--steps", "1", "--batch-size", "4", "--accumulate", "3"], "batch_size=4 in 3 shards"),
+    (["data", "inspect", "folder", "nowhere"], "nowhere"),
+    (["data", "look", "shapes"], "the only action is inspect"),
+])
+def test_a_mistake_is_one_line_that_says_what_to_do(args, said, here, capsys):
+    assert said in mistake(capsys, *args)
+
+
+def test_a_mistake_about_a_run_is_one_line_too(run, here, capsys):
+    assert "no class 'green elephant': this model knows red circle" in mistake(capsys, "sample", run, "green elephant")
+    assert "steps=5000: choose 1 to 1000" in mistake(capsys, "sample", run, "--sampling-steps", "5000")
+    assert "sampler='euler': choose one of" in mistake(capsys, "sample", run, "--sampler", "euler")
+    assert "no captions" in mistake(capsys, "sample", run, "--n", "0")
+    assert "steps=0: choose 1 or more" in mistake(capsys, "resume", run, "--steps", "0")
+    (here / "file").write_text("in the way")
+    assert "file" in mistake(capsys, "sample", run, "--n", "1", "--out", here / "file")
+    assert "file" in mistake(capsys, "train", "ddpm-shapes", *OPTIONS, "--steps", "1", "--out", here / "file")
+
+
+def test_training_into_a_folder_that_holds_another_run_is_refused(run, capsys):
+    before = {p: p.read_bytes() for p in run.rglob("*") if p.is_file()}
+    assert "holds a run with another model" in mistake(capsys, "train", "ddpm-shapes", *OPTIONS, "--channels", "16", "--steps", "1", "--out", run)
+    assert {p: p.read_bytes() for p in run.rglob("*") if p.is_file()} == before
+
+
+@pytest.mark.parametrize("args", [["train", "ddpm-shapes", "--stepz", "3"], ["train", "no-such-preset"], ["no-such-command"], ["train", "ddpm-shapes", "--steps", "many"],
+                                  ["sample"]])
+def test_a_word_it_does_not_know_is_explained_without_a_traceback(args, capsys):
+    with pytest.raises(SystemExit) as stop:
+        cli.main(args)
+    said = capsys.readouterr().err
+    assert stop.value.code not in (0, None) and "Traceback" not in said and any(word.lstrip("-") in said for word in args[-2:] + ["RUN"])
+
+
+def test_a_mistake_is_exit_status_1_for_the_shell(here):
+    done = subprocess.run([sys.executable, "-m", "t2ilab.cli", "sample", "nothing"], capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
+    assert done.returncode == 1 and done.stdout == "" and done.stderr == "t2ilab: nothing: no trained run there\n"
+
+
+def test_control_c_says_how_to_go_on(here, monkeypatch, capsys):
+    def stop(*_):
+        raise KeyboardInterrupt
+    monkeypatch.setattr(runs, "train", stop)
+    assert cli.main(["train", "ddpm-shapes", *OPTIONS]) == 130
+    assert "the same command goes on from the last checkpoint" in capsys.readouterr().err
+
+
+# Real photographs
+
+@pytest.mark.parametrize("preset, folder, options", [
+    ("ddpm-cifar10", "cifar10_subset", "--mults 1 2 --attention False False --size 32"),
+    ("ddpm-flowers102", "flowers102_72px", "--mults 1 2 --attention False False --head-channels 16 --size 32 --classes 102 --drop 0.1")])
+def test_50_steps_on_real_photographs(preset, folder, options, realdata, here):
+    options += (" --channels 16 --blocks 1 --batch-size 8 --lr 2e-3 --warmup 10 --limit 64 --workers 0 --steps 50 --checkpoint-steps 25 "
+                "--sampling-steps 5 --sample-steps 50 --precision fp32 --out run")
+    assert cli.main(["train", preset, "--root", str(realdata / folder), *options.split()]) == 0
+    losses = [row["loss"] for row in logged(here / "run")]
+    assert len(losses) == 50 and sum(losses[-10:]) < 0.8 * sum(losses[:10])
+    verify(find_run(here / "run"))
+    assert (here / "run" / "samples" / "step-00000050.png").is_file()
+    assert cli.main(["sample", "run", *(["tiger lily"] if "flowers" in preset else ["--n", "1"]), "--out", "s"]) == 0
