@@ -2,12 +2,16 @@
 
 Every option comes from a dataclass field or a function argument, its help from the comment beside it. A mistake is one line, never a traceback.
 """
+import io
 import json
 import re
 import sys
 import time
+from contextlib import redirect_stderr
 from dataclasses import replace
+from functools import partial, wraps
 from pathlib import Path
+from traceback import extract_tb
 from typing import Annotated
 
 import tyro
@@ -159,7 +163,8 @@ def evaluate(run: Annotated[Word, tyro.conf.arg(metavar="RUN")], out: Path | Non
 
 
 def data(action: Annotated[Word, tyro.conf.arg(metavar="inspect")], name: Annotated[Word, tyro.conf.arg(metavar="NAME")],
-         root: tyro.conf.Positional[Path | None] = None, *, out: Path | None = None, note: str = "") -> None:
+         root: tyro.conf.Positional[Path | None] = None, *, out: Path | None = None, note: str = "",
+         download: bool = False) -> None:
     """Look at a data set before training on it: counts, sizes, colours, bad files, a contact sheet.
 
     Args:
@@ -168,12 +173,13 @@ def data(action: Annotated[Word, tyro.conf.arg(metavar="inspect")], name: Annota
         root: folder it lies in
         out: folder for the report; runs/data/NAME if not given
         note: a paragraph to add to the report
+        download: fetch the data set if it is not there
     """
     from .evaluate.data_report import facts, inspect
     if action != "inspect":
         raise ValueError(f"data {action}: the only action is inspect, as in `t2ilab data inspect {name}`")
     out = out or Path("runs/data") / name
-    stats = inspect(name, root, out, note=note)
+    stats = inspect(name, root, out, note=note, download=download)
     _table([("fact", "value"), *facts(stats).items()])
     print(f"\nReport with figures: {out / 'README.md'}")
 
@@ -201,11 +207,29 @@ def _table(rows: list[tuple[str, ...]]) -> None:
 COMMANDS = {"demo": demo, "train": train, "resume": resume, "sample": sample, "evaluate": evaluate, "data": data, "presets": presets}
 
 
+def _parse(args: list[str] | None):
+    """The command that was asked for, ready to be called.  ValueError where an option's value makes no sense; tyro would put a box around it."""
+    box = io.StringIO()
+    try:
+        with redirect_stderr(box):
+            return tyro.extras.subcommand_cli_from_dict({name: _later(command) for name, command in COMMANDS.items()}, prog="t2ilab", args=args, config=(
+                tyro.conf.OmitArgPrefixes, tyro.conf.OmitSubcommandPrefixes, tyro.conf.CascadeSubcommandArgs))
+    except SystemExit as stop:
+        error = getattr(stop.__context__, "__context__", None)
+        if isinstance(error, ValueError) and any(frame.name == "__post_init__" for frame in extract_tb(error.__traceback__)):
+            raise error from None
+        sys.stderr.write(box.getvalue())
+        raise
+
+
+def _later(command):
+    return wraps(command)(lambda *given, **named: partial(command, *given, **named))
+
+
 def main(args: list[str] | None = None) -> int:
     """Run a command; the exit status: 0, or 1 after a mistake in one line."""
     try:
-        tyro.extras.subcommand_cli_from_dict(COMMANDS, prog="t2ilab", args=args, config=(
-            tyro.conf.OmitArgPrefixes, tyro.conf.OmitSubcommandPrefixes, tyro.conf.CascadeSubcommandArgs))
+        _parse(args)()
     except BrokenPipeError:      # the reader of our output left, as in `t2ilab presets | head -1`
         sys.stderr.close()
     except (ValueError, OSError, ArithmeticError) as error:

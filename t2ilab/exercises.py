@@ -108,6 +108,32 @@ def moves_away(function):
 
 # Lesson 04: faster sampling
 
+def climbs(function):
+    """A checker for a function (x_s, eps, ab_s, ab_t) -> x_t: the same picture and the same noise in the proportions of t."""
+    x0, eps = torch.linspace(-1, 1, 9, dtype=torch.float64), torch.linspace(2, -1, 9, dtype=torch.float64)
+
+    def mix(ab):
+        return ab.sqrt() * x0 + (1 - ab).sqrt() * eps
+    for ab_s, ab_t in torch.tensor([(1.0, 0.9), (0.8, 0.3), (0.5, 0.01)], dtype=torch.float64):
+        x_t = function(mix(ab_s), eps, ab_s, ab_t) if callable(function) else None
+        if not isinstance(x_t, torch.Tensor) or x_t.shape != x0.shape:
+            return "return a tensor as large as x_s"
+        if not torch.allclose(x_t, mix(ab_t)):
+            return f"from alpha_bar {ab_s:.2f} to {ab_t:.2f} it misses: which x_0 gave x_s, and which x_t do that x_0 and eps give?"
+
+
+def translates_v(function):
+    """A checker for a function (v, x_t, ab_t) -> eps."""
+    x0, eps = torch.linspace(-1, 1, 9, dtype=torch.float64), torch.linspace(2, -1, 9, dtype=torch.float64)
+    for ab in torch.tensor([0.99, 0.5, 0.02], dtype=torch.float64):
+        a, s = ab.sqrt(), (1 - ab).sqrt()
+        answer = function(a * eps - s * x0, a * x0 + s * eps, ab) if callable(function) else None
+        if not isinstance(answer, torch.Tensor) or answer.shape != x0.shape:
+            return "return a tensor as large as v"
+        if not torch.allclose(answer, eps):
+            return "take s x_t + a v, put in what x_t and v are made of, and see what is left"
+
+
 EXERCISES = {
     # Lesson 01
     "01a": exactly(648, hint="multiply the number of choices; a position has five words, or is not stated"),
@@ -122,4 +148,7 @@ EXERCISES = {
     "03b": noise_in_the_first_half,
     "03c": moves_away,
     # Lesson 04
+    "04a": climbs,
+    "04b": translates_v,
+    "04c": near((160, 57), within=1, hint="the error falls to an eighth: which factor in the steps does that take at order 1, and which at order 2?"),
 }

@@ -20,7 +20,7 @@ class DataConfig:
     split: str = "train"                # part of it to train on
     crop: str = "centre"                # centre or random
     flip: bool = False                  # mirror half of the pictures
-    limit: int | None = None            # use only the first so many examples
+    limit: int | None = None            # use only so many examples, evenly spaced
     download: bool = False              # fetch the data set if it is not there
     workers: int = 0                    # processes that read pictures ahead
 

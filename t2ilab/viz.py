@@ -86,6 +86,7 @@ def _sheet(rows, *, heads=None, below=None, span=1, title=None):
     for n, tile in enumerate(t for row in rows for t in row):
         i, j = divmod(n, len(rows[0]))
         x, y = GAP + j * (w + GAP), top + i * (h + foot + GAP)
+        write.rectangle((x - 1, y - 1, x + w, y + h), outline="lightgrey")       # a white picture has edges too
         sheet.paste(tile, (x, y))
         if below and n % span == 0:
             write.text((x, y + h), below[n // span], fill="black", font=_font())

@@ -4,16 +4,15 @@ import json
 import os
 import subprocess
 import sys
-from dataclasses import asdict, fields, is_dataclass
+from dataclasses import fields, is_dataclass
 
 import pytest
 import torch
 from PIL import Image
 from tiny_data import own_cache, picture  # noqa: F401
-from tiny_runs import OPTIONS, TINY, logged
+from tiny_runs import OPTIONS, TINY, logged, tiny
 
 from t2ilab import cli, runs
-from t2ilab.data.images import ImageSet
 from t2ilab.data.shapes import Scenes
 from t2ilab.presets import PRESETS
 from t2ilab.runs import find_run, load, read_preset, train
@@ -153,13 +152,22 @@ def test_no_caption_gets_a_file_out_of_its_folder(caption, run, here, monkeypatc
     assert json.loads((here / "in" / "here" / "samples.json").read_text("utf8"))["captions"] == [caption]
 
 
-def test_the_demo_shows_every_shipped_model_and_how_to_open_the_lessons(run, here, monkeypatch, capsys):
+def test_the_demo_shows_every_shipped_model_and_how_to_open_the_lessons(here, monkeypatch, capsys):
     from t2ilab import shipped
-    monkeypatch.setattr(shipped, "shipped", lambda: {str(run): {}})
+    pipeline = tiny(model={"size": 24, "labels": Scenes.classes}).model.build()
+    monkeypatch.setattr(shipped, "shipped", lambda: {"one": {}, "two": {}})
+    monkeypatch.setattr(runs, "load", {"one": pipeline, "two": pipeline}.__getitem__)
     assert cli.main(["demo", "--out", "demo"]) == 0
     said = capsys.readouterr().out
-    assert "seconds per image" in said and str(run) in said and "jupyter lab" in said
-    assert [p.suffix for p in here.rglob("*.*") if p.is_file()] or any(here.rglob("*"))
+    assert "seconds per image" in said and "one" in said and "two" in said and "jupyter lab" in said
+    assert sorted(p.name for p in (here / "demo").iterdir()) == ["one.png", "two.png"]
+
+
+def test_the_demo_trains_from_nothing_on_the_spot(here, monkeypatch, capsys):
+    monkeypatch.setitem(cli.PRESETS, "ddpm-shapes", TINY)
+    assert cli.main(["demo", "--train", "--steps", "5"]) == 0
+    assert len(logged(here / "runs" / "demo" / "train")) == 5 and "Pictures from step to step" in capsys.readouterr().out
+    assert len(list((here / "runs" / "demo" / "train" / "samples").iterdir())) == 5
 
 
 def test_data_inspect_reports_on_a_folder(here, capsys):

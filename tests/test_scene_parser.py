@@ -100,15 +100,20 @@ RAGGED = {
     "triangle on its head": lambda u, v: (2 * abs(u) < 1 - v) & (abs(v) < 1),
     "right-angled triangle": lambda u, v: (u < v) & (np.maximum(abs(u), abs(v)) < 1),
     "bitten circle": lambda u, v: (np.hypot(u, v) < 1) & (np.hypot(u - 0.8, v + 0.3) > 0.6),
+    "tall triangle": lambda u, v: (2 * abs(u) < 0.7 * (1 + v)) & (v < 1),
+    "flat triangle": lambda u, v: (2 * abs(u) < 1 + v / 0.7) & (v < 0.7),
     "notched square": lambda u, v: (np.maximum(abs(u), abs(v)) < 1) & ~((abs(u) < 0.3) & (v < -0.2)),
 }
 
 
 @pytest.mark.parametrize("name", RAGGED)
 def test_a_ragged_shape_is_unknown_never_guessed(name):
-    for size, radius, ground, k in product([32, 64], SIZES.values(), BACKGROUNDS.values(), range(2)):
-        alpha = figure(RAGGED[name], size, radius, (0.47 + 0.011 * k, 0.52 + 0.007 * k))
-        assert parse(painted(alpha, list(COLOURS.values())[k], ground)) is None
+    """Drawn with exactly the area of every whole shape and size in turn: only its outline can give it away."""
+    area = figure(RAGGED[name], 256, 0.25, (0.5, 0.5)).mean() / 0.25**2
+    for size, whole, radius, k in product([32, 64], [np.pi, 4, 2], SIZES.values(), range(3)):
+        alpha = figure(RAGGED[name], size, radius * (whole / area) ** 0.5, (0.47 + 0.011 * k, 0.52 + 0.007 * k))
+        reading = parse(painted(alpha, list(COLOURS.values())[k], list(BACKGROUNDS.values())[k]))
+        assert reading is None, (reading, size, whole, radius)
 
 
 def test_the_same_way_of_painting_gives_known_shapes_when_they_are_whole():

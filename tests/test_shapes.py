@@ -48,7 +48,8 @@ def test_coverage_is_the_share_of_points_inside_the_shape():
 def test_the_same_scene_at_64_pixels_averaged_in_fours_is_the_scene_at_32():
     for scene, _ in drawn(40):
         small, large = render(scene, 32).float(), render(scene, 64).float()
-        assert_close(torch.nn.functional.avg_pool2d(large, 2), small, rtol=0, atol=6)     # of 255: both cut the shape into thin slices
+        off = (torch.nn.functional.avg_pool2d(large, 2) - small).abs()
+        assert off.max() < 12 and off.mean() < 0.1          # of 255: the two cut the shape into slices of different thickness
 
 
 def test_a_picture_has_the_colours_of_its_scene_and_plain_corners():

@@ -58,51 +58,52 @@ def diffusers_net(width, **options):
     return pytest.importorskip("diffusers").UNet2DModel(block_out_channels=channels, norm_eps=1e-5, **options)
 
 
+def of_block(mine, other):
+    """Pairs (our layer, their layers) of a residual block."""
+    yield from ((getattr(mine, name), [getattr(other, "time_emb_proj" if name == "embed" else name)]) for name in ("norm1", "conv1", "embed", "norm2", "conv2"))
+    if other.conv_shortcut is not None:
+        yield mine.skip, [other.conv_shortcut]
+
+
+def of_attention(mine, other):
+    yield from [(mine.norm, [other.group_norm]), (mine.qkv, [other.to_q, other.to_k, other.to_v]), (mine.proj, [other.to_out[0]])]
+
+
+def of_level(layers, other):
+    """Pairs of one of their levels; layers: an iterator over ours."""
+    for j, resnet in enumerate(other.resnets):
+        block, *attention = next(layers)
+        yield from of_block(block, resnet)
+        if attention:
+            yield from of_attention(attention[0], other.attentions[j])
+    for sampler in getattr(other, "downsamplers", None) or getattr(other, "upsamplers", None) or []:
+        yield next(layers)[0].conv, [sampler.conv]
+
+
+def pairs(ours, theirs):
+    """Every layer of our network with the layers of theirs that do the same."""
+    clock, middle, down, up = theirs.time_embedding, theirs.mid_block, iter(ours.down), iter(ours.up)
+    yield from [(ours.time[0], [clock.linear_1]), (ours.time[2], [clock.linear_2]), (ours.enter, [theirs.conv_in])]
+    for level in theirs.down_blocks:
+        yield from of_level(down, level)
+    yield from of_block(ours.middle[0], middle.resnets[0])
+    yield from of_attention(ours.middle[1], middle.attentions[0])
+    yield from of_block(ours.middle[2], middle.resnets[1])
+    for level in theirs.up_blocks:
+        yield from of_level(up, level)
+    yield from [(ours.leave[0], [theirs.conv_norm_out]), (ours.leave[2], [theirs.conv_out])]
+
+
 def copy_weights(ours, theirs):
     """Fill our network from theirs; returns the number of weights copied."""
     copied = 0
-
-    def put(mine, *others, order=lambda w: w):
-        nonlocal copied
-        state = {name: order(torch.cat([dict(o.named_parameters())[name] for o in others])) for name, _ in mine.named_parameters()}
-        mine.load_state_dict(state, strict=True)
+    for mine, others in pairs(ours, theirs):
+        states = [other.state_dict() for other in others]
+        mine.load_state_dict({name: torch.cat([state[name] for state in states]) for name in states[0]}, strict=True)
         copied += size(mine)
-
-    def block(mine, other):
-        for name, its in {"norm1": "norm1", "conv1": "conv1", "embed": "time_emb_proj", "norm2": "norm2", "conv2": "conv2"}.items():
-            put(getattr(mine, name), getattr(other, its))
-        if other.conv_shortcut is not None:
-            put(mine.skip, other.conv_shortcut)
-
-    def attention(mine, other):
-        put(mine.norm, other.group_norm)
-        put(mine.qkv, other.to_q, other.to_k, other.to_v)
-        put(mine.proj, other.to_out[0])
-
-    def level(layers, other):
-        for j, resnet in enumerate(other.resnets):
-            layer = next(layers)
-            block(layer[0], resnet)
-            if len(layer) == 2:
-                attention(layer[1], other.attentions[j])
-        for sampler in getattr(other, "downsamplers", None) or getattr(other, "upsamplers", None) or []:
-            put(next(layers)[0].conv, sampler.conv)
-
-    half = ours.config.channels // 2        # DDPM's clock has sines first, ours cosines; the second layer of time does not see it
-    swap = (lambda w: torch.cat([w[:, half:], w[:, :half]], dim=1) if w.ndim == 2 else w) if ours.config.tf_layout else lambda w: w
-    put(ours.time[0], theirs.time_embedding.linear_1, order=swap)
-    put(ours.time[2], theirs.time_embedding.linear_2)
-    put(ours.enter, theirs.conv_in)
-    down, up = iter(ours.down), iter(ours.up)
-    for other in theirs.down_blocks:
-        level(down, other)
-    block(ours.middle[0], theirs.mid_block.resnets[0])
-    attention(ours.middle[1], theirs.mid_block.attentions[0])
-    block(ours.middle[2], theirs.mid_block.resnets[1])
-    for other in theirs.up_blocks:
-        level(up, other)
-    put(ours.leave[0], theirs.conv_norm_out)
-    put(ours.leave[2], theirs.conv_out)
+    if ours.config.tf_layout:               # DDPM's clock has its sines first, ours its cosines
+        sines, cosines = ours.time[0].weight.data.chunk(2, dim=1)
+        ours.time[0].weight.data = torch.cat([cosines, sines], dim=1)
     return copied
 
 

@@ -20,7 +20,7 @@ SPECK = 0.003           # components under this share of the picture are dust: 3
 REACH = 3               # pixels around a component that still belong to it: its soft edge
 GHOST, LITTER = 0.25, 0.02                      # smoothed pixels this far from the background show; this share of them beside the objects is too much
 BLURS = (0.0, 0.6, 1.2)                         # pixels: how soft a drawing's edge may be
-RAGGED = 0.06           # a drawing that leaves more than this share of the colour unexplained is not what is in the picture
+RAGGED = 0.045          # a drawing that leaves more than this share of the colour unexplained is not what is in the picture
 DOUBT = 0.5             # the best shape must leave at most this much of what the second best leaves, or the two are not told apart
 SIZE_DOUBT = 0.08       # a radius this close (in log) to halfway between small and large is neither
 
