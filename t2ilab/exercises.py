@@ -51,7 +51,7 @@ def jumps(function):
         if abs(a * alpha_bar[s].sqrt() - alpha_bar[t].sqrt()) > 1e-9:
             return f"from s={s} to t={t} the picture's weight is wrong: first to s, then by a, must give sqrt(alpha_bar[t])"
         if abs(a**2 * (1 - alpha_bar[s]) + b**2 - (1 - alpha_bar[t])) > 1e-9:
-            return f"from s={s} to t={t} the variances do not add up: a fades the noise that x_s has already, and b**2 must fill up to 1 - alpha_bar[t]"
+            return f"from s={s} to t={t} the variances do not add up: a fades the noise already in x_s, and b**2 must fill up to 1 - alpha_bar[t]"
 
 
 def quarters_the_snr(function):

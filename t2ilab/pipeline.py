@@ -38,6 +38,8 @@ class TextToImage:
 
         captions: B strings ("" = no caption), or a number of pictures without one.  The same seed gives the same pictures on any device.
         Lesson: notebooks/03_ddpm.ipynb"""
+        if isinstance(captions, str):
+            raise ValueError(f"captions={captions[:60]!r} is one string: give a list of captions, or a number of pictures")
         captions = [""] * captions if isinstance(captions, int) else list(captions)
         if not captions:
             raise ValueError("no captions: give at least one, or a number of pictures")

@@ -251,7 +251,7 @@ def test_control_c_says_how_to_go_on(here, monkeypatch, capsys):
     ("ddpm-cifar10", "cifar10_subset", "--mults 1 2 --attention False False --size 32"),
     ("ddpm-flowers102", "flowers102_72px", "--mults 1 2 --attention False False --head-channels 16 --size 32 --classes 102 --drop 0.1")])
 def test_50_steps_on_real_photographs(preset, folder, options, realdata, here):
-    options += (" --channels 16 --blocks 1 --batch-size 8 --lr 2e-3 --warmup 10 --limit 64 --workers 0 --steps 50 --checkpoint-steps 25 "
+    options += (" --channels 16 --blocks 1 --batch-size 4 --lr 2e-3 --warmup 10 --limit 64 --workers 0 --steps 50 --checkpoint-steps 25 "
                 "--sampling-steps 5 --sample-steps 50 --precision fp32 --out run")
     assert cli.main(["train", preset, "--root", str(realdata / folder), *options.split()]) == 0
     losses = [row["loss"] for row in logged(here / "run")]

@@ -76,7 +76,7 @@ def resumed_equals_uninterrupted(tmp_path, change, *, steps, stop, every):
 
 
 def test_200_steps_are_100_and_a_stop_and_100_bit_for_bit(tmp_path):
-    resumed_equals_uninterrupted(tmp_path, EVERYTHING | {"fit": {"accumulate": 2, "batch_size": 2}}, steps=200, stop=100, every=50)
+    resumed_equals_uninterrupted(tmp_path, EVERYTHING | {"fit": {"batch_size": 2}}, steps=200, stop=100, every=50)
 
 
 @pytest.mark.parametrize("change", VARIANTS.values(), ids=VARIANTS)

@@ -2,6 +2,7 @@
 import json
 import multiprocessing
 import os
+import shutil
 import sys
 from dataclasses import replace
 
@@ -12,6 +13,7 @@ from t2ilab.diffusion.denoiser import ObjectiveConfig
 from t2ilab.families.ddpm import DDPM
 from t2ilab.nets.unet import UNetConfig
 from t2ilab.presets import Preset, SaveConfig
+from t2ilab.runs import train
 from t2ilab.train.fit import FitConfig
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")           # for processes started here
@@ -20,6 +22,7 @@ MODEL = DDPM(size=8, schedule="cosine", net=NET, sampler="ddim", sampling_steps=
 TINY = Preset("tiny", MODEL, fit=FitConfig(steps=6, batch_size=4, warmup=2, precision="fp32"), save=SaveConfig(sample_steps=0))
 OPTIONS = ("--size 8 --channels 8 --mults 1 --blocks 1 --attention False --head-channels 8 --patch 1 --dropout 0.1 --sampling-steps 2 "
            "--batch-size 4 --precision fp32 --sample-steps 0").split()                  # make ddpm-shapes about as small
+FILES = ["config.json", "model.safetensors", "sha256.json", "state.json", "train.safetensors"]      # of a checkpoint
 
 
 def tiny(*, model=None, net=None, objective=None, fit=None, save=None) -> Preset:
@@ -41,6 +44,25 @@ def started(*args) -> multiprocessing.Process:
 
 def _run(args):
     sys.exit(main(args))
+
+
+@pytest.fixture(scope="session")
+def run(tmp_path_factory):
+    """A run of 6 steps with checkpoints at 2, 4 and 6: copy it before you break it."""
+    out = tmp_path_factory.mktemp("run")
+    list(train(tiny(save={"checkpoint_steps": 2, "keep": 3}), out))
+    return out
+
+
+@pytest.fixture
+def mine(run, tmp_path):
+    """A copy of the run to break."""
+    return shutil.copytree(run, tmp_path / "mine")
+
+
+def names(folder) -> list[str]:
+    """What lies in a folder."""
+    return sorted(path.name for path in folder.iterdir())
 
 
 def logged(run) -> list[dict]:

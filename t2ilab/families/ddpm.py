@@ -74,6 +74,6 @@ class Labels:
         names = [name.lower() for name in self.names]
         if caption in names or not caption:
             return names.index(caption) if caption else -1
-        if caption.isdecimal() and int(caption) < self.classes:
+        if caption in map(str, range(self.classes)):
             return int(caption)
         raise ValueError(f"no class {caption[:60]!r}: this model knows {', '.join(self.names) or f'the numbers 0 to {self.classes - 1}'}")
