@@ -122,14 +122,17 @@ def sample(run: Annotated[Word, tyro.conf.arg(metavar="RUN")], captions: tyro.co
         sampling_steps: network calls a picture; the run's own if not given
         guidance_scale: 1 = off, 0 = unconditional; the run's own if not given
     """
+    from PIL import Image
     from .runs import load
-    from .viz import show, show_grid
+    from .tensors import to_uint8
+    from .viz import show_grid
     chosen = {"sampler": sampler, "sampling_steps": sampling_steps, "guidance_scale": guidance_scale}
     pipeline = load(run, **{k: v for k, v in chosen.items() if v is not None})
     images = _sample(pipeline, list(captions) or [""] * n, seed=seed, label=str(run))
     out.mkdir(parents=True, exist_ok=True)
     for i, image in enumerate(images):
-        show(image[None], path=out / f"{i:03d}_{_slug(captions[i] if captions else 'sample')}_seed{seed}.png")
+        pixels = to_uint8(image).permute(1, 2, 0).cpu().numpy()                                  # [H W 3]
+        Image.fromarray(pixels).save(out / f"{i:03d}_{_slug(captions[i] if captions else 'sample')}_seed{seed}.png")
     show_grid(images, captions or None, path=out / "grid.png")
     record = {"run": str(run), "captions": list(captions), "n": len(images), "seed": seed} | chosen
     (out / "samples.json").write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n", encoding="utf8")
@@ -212,8 +215,8 @@ def _parse(args: list[str] | None):
     box = io.StringIO()
     try:
         with redirect_stderr(box):
-            return tyro.extras.subcommand_cli_from_dict({name: _later(command) for name, command in COMMANDS.items()}, prog="t2ilab", args=args, config=(
-                tyro.conf.OmitArgPrefixes, tyro.conf.OmitSubcommandPrefixes, tyro.conf.CascadeSubcommandArgs))
+            return tyro.extras.subcommand_cli_from_dict({name: _later(command) for name, command in COMMANDS.items()}, prog="t2ilab", args=args,
+                config=(tyro.conf.OmitArgPrefixes, tyro.conf.OmitSubcommandPrefixes, tyro.conf.CascadeSubcommandArgs))
     except SystemExit as stop:
         error = getattr(stop.__context__, "__context__", None)
         if isinstance(error, ValueError) and any(frame.name == "__post_init__" for frame in extract_tb(error.__traceback__)):

@@ -130,7 +130,7 @@ def _write_config(preset: Preset, out: Path, state: TrainState) -> dict:
     if (out / "config.json").exists():
         old, new = _identity(read_preset(out)), _identity(preset)
         if changed := [k for k in new if old[k] != new[k]]:
-            raise FileExistsError(f"{out} holds a run with another {' and '.join(changed)}: choose another --out, or go on with `t2ilab resume {out}`")
+            raise FileExistsError(f"{out} holds a run with another {' and '.join(changed)}: choose another --out, or go on: t2ilab resume {out}")
     if state.accelerator.is_main_process:
         out.mkdir(parents=True, exist_ok=True)
         write_text(out / "config.json", json.dumps(config, indent=1) + "\n")

@@ -1,21 +1,22 @@
 """The command line as a newcomer meets it: help everywhere, safe file names, everything recorded, and every mistake one line."""
 import inspect
 import json
-import os
+import re
 import subprocess
 import sys
 from dataclasses import fields, is_dataclass
 
+import numpy as np
 import pytest
-import torch
 from PIL import Image
 from tiny_data import own_cache, picture  # noqa: F401
-from tiny_runs import OPTIONS, TINY, logged, tiny
+from tiny_runs import OPTIONS, TINY, logged, names, tiny
 
 from t2ilab import cli, runs
 from t2ilab.data.shapes import Scenes
 from t2ilab.presets import PRESETS
 from t2ilab.runs import find_run, load, read_preset, train
+from t2ilab.tensors import to_uint8
 from t2ilab.train.checkpoint import verify
 
 
@@ -96,8 +97,7 @@ def test_train_resume_sample(here, capsys):
     assert "t2ilab sample" in capsys.readouterr().out and len(logged(here / "my run")) == 3
     assert cli.main(["resume", "my run", "--steps", "5"]) == 0 and len(logged(here / "my run")) == 5
     assert cli.main(["sample", "my run", "Red Circle", "4", "", "--seed", "9", "--out", "pictures"]) == 0
-    assert sorted(p.name for p in (here / "pictures").iterdir()) == ["000_red-circle_seed9.png", "001_4_seed9.png", "002_sample_seed9.png", "grid.png",
-                                                                   "samples.json"]
+    assert names(here / "pictures") == ["000_red-circle_seed9.png", "001_4_seed9.png", "002_sample_seed9.png", "grid.png", "samples.json"]
     assert Image.open(here / "pictures" / "001_4_seed9.png").mode == "RGB" and "pictures" in capsys.readouterr().out
 
 
@@ -107,9 +107,10 @@ def test_training_goes_to_runs_and_the_presets_name_if_not_told_otherwise(here):
 
 
 def test_every_training_option_is_recorded(here):
-    given = {"lr": 0.005, "seed": 7, "ema-decay": 0.5, "clip": 3.0, "accumulate": 2, "weight-decay": 0.25, "warmup": 1, "keep": 1, "checkpoint-steps": 1,
-             "checkpoint-seconds": 9.0, "T": 50, "drop": 0.5, "guidance-scale": 1.5, "batch-size": 6, "optimizer": "adamw", "decay": "none", "predict": "v",
-             "times": "importance", "sampler": "ancestral", "split": "held_out", "weight": "min_snr", "schedule": "linear", "channels": 16}
+    given = {"lr": 0.005, "seed": 7, "ema-decay": 0.5, "clip": 3.0, "accumulate": 2, "weight-decay": 0.25, "warmup": 1, "optimizer": "adamw",
+             "decay": "none", "batch-size": 6, "keep": 1, "checkpoint-steps": 1, "checkpoint-seconds": 9.0, "T": 50, "schedule": "linear",
+             "sampler": "ancestral", "guidance-scale": 1.5, "drop": 0.5, "predict": "v", "times": "importance", "weight": "min_snr", "channels": 16,
+             "split": "held_out"}
     words = [word for k, v in given.items() for word in (f"--{k}", str(v))]
     assert cli.main(["train", "ddpm-shapes", *OPTIONS, *words, "--steps", "2", "--betas", "0.5", "0.6", "--out", "run"]) == 0
     recorded = flat(json.loads((here / "run" / "config.json").read_text()))
@@ -121,15 +122,13 @@ def flat(nested):
 
 
 def test_every_sampling_option_is_recorded(run, here):
-    assert cli.main(["sample", str(run), "red circle", "--seed", "3", "--sampler", "dpm_solver_pp_2m", "--sampling-steps", "4", "--guidance-scale", "2.5",
-                     "--out", "s"]) == 0
+    options = "--seed 3 --sampler dpm_solver_pp_2m --sampling-steps 4 --guidance-scale 2.5 --out s".split()
+    assert cli.main(["sample", str(run), "red circle", *options]) == 0
     assert json.loads((here / "s" / "samples.json").read_text()) == {"run": str(run), "captions": ["red circle"], "n": 1, "seed": 3,
                                                                      "sampler": "dpm_solver_pp_2m", "sampling_steps": 4, "guidance_scale": 2.5}
     want = load(run, sampler="dpm_solver_pp_2m", sampling_steps=4, guidance_scale=2.5)(["red circle"], seed=3)
-    drawn = Image.open(here / "s" / "000_red-circle_seed3.png")
-    centres = torch.tensor(list(drawn.convert("RGB").tobytes())).view(drawn.height, drawn.width, 3)
-    assert drawn.width % 8 == 0 or drawn.width > 8                          # enlarged, perhaps with a frame
-    assert abs(((centres.float().mean((0, 1)) / 127.5 - 1) - want[0].mean((1, 2))).max().item()) < 1.0
+    drawn = np.asarray(Image.open(here / "s" / "000_red-circle_seed3.png"))
+    assert np.array_equal(drawn, to_uint8(want[0]).permute(1, 2, 0).numpy())
 
 
 def test_the_same_seed_samples_the_same_files(run, here):
@@ -139,7 +138,8 @@ def test_the_same_seed_samples_the_same_files(run, here):
     assert len(a) == 2 and a == b != c
 
 
-@pytest.mark.parametrize("caption", ["../../etc", "/etc/passwd", "C:\\windows", "..", "CON", "", " ", "a" * 10_000, "two\nlines", "🎨🎨", "دائرة حمراء", "%00", "*?<>|\"'"])
+@pytest.mark.parametrize("caption", ["../../etc", "/etc/passwd", "C:\\windows", "..", "CON", "", " ", "a" * 10_000, "two\nlines", "🎨🎨", "دائرة حمراء", "%00",
+                                     "*?<>|\"'"])
 def test_no_caption_gets_a_file_out_of_its_folder(caption, run, here, monkeypatch):
     pipeline = load(run)
     anything = type(pipeline)(lambda captions: (None, None), pipeline.stages)
@@ -148,7 +148,7 @@ def test_no_caption_gets_a_file_out_of_its_folder(caption, run, here, monkeypatc
     files = sorted(p.relative_to(here).as_posix() for p in here.rglob("*") if p.is_file())
     assert len(files) == 3 and files[1:] == ["in/here/grid.png", "in/here/samples.json"]
     name = files[0].removeprefix("in/here/")
-    assert files[0].startswith("in/here/000_") and len(name) < 80 and set(name) <= set("abcdefghijklmnopqrstuvwxyz0123456789-_.") and name.count(".") == 1
+    assert files[0].startswith("in/here/000_") and len(name) < 80 and re.fullmatch(r"[a-z0-9_-]+\.png", name)
     assert json.loads((here / "in" / "here" / "samples.json").read_text("utf8"))["captions"] == [caption]
 
 
@@ -223,8 +223,8 @@ def test_training_into_a_folder_that_holds_another_run_is_refused(run, capsys):
     assert {p: p.read_bytes() for p in run.rglob("*") if p.is_file()} == before
 
 
-@pytest.mark.parametrize("args", [["train", "ddpm-shapes", "--stepz", "3"], ["train", "no-such-preset"], ["no-such-command"], ["train", "ddpm-shapes", "--steps", "many"],
-                                  ["sample"]])
+@pytest.mark.parametrize("args", [["train", "ddpm-shapes", "--stepz", "3"], ["train", "no-such-preset"], ["no-such-command"],
+                                  ["train", "ddpm-shapes", "--steps", "many"], ["sample"]])
 def test_a_word_it_does_not_know_is_explained_without_a_traceback(args, capsys):
     with pytest.raises(SystemExit) as stop:
         cli.main(args)
@@ -233,7 +233,7 @@ def test_a_word_it_does_not_know_is_explained_without_a_traceback(args, capsys):
 
 
 def test_a_mistake_is_exit_status_1_for_the_shell(here):
-    done = subprocess.run([sys.executable, "-m", "t2ilab.cli", "sample", "nothing"], capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
+    done = subprocess.run([sys.executable, "-m", "t2ilab.cli", "sample", "nothing"], capture_output=True, text=True)
     assert done.returncode == 1 and done.stdout == "" and done.stderr == "t2ilab: nothing: no trained run there\n"
 
 

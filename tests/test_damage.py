@@ -131,9 +131,10 @@ def test_weights_of_another_model_are_refused_with_the_first_that_differs(change
         load_weights(model, tmp_path / "none.safetensors")
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"null", b'"ddpm"', b"\xff\xfe\x00", b'{"family": "vqgan"}', b'{"family": ["ddpm"]}', b'{"family": "ddpm"}',
-                                     b'{"family": "ddpm", "name": "x", "model": 5}', b'{"family": "ddpm", "name": "x", "model": {"net": [1]}}',
-                                     b'{"family": "ddpm", "name": "x", "model": {"schedule": "square"}}', b'{"family": "ddpm", "name": "x", "model": {"warp": 9}}'])
+@pytest.mark.parametrize("content", [
+    b"", b"{", b"[]", b"null", b'"ddpm"', b"\xff\xfe\x00", b'{"family": "vqgan"}', b'{"family": ["ddpm"]}', b'{"family": "ddpm"}',
+    b'{"family": "ddpm", "name": "x", "model": 5}', b'{"family": "ddpm", "name": "x", "model": {"net": [1]}}',
+    b'{"family": "ddpm", "name": "x", "model": {"schedule": "square"}}', b'{"family": "ddpm", "name": "x", "model": {"warp": 9}}'])
 def test_a_config_that_is_none_is_one_line_that_names_the_trouble(content, mine, tmp_path):
     exported = shutil.copytree(mine / "checkpoints" / "step-00000006", tmp_path / "exported")
     (exported / "train.safetensors").unlink()

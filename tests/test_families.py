@@ -92,7 +92,8 @@ def test_training_fills_in_the_names_of_the_classes():
 
 def test_a_network_learns_which_label_is_which_and_guidance_pushes_further():
     """Two labels, two plain pictures, dark and bright: after training a label gives its own, and no label gives either."""
-    preset = tiny(net={"classes": 2, "channels": 16, "dropout": 0.0}, objective={"drop": 0.2}, model={"sampling_steps": 5, "labels": ("dark", "bright")},
+    preset = tiny(net={"classes": 2, "channels": 16, "dropout": 0.0}, objective={"drop": 0.2},
+                  model={"sampling_steps": 5, "labels": ("dark", "bright")},
                   fit={"steps": 120, "batch_size": 16, "lr": 5e-3, "warmup": 5, "ema_decay": 0.9})
     torch.manual_seed(0)
     pipeline = preset.model.build()

@@ -237,7 +237,7 @@ def test_the_learning_rate_rises_in_a_line_and_falls_as_told():
 def test_every_step_uses_and_logs_the_rate_of_the_curve():
     state = line(steps=4, warmup=2, decay="linear", optimizer="muon")
     for log, _ in fit(state.model, batches(), state.config, state=state):
-        assert log.lr == learning_rate(log.step, state.config) == state.optimizers[0].param_groups[0]["lr"] == state.optimizers[1].param_groups[0]["lr"]
+        assert [o.param_groups[0]["lr"] for o in state.optimizers] == [log.lr, log.lr] == [learning_rate(log.step, state.config)] * 2
 
 
 @pytest.mark.parametrize("capability, dtype", [((7, 0), torch.float16), ((7, 5), torch.float16), ((8, 0), torch.bfloat16), ((9, 0), torch.bfloat16),
@@ -255,7 +255,8 @@ def test_a_cpu_gets_bf16_only_where_the_hardware_has_it(has_it, monkeypatch):
     assert pick_precision("auto", torch.device("mps")) == torch.float32 and pick_precision("bf16", torch.device("cpu")) == torch.bfloat16
 
 
-@pytest.mark.parametrize("name, value", [("decay", "step"), ("precision", "int8"), ("optimizer", "sgd"), ("steps", 0), ("batch_size", -1), ("accumulate", 0)])
+@pytest.mark.parametrize("name, value", [("decay", "step"), ("precision", "int8"), ("optimizer", "sgd"), ("steps", 0), ("batch_size", -1),
+                                         ("accumulate", 0)])
 def test_an_option_that_makes_no_sense_is_refused_with_what_is_allowed(name, value):
     with pytest.raises(ValueError, match=f"{name}={value!r}: choose "):
         FitConfig(**{name: value})

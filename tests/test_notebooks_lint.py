@@ -107,7 +107,7 @@ def has_exercises(notebook, path):
     if len(names) < 3 or any(not name.startswith(path.name[:2]) for name in names):
         yield f"exercises {sorted(names)}: give three or more, named after the lesson"
     solution = path.parent / "solutions" / path.name
-    printed = "".join(text(output) for _, output in outputs(json.loads(solution.read_text(encoding="utf8")))) if solution.exists() else ""
+    printed = "\n".join(text(output) for _, output in outputs(json.loads(solution.read_text(encoding="utf8")))) if solution.exists() else ""
     solved = set(re.findall(r"(?m)^ok  (\d\d[a-z])$", printed))
     if solved != names:
         yield f"exercises {sorted(names)}, but {solution.relative_to(ROOT)} solves {sorted(solved)}"

@@ -79,7 +79,8 @@ def test_guidance_pushes_pictures_of_a_label_and_leaves_others_alone():
     assert torch.equal(none(captions), none(2))
 
 
-@pytest.mark.parametrize("caption", ["a cat", "a" * 10_000, "9" * 10_000, "🎨", "دائرة حمراء", "٣", "red\ncircle", "red circle\x00", "18", "-1", "1.0", "../../etc"])
+@pytest.mark.parametrize("caption", ["a cat", "a" * 10_000, "9" * 10_000, "🎨", "دائرة حمراء", "٣", "red\ncircle", "red circle\x00", "18", "-1", "1.0",
+                                     "../../etc"])
 def test_a_caption_that_is_no_label_is_one_short_line_that_lists_the_labels(caption):
     with pytest.raises(ValueError, match=r"^no class .*: this model knows red circle, ") as error:
         PIPELINE(["red circle", caption])

@@ -116,7 +116,7 @@ def test_the_command_is_recorded_only_where_there_was_one(tmp_path, monkeypatch)
 def test_a_folder_that_holds_another_run_is_left_alone(change, what, tmp_path):
     list(train(tiny(fit={"steps": 2}), tmp_path))
     before = {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()}
-    with pytest.raises(FileExistsError, match=f"holds a run with another {what}: choose another --out, or go on with `t2ilab resume"):
+    with pytest.raises(FileExistsError, match=f"holds a run with another {what}: choose another --out, or go on: t2ilab resume"):
         list(train(tiny(**change), tmp_path))
     assert {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()} == before
 
@@ -157,7 +157,7 @@ def test_sampling_on_the_way_changes_no_weight(tmp_path):
 
 
 def test_nan_ends_a_run_with_one_line_and_its_last_checkpoint_is_good(tmp_path, capsys):
-    options = [*OPTIONS, "--optimizer", "adamw", "--lr", "1e18", "--warmup", "0", "--decay", "none", "--steps", "50", "--checkpoint-steps", "1", "--keep", "50"]
+    options = [*OPTIONS, *"--optimizer adamw --lr 1e18 --warmup 0 --decay none --steps 50 --checkpoint-steps 1 --keep 50".split()]
     assert cli.main(["train", "ddpm-shapes", *options, "--out", str(tmp_path)]) == 1
     said = capsys.readouterr().err.splitlines()
     step = len(logged(tmp_path)) + 1
