@@ -57,7 +57,7 @@ FLOWERS = UNetConfig(mults=(1, 2, 3, 4), attention=(False, False, True, True), h
 
 PRESETS = {preset.name: preset for preset in [
     Preset(
-        "ddpm-shapes", DDPM(schedule="cosine", net=SMALL, sampler="ddim", sampling_steps=50,
+        "ddpm-shapes", DDPM(schedule="cosine", net=SMALL, sampling_steps=100,
              objective=ObjectiveConfig(predict="x0", weight="v_clipped", drop=0.2)),
         DataConfig("shapes"),
         FitConfig(steps=9_000, batch_size=32, lr=2e-3, optimizer="muon", decay="linear", ema_decay=0.998),

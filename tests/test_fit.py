@@ -154,6 +154,16 @@ def test_fp16_skips_steps_whose_gradients_overflow_until_its_scale_fits(optimize
     assert moved == [False, True, True, True, True, True] and weights(state.model).isfinite().all() and state.scaler.get_scale() == 2 ** 15
 
 
+@pytest.mark.parametrize("name", ["weight", "bias"])
+def test_an_overflow_in_one_of_two_optimisers_skips_the_step_of_both(name):
+    state, first = line(precision="fp16", optimizer="muon", steps=2, decay="none"), iter([math.nan])
+    getattr(state.model.layer, name).register_hook(lambda gradient: gradient * next(first, 1.0))
+    start, moved = [p.detach().clone() for p in state.model.parameters()], []
+    for _ in fit(state.model, batches(), state.config, state=state):
+        moved.append([not torch.equal(a, b) for a, b in zip(start, state.model.parameters())])
+    assert moved == [[False, False], [True, True]] and weights(state.model).isfinite().all() and state.scaler.get_scale() == 2 ** 15
+
+
 def test_gradients_that_overflow_at_every_scale_stop_fp16_too():
     state = with_limit(line(precision="fp16", steps=50), 0.0)
     with pytest.raises(FloatingPointError, match="^step 17: loss is .* gradient norm is nan"):

@@ -10,10 +10,12 @@ import torch
 from torch import Tensor
 
 from ..data.scene_parser import parse
-from ..data.shapes import Scene
+from ..data.shapes import HELD_OUT, Scene
 from ..tensors import generator
 from ..viz import show_grid
 from .alignment import is_valid
+
+NEVER_TRAINED = {f"{colour} {shape}" for colour, shape in HELD_OUT}
 
 
 def sample_many(pipeline, captions: list[str], *, seed: int = 0, batch: int = 32) -> Tensor:
@@ -24,19 +26,20 @@ def sample_many(pipeline, captions: list[str], *, seed: int = 0, batch: int = 32
 
 
 def scene_metrics(pipeline, *, n: int = 512, seed: int = 0) -> dict[str, float]:
-    """valid: share of unlabelled samples in which the parser finds a scene of the grammar; label: share of labelled samples that show just
-    that object; held_out_label: the same for colour-shape pairs never seen in training (labels only).  n samples each."""
+    """read: share of unlabelled samples in which the parser finds whole objects of the grammar; valid: share that the grammar also has words
+    for (one object, or two that do not stand diagonally); label: share of labelled samples that show just that object; held_out_label: the
+    same for labels never seen in training (models with labels only).  n samples each."""
     start = time.perf_counter()
     readings = [parse(image) for image in sample_many(pipeline, [""] * n, seed=seed)]
-    metrics = {"samples": n, "valid": _share(map(is_valid, readings)), "seconds_per_image": round((time.perf_counter() - start) / n, 4)}
+    seconds = (time.perf_counter() - start) / n
+    metrics = {"samples": n, "read": _share(r is not None for r in readings), "valid": _share(map(is_valid, readings)),
+               "seconds_per_image": round(seconds, 3)}
     names = getattr(pipeline.encode_text, "names", ())
     if names:
-        from ..data.shapes import HELD_OUT
-        held_out = {f"{colour} {shape}" for colour, shape in HELD_OUT}
         labels = [names[i % len(names)] for i in range(n)]
         right = [shows(parse(image), label) for image, label in zip(sample_many(pipeline, labels, seed=seed + 1), labels)]
-        metrics["label"] = _share(r for r, label in zip(right, labels) if label not in held_out)
-        metrics["held_out_label"] = _share(r for r, label in zip(right, labels) if label in held_out)
+        metrics["label"] = _share(r for r, label in zip(right, labels) if label not in NEVER_TRAINED)
+        metrics["held_out_label"] = _share(r for r, label in zip(right, labels) if label in NEVER_TRAINED)
     return metrics
 
 
@@ -54,8 +57,8 @@ def write_report(pipeline, out: Path, metrics: dict, *, command: str) -> None:
 
 
 def demo_captions(pipeline, n: int = 24) -> list[str]:
-    """n captions that show a model off: its labels in turn for the first half, no label for the rest."""
-    names = getattr(pipeline.encode_text, "names", ())
+    """n captions that show a model off: labels it was trained on for the first half, no label for the rest."""
+    names = [name for name in getattr(pipeline.encode_text, "names", ()) if name not in NEVER_TRAINED]
     return [names[i * len(names) // (n // 2)] if names and i < n // 2 else "" for i in range(n)]
 
 
