@@ -23,7 +23,7 @@ AnyPreset = tyro.extras.subcommand_type_from_defaults(PRESETS, prefix_names=Fals
 Word = tyro.conf.Positional[str]
 
 
-def demo(out: Path = Path("runs/demo"), train: bool = False, steps: int = 1500) -> None:
+def demo(out: Path = Path("runs/demo"), train: bool = False, steps: int = 1200) -> None:
     """See what this code can do: sample every shipped model, or train a small one on the spot.
 
     Args:
@@ -65,7 +65,7 @@ def _sample(pipeline, captions: list[str], *, seed: int, label: str):
 
 def _train_demo(out: Path, steps: int) -> None:
     preset = PRESETS["ddpm-shapes"]
-    preset = replace(preset, fit=replace(preset.fit, steps=steps), save=replace(preset.save, sample_steps=max(1, steps // 5)))
+    preset = replace(preset, fit=replace(preset.fit, steps=steps), save=replace(preset.save, sample_steps=max(1, steps // 4)))
     _train(preset, out)
     print(f"Pictures from step to step: {out / 'samples'}")
 

@@ -104,6 +104,16 @@ def test_shards_worked_through_in_turn_give_the_gradient_of_the_whole_batch(opti
     assert_close(torch.tensor([log4.loss, log4.grad_norm]), torch.tensor([log.loss, log.grad_norm]))
 
 
+def test_every_shard_of_every_step_has_its_own_noise_which_the_seed_alone_fixes():
+    def draws(seed):
+        state, seen = line(accumulate=2, steps=3, seed=seed), []
+        loss = state.model.loss
+        state.model.loss = lambda x0, cond, g: seen.extend([torch.rand((), generator=g).item(), torch.rand(()).item()]) or loss(x0, cond, g)
+        list(fit(state.model, batches(2), state.config, state=state))
+        return seen
+    assert len(set(draws(0))) == 12 and draws(0) == draws(0) and not set(draws(0)) & set(draws(1))
+
+
 @pytest.mark.parametrize("batch_size, accumulate", [(4, 3), (2, 4)])
 def test_shards_that_do_not_divide_the_batch_are_refused(batch_size, accumulate):
     with pytest.raises(ValueError, match=f"batch_size={batch_size} in {accumulate} shards on 1 processes"):

@@ -150,7 +150,7 @@ def _gradients(state: TrainState, batches: Iterator, step: int) -> float:
     for shard in shards:
         x0, cond = next(batches)
         x0, cond = x0.to(accelerator.device), cond.map(lambda v: v.to(accelerator.device))
-        torch.manual_seed(generator(state.config.seed, step, shard).initial_seed())                     # dropout
+        torch.manual_seed(generator(state.config.seed, step, shard, 1).initial_seed())                  # dropout: other numbers than the noise's
         sync = nullcontext() if shard == shards[-1] else accelerator.no_sync(state.objective)
         with sync, torch.autocast(accelerator.device.type, dtype=state.dtype, enabled=state.dtype != torch.float32):
             loss = state.objective(x0, cond, generator(state.config.seed, step, shard))
