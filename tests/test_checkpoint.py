@@ -146,7 +146,7 @@ def small_disk(tmp_path):
     if not root or subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", folder], capture_output=True).returncode:
         pytest.skip("only root can mount a small tmpfs; the simulated full disk is tested beside this")
     yield folder
-    subprocess.run(["umount", folder], check=True)
+    subprocess.run(["umount", "-l", folder], check=True)
 
 
 def test_a_full_disk_is_one_line_and_training_goes_on_once_there_is_room(small_disk, run, capsys):

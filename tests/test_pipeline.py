@@ -49,6 +49,15 @@ def test_the_walk_of_a_pipeline_is_its_denoiser_sampled_by_hand():
     assert_close(values["image"], x.clamp(-1, 1))
 
 
+def test_pictures_are_in_range_and_hold_no_gradient_whatever_the_stage_and_the_encoder_do():
+    weight = torch.ones(2, 1, requires_grad=True)
+    wild = replace(PIPELINE, stages=(replace(PIPELINE.stages[0], constrain=()),))
+    *_, (_, frame), (_, image) = wild.walk(2, seed=1)
+    assert frame.x.abs().max() > 1 and torch.equal(image, frame.x.clamp(-1, 1))
+    seen = next(replace(wild, encode_text=lambda captions: (2 * weight, weight > 0)).walk(2))[1]
+    assert not seen.text.requires_grad and not image.requires_grad
+
+
 def test_the_same_seed_draws_the_same_pictures_whatever_else_drew_numbers():
     first = PIPELINE(["red circle"], seed=3)
     torch.manual_seed(99)
