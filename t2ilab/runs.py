@@ -13,6 +13,7 @@ from contextlib import suppress
 from dataclasses import asdict, fields, is_dataclass, replace
 from itertools import chain
 from pathlib import Path
+from types import UnionType
 
 import torch
 from safetensors.torch import save_file
@@ -42,7 +43,19 @@ def _from_dict(cls, values: dict, **types):
     unknown = set(values) - set(hints)
     if unknown:
         raise ValueError(f"{cls.__name__} has no field {', '.join(sorted(unknown))}: the run is of another version of t2ilab")
-    return cls(**{k: _from_dict(hints[k], v) if is_dataclass(hints[k]) else tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+    return cls(**{k: _value(v, hints[k], f"{cls.__name__}.{k}") for k, v in values.items()})
+
+
+def _value(value, hint, name: str):
+    """A value read from JSON, as a field of this type wants it.  ValueError if it is of another."""
+    if is_dataclass(hint):
+        return _from_dict(hint, value)
+    value = tuple(value) if isinstance(value, list) else value
+    allowed = typing.get_args(hint) if isinstance(hint, UnionType) else (hint,)
+    allowed += (int,) * (float in allowed)
+    if not isinstance(value, tuple(typing.get_origin(kind) or kind for kind in allowed)):
+        raise ValueError(f"{name}={value!r} should be {getattr(hint, '__name__', hint)}")
+    return value
 
 
 def find_run(name: str | Path) -> Path:

@@ -134,9 +134,11 @@ def test_weights_of_another_model_are_refused_with_the_first_that_differs(change
 @pytest.mark.parametrize("content", [
     b"", b"{", b"[]", b"null", b'"ddpm"', b"\xff\xfe\x00", b'{"family": "vqgan"}', b'{"family": ["ddpm"]}', b'{"family": "ddpm"}',
     b'{"family": "ddpm", "name": "x", "model": 5}', b'{"family": "ddpm", "name": "x", "model": {"net": [1]}}',
-    b'{"family": "ddpm", "name": "x", "model": {"schedule": "square"}}', b'{"family": "ddpm", "name": "x", "model": {"warp": 9}}'])
+    b'{"family": "ddpm", "name": "x", "model": {"schedule": "square"}}', b'{"family": "ddpm", "name": "x", "model": {"warp": 9}}',
+    b'{"family": "ddpm", "name": "x", "model": {"size": "32"}}', b'{"family": "ddpm", "name": "x", "model": {"T": null}}',
+    b'{"family": "ddpm", "name": "x", "model": {}, "fit": {"betas": 0.9}}', b'{"family": "ddpm", "name": 3, "model": {}}'])
 def test_a_config_that_is_none_is_one_line_that_names_the_trouble(content, mine, tmp_path):
     exported = shutil.copytree(mine / "checkpoints" / "step-00000006", tmp_path / "exported")
     (exported / "train.safetensors").unlink()
     (exported / "config.json").write_bytes(content)
-    refused(exported, "config|family|field|schedule='square'")
+    refused(exported, "config|family|field|schedule='square'|(DDPM.size='32'|DDPM.T=None|FitConfig.betas=0.9|Preset.name=3) should be (int|tuple|str)")
