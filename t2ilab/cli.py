@@ -12,14 +12,15 @@ from dataclasses import replace
 from functools import partial, wraps
 from pathlib import Path
 from traceback import extract_tb
-from typing import Annotated
+from typing import Annotated, Union
 
 import tyro
 
-from .presets import PRESETS
+from .presets import PRESETS, Preset
 from .train.fit import Log
 
-AnyPreset = tyro.extras.subcommand_type_from_defaults(PRESETS, prefix_names=False)
+AnyPreset = Union[tuple(Annotated[Preset[type(preset.model)], tyro.conf.subcommand(name, default=preset, prefix_name=False)]
+                        for name, preset in PRESETS.items())]
 Word = tyro.conf.Positional[str]
 
 
@@ -56,7 +57,7 @@ def _show(name: str, pipeline, out: Path) -> tuple[str, ...]:
 
 def _sample(pipeline, captions: list[str], *, seed: int, label: str):
     from tqdm import tqdm
-    steps = sum(stage.steps for stage in pipeline.stages)
+    steps = sum(len(stage.times) - 1 for stage in pipeline.stages)
     with tqdm(total=steps, desc=label, unit="step") as bar:
         for name, value in pipeline.walk(captions, seed):
             bar.update(name == "frame")
@@ -76,7 +77,7 @@ def train(preset: AnyPreset, out: Path | None = None) -> None:
     Args:
         out: the run's folder; runs/PRESET if not given
     """
-    _train(preset, out or Path("runs") / preset.name)
+    _train_all(preset, out or Path("runs") / preset.name)
 
 
 def resume(run: Annotated[Word, tyro.conf.arg(metavar="RUN")], steps: int | None = None) -> None:
@@ -90,7 +91,13 @@ def resume(run: Annotated[Word, tyro.conf.arg(metavar="RUN")], steps: int | None
     if not (Path(run) / "config.json").is_file():
         raise FileNotFoundError(f"{run}: no run there (no config.json)")
     preset = read_preset(Path(run))
-    _train(preset if steps is None else replace(preset, fit=replace(preset.fit, steps=steps)), Path(run))
+    _train_all(preset if steps is None else replace(preset, fit=replace(preset.fit, steps=steps)), Path(run))
+
+
+def _train_all(preset, out: Path) -> None:
+    from .runs import cascade
+    for part, folder in cascade(preset, out):
+        _train(part, folder)
 
 
 def _train(preset, out: Path) -> None:

@@ -1,13 +1,15 @@
 """From captions to pictures, with every intermediate on the table.
 
-All families are instances of one `TextToImage`: something that reads captions, and one or more stages that denoise.
+All families are instances of one `TextToImage`: something that reads captions, and one or more stages that denoise, each at its own size.
 """
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .diffusion.constraints import keep_known
 from .diffusion.denoiser import Cond
 from .diffusion.guidance import constrained, guided
 from .diffusion.sampling import ancestral, trajectory
@@ -20,49 +22,93 @@ class Stage:
     """One denoiser and how to sample from it."""
     denoiser: nn.Module
     shape: tuple[int, ...]                  # of one sample: (3, H, W)
-    steps: int = 50                         # network calls a picture, up to the diffusion's T
+    steps: int | tuple[int, ...] = 50       # network calls a picture, up to the diffusion's T; or the falling times themselves, 0 last
     guidance_scale: float = 1.0             # 1 = off, 0 = unconditional
     constrain: tuple[Callable, ...] = ()    # functions x0 -> x0, applied in order
     sampler: Callable = ancestral           # diffusion -> step
+    temperature: float = 1.0                # of the starting noise: below 1 = calmer pictures
+    enlarge: Callable | None = None         # (smaller picture [B 3 h w], generator) -> low_res [B 3 H W]; None = this stage needs none
+    sees_known: bool = False                # whether the network takes the known pixels of an Edit as an input
+
+    @property
+    def times(self) -> list[int]:
+        """The times a sampling run visits, from noise to 0."""
+        T = self.denoiser.diffusion.T
+        if isinstance(self.steps, int):
+            return timesteps(T, self.steps)
+        times = list(self.steps)
+        if len(times) < 2 or times != sorted(set(times), reverse=True) or times[-1] != 0 or times[0] > T:
+            raise ValueError(f"steps={times}: times fall from at most {T} to 0")
+        return times
+
+
+@dataclass(frozen=True)
+class Edit:
+    """A picture to start from: paint around the pixels to keep, or noise it a little and walk home from there."""
+    image: Tensor                           # [B or 1, 3 H W] in [-1, 1], any size
+    keep: Tensor | None = None              # [B or 1, 1 H W] bool, True = keep this pixel (inpainting); None = none
+    strength: float = 1.0                   # of the noise to start from, above 0: 1 = nothing but noise, 0.5 = from the middle of the way
+
+    def __post_init__(self):
+        if not 0 < self.strength <= 1:
+            raise ValueError(f"strength={self.strength}: choose a number above 0, at most 1")
+        if self.image.ndim != 4 or self.image.shape[1] != 3 or self.image.abs().amax() > 1.001:
+            raise ValueError(f"image {list(self.image.shape)}: give it as [B 3 H W] in [-1, 1]")
+        if self.keep is not None and (self.keep.dtype != torch.bool or self.keep.shape[1:] != (1, *self.image.shape[2:])):
+            raise ValueError(f"keep {list(self.keep.shape)} {self.keep.dtype}: give it as bool [B 1 H W] at the size of the image")
+
+    def at(self, batch: int, size: Sequence[int], device) -> "Edit":
+        """The same edit for a batch of pictures of another size (H, W); a pixel is kept where all it is made of is."""
+        image = F.interpolate(self.image, tuple(size), mode="bilinear", antialias=True)
+        keep = None if self.keep is None else F.interpolate(self.keep.float(), tuple(size), mode="bilinear", antialias=True) > 0.999
+        return replace(self, image=image.expand(batch, -1, -1, -1).to(device),
+                       keep=None if keep is None else keep.expand(batch, -1, -1, -1).to(device))
 
 
 @dataclass(frozen=True)
 class TextToImage:
     """Captions in, pictures out.  `pipeline(["red circle"], seed=1)`."""
-    encode_text: Callable                   # list of B captions -> (text [B L D] or [B 1] int64 or None, mask [B L] bool or None)
+    encode_text: Callable                   # list of B captions -> (text [B L] int64 or None, mask [B L] bool or None)
     stages: tuple[Stage, ...]
 
     @torch.no_grad()
-    def walk(self, captions: int | Sequence[str], seed: int = 0) -> Iterator[tuple[str, object]]:
-        """Every intermediate as (name, value), from caption to pixels, in order.
+    def walk(self, captions: int | Sequence[str], seed: int = 0, *, negative: Sequence[str] | None = None, edit: Edit | None = None,
+             picture: Tensor | None = None) -> Iterator[tuple[str, object]]:
+        """Every intermediate as (name, value), from caption to pixels, in order: cond, then x_T and frames for each stage, then image.
 
-        captions: B strings ("" = no caption), or a number of pictures without one.  The same seed gives the same pictures on any device.
-        Lesson: notebooks/03_ddpm.ipynb"""
-        if isinstance(captions, str):
-            raise ValueError(f"captions={captions[:60]!r} is one string: give a list of captions, or a number of pictures")
-        captions = [""] * captions if isinstance(captions, int) else list(captions)
-        if not captions:
-            raise ValueError("no captions: give at least one, or a number of pictures")
-        g, device = generator(seed), self.device
-        text, mask = self.encode_text(captions)
-        cond = Cond(text, mask).map(lambda v: v.to(device))
+        captions: B strings ("" = no caption), or a number of pictures without one.  negative: B captions to push away from, or one for all.
+        edit: a picture to start from.  picture: [B or 1, 3 h w] in [-1, 1], what a model enlarges that draws none itself.
+        The same seed gives the same pictures on any device.  Lesson: notebooks/03_ddpm.ipynb"""
+        captions = _captions(captions)
+        B, g = len(captions), generator(seed)
+        cond = self._read(captions)
+        against = None if negative is None else self._read(list(negative) * (B if len(negative) == 1 else 1))
         yield "cond", cond
+        x = None if picture is None else picture.expand(B, -1, -1, -1).to(self.device)
         for stage in self.stages:
-            diffusion = stage.denoiser.diffusion
-            x = diffusion.prior((len(captions), *stage.shape), device=device, generator=g)
+            fitted = None if edit is None else edit.at(B, stage.shape[1:], self.device)
+            seen = _seen(stage, B, x, fitted, g)
+            if "low_res" in seen:
+                yield "low_res", seen["low_res"]
+            denoise = guided(stage.denoiser, replace(cond, **seen), stage.guidance_scale, negative=against and replace(against, **seen))
+            keep = () if fitted is None or fitted.keep is None else (keep_known(fitted.image, fitted.keep),)
+            denoise = constrained(denoise, *stage.constrain, *keep)
+            x, times = _start(stage, B, None if stage.enlarge else fitted, g, self.device)
             yield "x_T", x
-            denoise = constrained(guided(stage.denoiser, cond, stage.guidance_scale), *stage.constrain)
-            times = timesteps(diffusion.T, stage.steps)
-            for frame in trajectory(denoise, diffusion, x, times, sampler=stage.sampler, generator=g):
+            for frame in trajectory(denoise, stage.denoiser.diffusion, x, times, sampler=stage.sampler, generator=g):
                 x = frame.x
                 yield "frame", frame
-        yield "image", x.clamp(-1, 1)
+            x = x.clamp(-1, 1)
+        yield "image", x
 
-    def __call__(self, captions: int | Sequence[str], seed: int = 0) -> Tensor:
-        """Pictures [B 3 H W] in [-1, 1]: the last value of the walk."""
-        for _, value in self.walk(captions, seed):
+    def __call__(self, captions: int | Sequence[str], seed: int = 0, **options) -> Tensor:
+        """Pictures [B 3 H W] in [-1, 1]: the last value of the walk.  options: see walk."""
+        for _, value in self.walk(captions, seed, **options):
             pass
         return value
+
+    def _read(self, captions: Sequence[str]) -> Cond:
+        return Cond(*self.encode_text(captions)).map(lambda v: v.to(self.device))
 
     @property
     def device(self) -> torch.device:
@@ -74,3 +120,41 @@ class TextToImage:
         for stage in self.stages:
             stage.denoiser.to(device)
         return self
+
+
+def _captions(captions: int | Sequence[str]) -> list[str]:
+    if isinstance(captions, str):
+        raise ValueError(f"captions={captions[:60]!r} is one string: give a list of captions, or a number of pictures")
+    captions = [""] * captions if isinstance(captions, int) else list(captions)
+    if not captions:
+        raise ValueError("no captions: give at least one, or a number of pictures")
+    return captions
+
+
+def given(image: Tensor, keep: Tensor) -> Tensor:
+    """cond.known [B 4 H W] from pictures [B 3 H W] and the pixels to show of them [B 1 H W] bool: those pixels, 0 elsewhere, and where they are."""
+    return torch.cat([image * keep, keep.to(image)], dim=1)
+
+
+def _seen(stage: Stage, batch: int, picture: Tensor | None, edit: Edit | None, g: torch.Generator) -> dict[str, Tensor]:
+    """What a stage's network sees besides the caption: the picture of the stage before, and the pixels to keep."""
+    seen = {}
+    if stage.enlarge is not None:
+        if picture is None:
+            raise ValueError("this model enlarges pictures and draws none itself: give it one (picture=, --picture)")
+        seen["low_res"] = stage.enlarge(picture, g)
+    if stage.sees_known:
+        nothing = next(stage.denoiser.parameters()).new_zeros(batch, 4, *stage.shape[1:])
+        seen["known"] = nothing if edit is None or edit.keep is None else given(edit.image, edit.keep)
+    return seen
+
+
+def _start(stage: Stage, batch: int, edit: Edit | None, g: torch.Generator, device) -> tuple[Tensor, list[int]]:
+    """Where a stage's walk begins, x_T [B 3 H W], and the times it visits: a partly noised picture skips the first ones."""
+    diffusion, times = stage.denoiser.diffusion, stage.times
+    if edit is None or edit.strength == 1:
+        return stage.temperature * diffusion.prior((batch, *stage.shape), device=device, generator=g), times
+    times = [t for t in times if t <= edit.strength * diffusion.T]
+    if len(times) < 2:
+        raise ValueError(f"strength={edit.strength}: no step is left; choose more strength or more sampling steps")
+    return diffusion.diffuse(edit.image, times[0], g), times

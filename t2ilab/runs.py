@@ -11,7 +11,7 @@ import typing
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import asdict, fields, is_dataclass, replace
-from itertools import chain
+from itertools import chain, count
 from pathlib import Path
 from types import UnionType
 
@@ -25,6 +25,7 @@ from .families import FAMILIES
 from .pipeline import TextToImage
 from .presets import PRESETS, DataConfig, Preset
 from .shipped import shipped, shipped_run
+from .tensors import generator
 from .train.checkpoint import Checkpoints, load_weights, newest, read_tensors, verify, write_text, writing
 from .train.fit import Log, TrainState, fit
 from .viz import show_grid
@@ -83,15 +84,39 @@ def read_preset(folder: Path) -> Preset:
         raise ValueError(f"{folder / 'config.json'} is not the config of a run ({error})") from error
 
 
-def load(name: str | Path, **sampling) -> TextToImage:
+def load(name: str | Path, *, cascade: bool = True, **sampling) -> TextToImage:
     """The pipeline of a run, ready to sample: `load("ddpm-shapes")`, `load("runs/mine")`, `load("runs/mine", sampling_steps=10)`.
 
-    sampling: sampler, sampling_steps, guidance_scale override the run's own.  Lesson: notebooks/03_ddpm.ipynb"""
-    folder = find_run(name)
+    cascade: with the stages that enlarge its pictures, as far as they are trained.  sampling: sampler, sampling_steps, guidance_scale override
+    the first stage's own.  Lesson: notebooks/03_ddpm.ipynb"""
+    pipeline = _load_stage(find_run(name), sampling)
+    for later in _later_runs(name) if cascade else ():
+        stage = _load_stage(find_run(later), {})
+        if stage.encode_text != pipeline.encode_text:
+            raise ValueError(f"{later} reads captions with another vocabulary than {name}: train it again, or take it away")
+        pipeline = replace(pipeline, stages=(*pipeline.stages, *stage.stages))
+    return pipeline.to("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def _load_stage(folder: Path, sampling: dict) -> TextToImage:
     pipeline = replace(read_preset(folder).model, **sampling).build()
     load_weights(pipeline.stages[0].denoiser, folder / "model.safetensors")
     pipeline.stages[0].denoiser.eval().requires_grad_(False)
-    return pipeline.to("cuda" if torch.cuda.is_available() else "cpu")
+    return pipeline
+
+
+def _later_runs(name: str | Path) -> list[str | Path]:
+    """The runs of a cascade after its first, as far as they are there: folders in the run's folder, or shipped beside a shipped run."""
+    root = Path(name).parent.parent if Path(name).parent.name == "checkpoints" else Path(name)
+    if (root / "config.json").is_file():
+        return [root / later for later in read_preset(root).then if (root / later / "model.safetensors").is_file() or newest(root / later / "checkpoints")]
+    return [later for later in read_preset(find_run(name)).then if later in shipped()]
+
+
+def cascade(preset: Preset, out: Path) -> list[tuple[Preset, Path]]:
+    """The preset and those that come after it, with the folder of each: what `t2ilab train` trains, one by one."""
+    own = {"data": preset.data, "save": preset.save}
+    return [(preset, out), *((replace(PRESETS[later], **own), out / later) for later in preset.then)]
 
 
 def data_of(config: DataConfig, size: int):
@@ -120,8 +145,8 @@ def train(preset: Preset, out: Path) -> Iterator[tuple[Log, torch.nn.Module]]:
                 if checkpoints.due(state):
                     checkpoints.save(state)
                 if _sampling_due(preset, log.step):
-                    sampler = replace(pipeline, stages=(replace(pipeline.stages[0], denoiser=ema),))
-                    show_grid(sampler(16), path=out / "samples" / f"step-{log.step:08d}.png")
+                    _draw_samples(replace(pipeline, stages=(replace(pipeline.stages[0], denoiser=ema),)), preset, dataset,
+                                  out / "samples" / f"step-{log.step:08d}.png")
             yield log, ema
 
 
@@ -130,10 +155,18 @@ def _sampling_due(preset: Preset, step: int) -> bool:
     return every > 0 and (step % every == 0 or step == preset.fit.steps)
 
 
+def _draw_samples(pipeline: TextToImage, preset: Preset, dataset, path: Path) -> None:
+    """16 samples as they are now, for captions of the data set if the model reads any: the same ones every time."""
+    captions, options = preset.model.probe(next(stream(dataset, batch_size=16, seed=preset.fit.seed)))
+    show_grid(pipeline(captions, **options), None if isinstance(captions, int) else captions, path=path)
+
+
 def _batches(preset: Preset, dataset, state: TrainState):
     shards = [stream(dataset, batch_size=preset.fit.batch_size, seed=preset.fit.seed, start=state.step, shard=shard, shards=state.total_shards,
                      workers=preset.data.workers) for shard in state.shards]
-    return map(preset.model.example, chain.from_iterable(zip(*shards)))
+    seed = preset.fit.seed
+    draws = (generator(seed, step, shard, 2) for step in count(state.step + 1) for shard in state.shards)       # other numbers than the noise's
+    return map(preset.model.example, chain.from_iterable(zip(*shards)), draws)
 
 
 def _write_config(preset: Preset, out: Path, state: TrainState) -> dict:

@@ -31,7 +31,7 @@ def picture(*shape, seed=0):
 
 
 def tokens(seed=3):
-    return Cond(picture(2, 5, 8, seed=seed), torch.tensor([[True] * 5, [True, True, False, False, False]]))
+    return Cond(picture(2, 5, 8, seed=seed))
 
 
 def size(net):
@@ -39,10 +39,10 @@ def size(net):
 
 
 # ------------------------------------------------------------------------------------------------------------------------------------- exact sizes
-@pytest.mark.parametrize("config, parameters", [(HO, 35_746_307), (replace(IDDPM, out_channels=6), 52_546_438)], ids=["DDPM", "improved DDPM"])
+@pytest.mark.parametrize("config, parameters", [(HO, 35_746_307), (IDDPM, 52_546_438)], ids=["DDPM", "improved DDPM"])
 def test_published_networks_have_their_published_size(config, parameters):
     with torch.device("meta"):
-        assert size(UNet(config)) == parameters
+        assert size(UNet(config, out_channels=6 if config is IDDPM else 3)) == parameters
 
 
 # ---------------------------------------------------------------------------------------------------------- equal to diffusers, weight for weight
@@ -131,6 +131,7 @@ def test_the_clock_is_cosines_then_sines_at_falling_frequencies():
         w = torch.tensor([10_000.0 ** (-i / (half - last)) for i in range(half)], dtype=torch.float64)
         want = torch.cat([(t[:, None] * w).cos(), (t[:, None] * w).sin()], dim=1)
         assert_close(sinusoid(t, 2 * half, last=last).double(), want, rtol=0, atol=1e-4)
+    assert torch.equal(sinusoid(t, 2 * half), sinusoid(t, 2 * half, last=0))
 
 
 # -------------------------------------------------------------------------------------------------------------------------------------- conditions
@@ -148,18 +149,13 @@ def test_every_attention_reads_the_text():
     readers = [part for part in net.modules() if isinstance(part, Attention)]
     assert len(readers) == 2 * 1 + 1 + 2 * 2                        # down, middle, up
     assert all(reader.text.weight.grad.norm() > 0 for reader in readers)
-    assert (text.grad.norm(dim=2) > 0).tolist() == cond.mask.tolist()
+    assert (text.grad.norm(dim=2) > 0).all()
 
 
-def test_masked_tokens_have_no_influence():
-    net, cond, x = awake(UNet(TEXT)), tokens(), picture(2, 3, 8, 12)
-    noisy = torch.where(cond.mask[:, :, None], cond.text, 100 * picture(2, 5, 8, seed=9))
-    first = net(x, TIMES, cond)
-    assert_close(net(x, TIMES, replace(cond, text=noisy)), first)
-    assert (net(x, TIMES, replace(cond, text=cond.text + 1)) - first).abs().max() > 0.01
-    none = cond.null()
-    assert_close(net(x, TIMES, none), net(x, TIMES, replace(none, text=noisy)))
-    assert (net(x, TIMES, none) - first).abs().max() > 0.01
+def test_the_last_token_joins_the_time():
+    net, x, cond = awake(UNet(TEXT)), picture(2, 3, 8, 12), tokens()
+    time = net.time(sinusoid(TIMES, 32))
+    assert_close(net.embed(TIMES, cond) - time, torch.nn.functional.linear(cond.text[:, -1], net.pooled.weight, net.pooled.bias), rtol=1e-4, atol=1e-5)
 
 
 def test_pixels_attend_by_softmax_of_queries_and_keys_text_first():
@@ -170,13 +166,12 @@ def test_pixels_attend_by_softmax_of_queries_and_keys_text_first():
         q, k, v = layer.qkv(h).split(32, dim=2)
         k_text, v_text = layer.text(cond.text).split(32, dim=2)
         k, v = torch.cat([k_text, k], 1), torch.cat([v_text, v], 1)
-        seen = torch.cat([cond.mask, torch.ones(2, 6, dtype=torch.bool)], 1)[:, None]
         heads = []
         for part in (slice(0, 16), slice(16, 32)):
             score = q[..., part] @ k[..., part].transpose(1, 2) / 16 ** 0.5
-            heads.append(score.masked_fill(~seen, -torch.inf).softmax(2) @ v[..., part])
+            heads.append(score.softmax(2) @ v[..., part])
         want = x + layer.proj(torch.cat(heads, 2)).transpose(1, 2).reshape(2, 32, 3, 2)
-        assert_close(layer(x, cond.text, cond.mask), want, rtol=1e-5, atol=1e-5)
+        assert_close(layer(x, cond.text), want, rtol=1e-5, atol=1e-5)
 
 
 def test_a_label_is_added_to_the_time_and_no_label_adds_nothing():
@@ -190,7 +185,7 @@ def test_a_label_is_added_to_the_time_and_no_label_adds_nothing():
 
 
 def test_a_low_resolution_picture_stands_beside_x_t():
-    net, x, low = awake(UNet(replace(TINY, in_channels=6))), picture(2, 3, 8, 12), picture(2, 3, 8, 12, seed=1)
+    net, x, low = awake(UNet(TINY, in_channels=6)), picture(2, 3, 8, 12), picture(2, 3, 8, 12, seed=1)
     assert_close(net(x, TIMES, Cond(low_res=low)), net(torch.cat([x, low], 1), TIMES, Cond()))
     assert (net(x, TIMES, Cond(low_res=low)) - net(x, TIMES, Cond(low_res=x))).abs().max() > 0.01
 
@@ -198,7 +193,7 @@ def test_a_low_resolution_picture_stands_beside_x_t():
 def test_patches_fold_pixels_into_channels_and_back():
     """Patch 2 is the same network at half the size, between a folding and an unfolding written out by hand."""
     net, x = awake(UNet(replace(TINY, patch=2))), picture(2, 3, 8, 12)
-    inner = UNet(replace(TINY, in_channels=12, out_channels=12))
+    inner = UNet(TINY, in_channels=12, out_channels=12)
     inner.load_state_dict(net.state_dict(), strict=True)
     folded = torch.stack([x[:, c, i::2, j::2] for c in range(3) for i in (0, 1) for j in (0, 1)], dim=1)
     out = inner(folded, TIMES, Cond())
@@ -238,6 +233,12 @@ def test_halving_and_doubling_change_the_size_by_two(tf_padding):
     assert Double(4)(x).shape == (2, 4, 12, 20)
 
 
+def test_dropout_acts_in_training_alone():
+    net, x = awake(UNet(replace(TINY, dropout=0.5))), picture(2, 3, 8, 12)
+    assert not torch.equal(net.train()(x, TIMES, Cond()), net(x, TIMES, Cond()))
+    assert torch.equal(net.eval()(x, TIMES, Cond()), net(x, TIMES, Cond()))
+
+
 def test_gradient_checkpointing_changes_neither_loss_nor_gradients():
     plain = awake(UNet(replace(TEXT, dropout=0.2)))
     saving = UNet(replace(TEXT, dropout=0.2, gradient_checkpointing=True))
@@ -257,30 +258,39 @@ def test_gradient_checkpointing_changes_neither_loss_nor_gradients():
 
 
 # ----------------------------------------------------------------------------------------------------------------------------------------- mistakes
-X, LOW = picture(2, 3, 8, 12), replace(TINY, in_channels=6)
+X = picture(2, 3, 8, 12)
 
 
 @pytest.mark.parametrize("config, x, cond, message", [
     (TINY, picture(2, 1, 8, 8), Cond(), r"x_t \[2, 1, 8, 8\]: this U-Net takes \[B 3 H W\] with H and W divisible by 2"),
     (TINY, picture(2, 3, 7, 8), Cond(), r"x_t \[2, 3, 7, 8\]"),
     (TINY, picture(2, 3, 8, 7), Cond(), r"x_t \[2, 3, 8, 7\]"),
-    (TINY, picture(3, 8, 8), Cond(), r"x_t \[3, 8, 8\]"),
+    (TINY, picture(2, 3, 8), Cond(), r"x_t \[2, 3, 8\]"),
     (replace(TINY, patch=2), picture(2, 3, 8, 10), Cond(), "divisible by 4"),
     (TINY, X, Cond(low_res=X), r"with low_res: this U-Net takes \[B 0 H W\]"),
-    (LOW, X, Cond(), r"takes \[B 6 H W\]"),
-    (LOW, X, Cond(low_res=picture(2, 3, 4, 6)), r"low_res \[2, 3, 4, 6\].*x_t \[2, 3, 8, 12\]"),
-    (TEXT, X, Cond(), r"text \[\], mask \[\]: this U-Net takes text \[2 L 8\] and mask \[2 L\]"),
-    (TEXT, X, Cond(tokens().text), r"mask \[\]"),
-    (TEXT, X, Cond(picture(2, 5, 7), tokens().mask), r"text \[2, 5, 7\]"),
-    (TEXT, X, tokens().map(lambda v: v[:1]), r"mask \[1, 5\]"),
-    (TEXT, X, Cond(tokens().text, tokens().mask[:, :4]), r"mask \[2, 4\]"),
+    (TINY, X, Cond(low_res=X, known=X), r"with low_res and known: this U-Net takes \[B -4 H W\]"),
+    (TEXT, X, Cond(), r"text \[\], mask \[\]: this U-Net takes text \[2 L 8\], and no mask"),
+    (TEXT, X, Cond(picture(2, 5, 7)), r"text \[2, 5, 7\]"),
+    (TEXT, X, tokens().map(lambda v: v[:1]), r"text \[1, 5, 8\]"),
+    (TEXT, X, Cond(tokens().text, torch.ones(2, 5).bool()), r"mask \[2, 5\]"),
     (replace(TINY, classes=4), X, Cond(torch.tensor([1, 2]), torch.ones(2, 1).bool()), r"labels \[2\], mask \[2, 1\]: this U-Net takes both as \[2 1\]")])
 def test_a_wrong_shape_is_one_clear_sentence(config, x, cond, message):
     with torch.no_grad(), pytest.raises(ValueError, match=message):
         UNet(config)(x, TIMES, cond)
 
 
+@pytest.mark.parametrize("channels, cond, message", [
+    (6, Cond(), r"takes \[B 6 H W\]"),
+    (6, Cond(low_res=picture(2, 3, 4, 6)), r"low_res \[2, 3, 4, 6\].*x_t \[2, 3, 8, 12\]"),
+    (7, Cond(known=picture(2, 4, 4, 6)), r"known \[2, 4, 4, 6\].*\[B 4 H W\] at the size of x_t \[2, 3, 8, 12\]")])
+def test_a_picture_beside_x_t_of_the_wrong_size_is_one_clear_sentence(channels, cond, message):
+    with torch.no_grad(), pytest.raises(ValueError, match=message):
+        UNet(TINY, in_channels=channels)(X, TIMES, cond)
+
+
 def test_impossible_configurations_are_refused():
+    with pytest.raises(ValueError, match="resample='pool': choose conv or block"):
+        UNetConfig(resample="pool")
     with pytest.raises(ValueError, match="mults has 3 levels, attention 4"):
         UNetConfig(mults=(1, 2, 2))
     with pytest.raises(ValueError, match="head_channels=48: choose a divisor of the 32 channels"):

@@ -56,6 +56,10 @@ class ImageSet:
     def __len__(self) -> int:
         return len(self.listing.pictures)
 
+    def texts(self) -> list[str]:
+        """Every caption: what a vocabulary is learned from."""
+        return [caption for captions in self.listing.captions for caption in captions]
+
     def example(self, index: int, generator: torch.Generator) -> Example:
         """Picture number index, fitted to [3 S S] uint8, with one of its captions. A file that broke after the check is a ValueError."""
         picture, captions = self.listing.pictures[index], self.listing.captions[index]

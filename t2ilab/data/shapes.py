@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..tensors import generator as seeded
 from .example import ENDLESS, Example
 
 # A shape is its half width at height v, from -1 (top) to 1 (bottom), in units of its radius: each fills the box [-1, 1] x [-1, 1].
@@ -222,6 +223,10 @@ class Scenes:
             centres = [_place_one(sizes[0], word, generator)]
         scene = Scene(tuple(Object(s, c, z, x, y) for (c, s), z, (x, y) in zip(pairs, sizes, centres)), background)
         return scene, describe(scene, state_position=word is not None)
+
+    def texts(self, n: int = 2000) -> list[str]:
+        """Some captions, the same every time: what a vocabulary is learned from."""
+        return [self.draw(seeded(7, k))[1] for k in range(n)]
 
     def example(self, index: int, generator: torch.Generator) -> Example:
         """One captioned picture. The index plays no part: an endless set has no rows."""

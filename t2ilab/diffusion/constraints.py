@@ -2,6 +2,7 @@
 
 DDPM clips; Imagen (Saharia et al. 2022) thresholds by the picture's own brightest pixels.
 """
+import torch
 from torch import Tensor
 
 
@@ -22,3 +23,10 @@ def dynamic_threshold(percentile: float = 0.995):
         s = s.view(-1, *[1] * (x0.ndim - 1))
         return x0.clamp(-s, s) / s
     return constraint
+
+
+def keep_known(image: Tensor, known: Tensor):
+    """A constraint that puts the given pixels back: inpainting.
+
+    image: [B C H W] in [-1, 1].  known: [B 1 H W] bool, True = keep this pixel.  Lesson: notebooks/05_glide.ipynb"""
+    return lambda x0: torch.where(known, image, x0)

@@ -23,9 +23,10 @@ class Prediction(NamedTuple):
 @dataclass(frozen=True)
 class Cond:
     """All the network may see besides x_t and t."""
-    text: Tensor | None = None       # [B L D] token embeddings, or [B 1] int64 class labels
+    text: Tensor | None = None       # [B L] int64 token ids, [B L D] their features, or [B 1] int64 class labels
     mask: Tensor | None = None       # [B L] bool, True = a real token; all False = no caption
     low_res: Tensor | None = None    # [B 3 H W] in [-1, 1], already at this stage's size
+    known: Tensor | None = None      # [B 4 H W]: pixels that are given (0 elsewhere), then 1 where they are given
 
     def map(self, f) -> "Cond":
         """The same condition with f applied to every tensor in it."""
@@ -78,6 +79,10 @@ class GaussianDenoiser(nn.Module):
     def forward(self, x_t: Tensor, t, cond: Cond = Cond()) -> Prediction:
         """The clean picture, guessed from a noisy one.  x_t: [B C H W].  t: int or [B] int on the CPU, 1..T."""
         return self.predict(x_t, t, cond)[0]
+
+    def condition(self, cond: Cond) -> Cond:
+        """The condition as the network wants it at every step: what can be worked out once a run, such as a caption's features, is."""
+        return self.net.condition(cond) if hasattr(self.net, "condition") else cond
 
     def predict(self, x_t: Tensor, t, cond: Cond) -> tuple[Prediction, Tensor]:
         """The prediction, and the network's raw output (eps, x0 or v) [B C H W] that the simple loss compares."""

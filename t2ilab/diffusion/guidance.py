@@ -1,21 +1,24 @@
-"""Classifier-free guidance, and constraints: two ways to bend a denoiser's answer before the sampler sees it.
+"""Guidance and constraints: ways to bend a denoiser's answer before the sampler sees it.
 
-Ho & Salimans 2022. guidance_scale = 1 is off, 0 is unconditional; on x_0 it is one lerp.
+Classifier-free guidance (Ho & Salimans 2022): guidance_scale = 1 is off, 0 is unconditional; on x_0 it is one lerp. CLIP guidance (GLIDE,
+Nichol et al. 2022) follows the gradient of any function that marks noisy pictures.
 """
 import torch
 
+from ..tensors import like
 from .denoiser import Cond
 
 
-def guided(denoiser, cond: Cond, guidance_scale: float):
+def guided(denoiser, cond: Cond, guidance_scale: float, *, negative: Cond | None = None):
     """denoise(x_t, t) that pushes x0_hat from "any picture" towards "a picture of this caption", and past it for scales above 1.
 
     One network call on a doubled batch; the variance is the conditional half's.  guidance_scale: 1.0 = off, 0.0 = unconditional.
-    Lesson: notebooks/03_ddpm.ipynb"""
+    negative: a condition to push away from, in the place of "any picture".  Lesson: notebooks/05_glide.ipynb"""
+    other = cond.null() if negative is None else negative
     if guidance_scale in (0, 1) or cond.mask is None:
-        only = cond if guidance_scale else cond.null()
+        only = denoiser.condition(cond if guidance_scale else other)
         return lambda x_t, t: denoiser(x_t, t, only)
-    both = cond.beside(cond.null())
+    both = denoiser.condition(cond.beside(other))
 
     def denoise(x_t, t):
         pred = denoiser(torch.cat([x_t, x_t]), t, both)
@@ -23,6 +26,21 @@ def guided(denoiser, cond: Cond, guidance_scale: float):
         x0 = without.lerp(with_caption, guidance_scale)                         # CFG Eq. 6
         return pred._replace(x0=x0, var=None if pred.var is None else pred.var.chunk(2)[0])
     return denoise
+
+
+def scored(denoise, diffusion, score, scale: float):
+    """denoise with its x0_hat moved up the gradient of a score, as CLIP guidance does.
+
+    score(x_t [B C H W], t) -> [B], higher = better, with gradients; it sees noisy pictures, so it should know them (GLIDE's noised CLIP: the
+    logit scale times the cosine of picture and caption).  scale: 0 = off.  Lesson: notebooks/05_glide.ipynb"""
+    def scored_denoise(x_t, t):
+        pred = denoise(x_t, t)
+        with torch.enable_grad():
+            x = x_t.detach().requires_grad_()
+            uphill = torch.autograd.grad(score(x, t).sum(), x)[0]
+        signal, noise = diffusion.alpha_bar[t].sqrt(), 1 - diffusion.alpha_bar[t]
+        return pred._replace(x0=pred.x0 + like(scale * noise / signal, x_t) * uphill)
+    return scored_denoise
 
 
 def constrained(denoise, *constraints):

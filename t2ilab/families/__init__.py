@@ -1,4 +1,5 @@
 """One paper, one file, in the paper's order. A family is a config dataclass that builds a pipeline and turns batches into training examples."""
 from .ddpm import DDPM
+from .glide import GLIDE
 
-FAMILIES = {"ddpm": DDPM}
+FAMILIES = {"ddpm": DDPM, "glide": GLIDE}

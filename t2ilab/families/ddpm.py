@@ -37,7 +37,7 @@ class DDPM:
         """The pipeline, with random weights."""
         diffusion = GaussianDiffusion(SCHEDULES[self.schedule](self.T))
         channels = 6 if self.objective.variance == "learned" else 3
-        denoiser = GaussianDenoiser(UNet(replace(self.net, out_channels=channels)), diffusion, self.objective)
+        denoiser = GaussianDenoiser(UNet(self.net, out_channels=channels), diffusion, self.objective)
         stage = Stage(denoiser, (3, self.size, self.size), self.sampling_steps, self.guidance_scale, (clip,), SAMPLERS[self.sampler])
         return TextToImage(Labels(self.labels, self.net.classes), (stage,))
 
@@ -47,11 +47,15 @@ class DDPM:
             raise ValueError(f"classes={self.net.classes}, but the data set has {len(dataset.classes)}: train with --classes {len(dataset.classes)}")
         return replace(self, labels=tuple(dataset.classes)) if self.net.classes else self
 
-    def example(self, batch):
+    def example(self, batch, generator=None):
         """(x0 [B 3 H W] in [-1, 1], Cond) from a batch of images and labels; a label of -1 is no label."""
         if not self.net.classes:
             return batch.images, Cond()
         return batch.images, Cond(batch.labels.clamp(min=0)[:, None], (batch.labels >= 0)[:, None])
+
+    def probe(self, batch):
+        """(captions, options) of a sampling run that shows how training is going."""
+        return len(batch.images), {}
 
 
 @dataclass(frozen=True)

@@ -34,11 +34,12 @@ def sinusoid(t: Tensor, channels: int, *, last: int = 0) -> Tensor:
 class ResBlock(nn.Module):
     """Two convolutions with the time (and caption) mixed in between: [B C_in H W], [B E] -> [B C_out H W].
 
-    film=True scales and shifts the normalised features (improved DDPM); film=False adds to them (DDPM)."""
+    film=True scales and shifts the normalised features (improved DDPM); film=False adds to them (DDPM). resize: a module that halves or doubles
+    H and W before the first convolution and beside it (GLIDE)."""
 
-    def __init__(self, c_in: int, c_out: int, *, embedding: int, film: bool, dropout: float):
+    def __init__(self, c_in: int, c_out: int, *, embedding: int, film: bool, dropout: float, resize: nn.Module | None = None):
         super().__init__()
-        self.film = film
+        self.film, self.resize = film, resize or nn.Identity()
         self.norm1, self.conv1 = group_norm(c_in), nn.Conv2d(c_in, c_out, 3, padding=1)
         self.embed = nn.Linear(embedding, 2 * c_out if film else c_out)
         self.norm2, self.dropout = group_norm(c_out), nn.Dropout(dropout)
@@ -46,20 +47,20 @@ class ResBlock(nn.Module):
         self.skip = nn.Conv2d(c_in, c_out, 1) if c_in != c_out else nn.Identity()
 
     def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
-        h = self.conv1(F.silu(self.norm1(x)))                        # [B C_out H W]
+        h = self.conv1(self.resize(F.silu(self.norm1(x))))           # [B C_out H W]
         e = self.embed(F.silu(embedding))[:, :, None, None]          # [B C_out or 2 C_out 1 1]
         if self.film:
             scale, shift = e.chunk(2, dim=1)
             h = self.norm2(h) * (1 + scale) + shift
         else:
             h = self.norm2(h + e)
-        return self.skip(x) + self.conv2(self.dropout(F.silu(h)))
+        return self.skip(self.resize(x)) + self.conv2(self.dropout(F.silu(h)))
 
 
 class Attention(nn.Module):
     """Every pixel looks at every pixel, and at the caption's tokens if there are any: [B C H W] -> [B C H W].
 
-    Text joins as extra keys and values before the pixels' own, as in GLIDE; masked tokens are not looked at."""
+    Text joins as extra keys and values before the pixels' own, as in GLIDE: text is [B L D], all of which may be looked at."""
 
     def __init__(self, channels: int, *, head_channels: int | None, text_width: int = 0):
         super().__init__()
@@ -70,15 +71,14 @@ class Attention(nn.Module):
         self.text = nn.Linear(text_width, 2 * channels) if text_width else None
         self.proj = zero(nn.Linear(channels, channels))
 
-    def forward(self, x: Tensor, text: Tensor | None = None, mask: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor, text: Tensor | None = None) -> Tensor:
         B, C, H, W = x.shape
         q, k, v = self.qkv(self.norm(x).flatten(2).mT).chunk(3, dim=2)                      # [B HW C] each
         if self.text is not None:
             k_text, v_text = self.text(text).chunk(2, dim=2)                                # [B L C] each
             k, v = torch.cat([k_text, k], dim=1), torch.cat([v_text, v], dim=1)             # [B L+HW C]
-            mask = torch.cat([mask, mask.new_ones(B, H * W)], dim=1)[:, None, None]         # [B 1 1 L+HW]
         q, k, v = (z.unflatten(2, (self.heads, -1)).transpose(1, 2) for z in (q, k, v))     # [B heads . C/heads]
-        h = F.scaled_dot_product_attention(q, k, v, attn_mask=mask if self.text is not None else None)
+        h = F.scaled_dot_product_attention(q, k, v)
         h = self.proj(h.transpose(1, 2).flatten(2))                                         # [B HW C]
         return x + h.mT.unflatten(2, (H, W))
 

@@ -1,0 +1,129 @@
+"""GLIDE (Nichol et al. 2022): captions become pictures, a second network enlarges them, and either can paint around given pixels.
+
+In the paper's order: the text transformer and the network it speaks to, the objective with a learned variance, captions taken away in training
+so that guidance works without a classifier, the upsampler, inpainting. CLIP guidance is diffusion/guidance.py's `scored`.
+"""
+from dataclasses import dataclass, field, replace
+from functools import cached_property, partial
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..diffusion.constraints import clip
+from ..diffusion.denoiser import Cond, GaussianDenoiser, ObjectiveConfig
+from ..diffusion.gaussian import GaussianDiffusion
+from ..diffusion.sampling import SAMPLERS
+from ..diffusion.schedules import SCHEDULES
+from ..nets.text_transformer import TextConfig, TextTransformer
+from ..nets.unet import UNet, UNetConfig
+from ..pipeline import Stage, TextToImage, given
+from ..tensors import from_uint8, randn, to_uint8
+from ..text.tokenizer import Tokenizer, learn_merges
+
+
+class GlideNet(nn.Module):
+    """The U-Net and the text transformer that tells it what to draw.  Same call as a U-Net's, with cond.text as token ids or their features."""
+
+    def __init__(self, text: TextTransformer, unet: UNet):
+        super().__init__()
+        self.text, self.unet = text, unet
+
+    def condition(self, cond: Cond) -> Cond:
+        """Token ids [B L] to features [B L D]. Once a sampling run is enough: they do not depend on x_t.  Padding has features too, so no mask."""
+        return replace(cond, text=self.text(cond.text, cond.mask), mask=None)
+
+    def forward(self, x: Tensor, t: Tensor, cond: Cond) -> Tensor:
+        return self.unet(x, t, cond if cond.text.is_floating_point() else self.condition(cond))
+
+
+# GLIDE's base network, 64 px; its text width is the text transformer's too.
+BASE = UNetConfig(channels=192, mults=(1, 2, 3, 4), blocks=3, attention=(False, True, True, True), head_channels=64, film=True, resample="block",
+                  text_width=512)
+
+
+@dataclass(frozen=True)
+class GLIDE:
+    size: int = 64                               # pixels, H = W
+    low_res: int = 0                             # pixels of the picture it enlarges; 0 = it draws from the caption alone
+    low_res_noise: float = 0.0                   # standard deviation of noise added to that picture, in training and sampling alike
+    known: float = 0.0                           # share of training pictures that show a part of themselves, for inpainting; 0 = no input for it
+    text: TextConfig = field(default_factory=TextConfig)
+    net: UNetConfig = BASE
+    schedule: str = "cosine"                     # cosine (base) or linear (upsampler)
+    T: int = 1000                                # noising steps
+    objective: ObjectiveConfig = ObjectiveConfig(variance="learned", loss="hybrid", drop=0.2)
+    sampler: str = "ancestral"                   # ancestral, ddim or dpm_solver_pp_2m
+    sampling_steps: int | tuple[int, ...] = 100  # network calls a picture; or the falling times themselves
+    guidance_scale: float = 3.0                  # 1 = off, 0 = unconditional
+    temperature: float = 1.0                     # of the starting noise; the paper's upsampler uses 0.997
+    merges: tuple[str, ...] = ()                 # of the byte-pair vocabulary; training learns them from the captions
+
+    def __post_init__(self):
+        for name, allowed in {"schedule": SCHEDULES, "sampler": SAMPLERS}.items():
+            if getattr(self, name) not in allowed:
+                raise ValueError(f"{name}={getattr(self, name)!r}: choose one of {', '.join(allowed)}")
+        if self.net.classes or self.net.text_width < 1:
+            raise ValueError(f"classes={self.net.classes}, text_width={self.net.text_width}: GLIDE reads captions, no labels: classes=0, text_width > 0")
+        if not 0 <= self.low_res < self.size or not 0 <= self.known <= 1 or self.low_res_noise < 0:
+            raise ValueError(f"low_res={self.low_res}, known={self.known}, low_res_noise={self.low_res_noise}: "
+                             f"choose low_res below size={self.size}, known in [0, 1], low_res_noise from 0")
+
+    def build(self) -> TextToImage:
+        """The pipeline of this one stage, with random weights."""
+        in_channels = 3 + 4 * (self.known > 0) + 3 * (self.low_res > 0)
+        unet = UNet(self.net, in_channels=in_channels, out_channels=6 if self.objective.variance == "learned" else 3)
+        net = GlideNet(TextTransformer(self.text, self.net.text_width), unet)
+        denoiser = GaussianDenoiser(net, GaussianDiffusion(SCHEDULES[self.schedule](self.T)), self.objective)
+        stage = Stage(denoiser, (3, self.size, self.size), self.sampling_steps, self.guidance_scale, (clip,), SAMPLERS[self.sampler],
+                      self.temperature, self._enlarge if self.low_res else None, self.known > 0)
+        return TextToImage(self.tokenizer, (stage,))
+
+    @cached_property
+    def tokenizer(self) -> Tokenizer:
+        """How this model reads captions."""
+        return Tokenizer(self.merges, self.text.vocabulary, self.text.text_length)
+
+    @property
+    def _enlarge(self):
+        return partial(enlarge, size=self.size, noise=self.low_res_noise)
+
+    def for_data(self, dataset) -> "GLIDE":
+        """The same model with a vocabulary learned from the data set's captions, unless it has one."""
+        return self if self.merges else replace(self, merges=learn_merges(dataset.texts(), self.text.vocabulary))
+
+    def example(self, batch, generator: torch.Generator):
+        """(x0 [B 3 H W] in [-1, 1], Cond) from a batch of images and captions."""
+        ids, mask = self.tokenizer(batch.captions)
+        low_res = self._enlarge(shrink(batch.images, self.low_res), generator) if self.low_res else None
+        known = given(batch.images, some_known(batch.images, self.known, generator)) if self.known else None
+        return batch.images, Cond(ids, mask, low_res, known)
+
+    def probe(self, batch):
+        """(captions, options) of a sampling run that shows how training is going."""
+        return batch.captions, {"picture": shrink(batch.images, self.low_res)} if self.low_res else {}
+
+
+def shrink(images: Tensor, size: int) -> Tensor:
+    """Pictures [B 3 H W] as the smaller stage would have drawn them: the mean of each area, [B 3 size size]."""
+    return F.interpolate(images, (size, size), mode="area")
+
+
+def enlarge(images: Tensor, generator=None, *, size: int, noise: float) -> Tensor:
+    """What the upsampler sees of a smaller picture: 256 levels a colour, a little noise, smoothly enlarged.  [B 3 h w] -> [B 3 size size].
+
+    Training and sampling both come through here, so that the upsampler never meets a kind of picture it was not trained on."""
+    levels = from_uint8(to_uint8(images))
+    rough = levels + noise * randn(levels.shape, generator, device=levels.device)
+    return F.interpolate(rough, (size, size), mode="bilinear", align_corners=False)
+
+
+def some_known(images: Tensor, share: float, generator: torch.Generator) -> Tensor:
+    """Which pixels training shows, [B 1 H W] bool: none of most pictures, and of a share of them all but one random rectangle."""
+    B, _, H, W = images.shape
+    edges = torch.rand(B, 2, 2, generator=generator).sort(dim=2).values          # [B axis 2]: where the hole starts and ends, 0..1
+    y, x = torch.arange(H) / H, torch.arange(W) / W
+    rows = (edges[:, 0, :1] <= y) & (y < edges[:, 0, 1:])                        # [B H]
+    columns = (edges[:, 1, :1] <= x) & (x < edges[:, 1, 1:])                     # [B W]
+    shows = torch.rand(B, 1, 1, 1, generator=generator) < share
+    return shows & ~(rows[:, None, :, None] & columns[:, None, None, :])

@@ -1,0 +1,1 @@
+"""Words: from captions to what a network reads."""
