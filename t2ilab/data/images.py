@@ -21,7 +21,8 @@ from PIL import Image
 
 from .decode import Fit, measure, open_rgb, read_image
 from .example import Example
-from .layouts import Listing, cifar10, flowers102, folder
+from .folders import folder
+from .layouts import Listing, cifar10, flowers102
 from .shapes import Scenes
 
 __all__ = ["LAYOUTS", "NAMES", "Bad", "Fit", "ImageSet", "open_data", "read_image"]

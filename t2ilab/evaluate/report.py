@@ -4,25 +4,29 @@ For models of the captioned scenes the scene parser is the judge, so the numbers
 """
 import json
 import time
+from itertools import cycle
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from ..data.scene_parser import parse
-from ..data.shapes import HELD_OUT, Scene
-from ..tensors import generator
+from ..data.shapes import HELD_OUT, Scene, Scenes, render
+from ..tensors import from_uint8, generator
+from ..text.tokenizer import Tokenizer
 from ..viz import show_grid
 from .alignment import is_valid
 
 NEVER_TRAINED = {f"{colour} {shape}" for colour, shape in HELD_OUT}
 
 
-def sample_many(pipeline, captions: list[str], *, seed: int = 0, batch: int = 32) -> Tensor:
-    """Pictures [B 3 H W] in [-1, 1] for any number of captions, a batch at a time.  The same seed and batch give the same pictures."""
-    seeds = generator(seed)
-    chunks = [captions[i:i + batch] for i in range(0, len(captions), batch)]
-    return torch.cat([pipeline(chunk, int(torch.randint(2 ** 31, (), generator=seeds))).cpu() for chunk in chunks])
+def sample_many(pipeline, captions: list[str], *, seed: int = 0, batch: int = 32, picture: Tensor | None = None) -> Tensor:
+    """Pictures [B 3 H W] in [-1, 1] for any number of captions, a batch at a time.  The same seed and batch give the same pictures.
+
+    picture: [B 3 h w] in [-1, 1], what a model enlarges that draws none itself."""
+    seeds, parts = generator(seed), [slice(i, i + batch) for i in range(0, len(captions), batch)]
+    return torch.cat([pipeline(captions[part], int(torch.randint(2 ** 31, (), generator=seeds)),
+                               picture=None if picture is None else picture[part]).cpu() for part in parts])
 
 
 def scene_metrics(pipeline, *, n: int = 512, seed: int = 0) -> dict[str, float]:
@@ -52,14 +56,19 @@ def write_report(pipeline, out: Path, metrics: dict, *, command: str) -> None:
     """metrics.json with the command that made it, and samples.png."""
     out.mkdir(parents=True, exist_ok=True)
     (out / "metrics.json").write_text(json.dumps(metrics | {"command": command}, indent=1) + "\n", encoding="utf8")
-    captions = demo_captions(pipeline)
-    show_grid(sample_many(pipeline, captions, seed=0), captions if any(captions) else None, path=out / "samples.png")
+    captions, options = demo_captions(pipeline)
+    show_grid(sample_many(pipeline, captions, seed=0, **options), captions if any(captions) else None, path=out / "samples.png")
 
 
-def demo_captions(pipeline, n: int = 24) -> list[str]:
-    """n captions that show a model off: labels it was trained on for the first half, no label for the rest."""
+def demo_captions(pipeline, n: int = 24) -> tuple[list[str], dict]:
+    """n captions that show a model of the scenes off, and the options to draw them with: captions of the grammar for a model that reads text,
+    with small pictures if it enlarges; else labels it was trained on for the first half and no label for the rest."""
+    if isinstance(pipeline.encode_text, Tokenizer):
+        scenes = [scenes.draw(generator(1, k)) for k, scenes in zip(range(n), cycle([Scenes(objects=(1,)), Scenes(objects=(2,))]))]
+        small = from_uint8(torch.stack([render(scene, pipeline.stages[0].shape[-1] // 2) for scene, _ in scenes]))
+        return [caption for _, caption in scenes], {} if pipeline.stages[0].enlarge is None else {"picture": small}
     names = [name for name in getattr(pipeline.encode_text, "names", ()) if name not in NEVER_TRAINED]
-    return [names[i * len(names) // (n // 2)] if names and i < n // 2 else "" for i in range(n)]
+    return [names[i * len(names) // (n // 2)] if names and i < n // 2 else "" for i in range(n)], {}
 
 
 def _share(flags) -> float:

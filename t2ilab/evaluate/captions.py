@@ -1,0 +1,101 @@
+"""How well a text-to-image model of the captioned scenes does what its captions say, and what guidance and enlarging add to that.
+
+Captions are drawn fresh for every measurement: of one object, of two, and of combinations that training never showed. The scene parser is the
+judge (alignment.py), so nothing here is a matter of taste.
+"""
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..data.shapes import Scene, Scenes, render
+from ..tensors import from_uint8, generator
+from ..viz import beside, lines
+from .alignment import alignment
+from .report import sample_many
+
+KINDS = {   # captions to draw, by what they ask for
+    "one_object": Scenes(objects=(1,)),
+    "two_objects": Scenes(objects=(2,)),
+    "held_out_one": Scenes(objects=(1,), split="held_out"),
+    "held_out_two": Scenes(objects=(2,), split="held_out"),
+}
+SEED = 20_000      # of the fresh captions; training draws its own from (seed, step)
+
+
+def fresh_scenes(kind: str, n: int, seed: int = SEED) -> list[tuple[Scene, str]]:
+    """n scenes with their captions, of one of KINDS; the same every time."""
+    return [KINDS[kind].draw(generator(seed, k)) for k in range(n)]
+
+
+def caption_metrics(pipeline, *, n: int = 256, seed: int = 0) -> dict[str, float]:
+    """For each of KINDS the alignment, and `_all`: the share of pictures in which every stated attribute is right.  n captions each.
+
+    Also the share of pictures with a right relation (two objects), those that could not be read, and seconds per image."""
+    start, metrics = time.perf_counter(), {"samples": n}
+    for kind in KINDS:
+        captions = [caption for _, caption in fresh_scenes(kind, n)]
+        result = alignment(sample_many(pipeline, captions, seed=seed), captions)
+        metrics |= {kind: round(result.score, 4), f"{kind}_all": round((result.per_image > 0.999).double().mean().item(), 4)}
+        metrics |= {f"{kind}_{name}": round(share, 4) for name, share in result.per_attribute.items()}
+        metrics[f"{kind}_unread"] = round(result.abstained, 4)
+    return metrics | {"seconds_per_image": round((time.perf_counter() - start) / (n * len(KINDS)), 3)}
+
+
+def colourfulness(images: Tensor) -> float:
+    """Mean distance between the strongest and the weakest channel of a pixel, 0 (grey) to 1.  images: [B 3 H W] in [-1, 1]."""
+    return ((images.amax(1) - images.amin(1)) / 2).mean().item()
+
+
+def guidance_sweep(pipeline, scales: Sequence[float], *, n: int = 128, seed: int = 0) -> dict:
+    """What each guidance scale of the first stage does to the same captions from the same noise.
+
+    Returns {"scales", kind: [alignment per scale], "colourfulness": [...], "variety": [...]} and "true_colourfulness" of the scenes themselves.
+    variety: mean standard deviation over 8 pictures of one caption."""
+    scenes = {kind: fresh_scenes(kind, n) for kind in ("one_object", "two_objects", "held_out_one")}
+    result: dict = {"scales": list(scales), **{kind: [] for kind in scenes}, "colourfulness": [], "variety": []}
+    for scale in scales:
+        at = replace(pipeline, stages=(replace(pipeline.stages[0], guidance_scale=scale),))
+        drawn = {kind: sample_many(at, [caption for _, caption in pairs], seed=seed) for kind, pairs in scenes.items()}
+        for kind, images in drawn.items():
+            result[kind].append(round(alignment(images, [caption for _, caption in scenes[kind]]).score, 4))
+        result["colourfulness"].append(round(colourfulness(drawn["one_object"]), 4))
+        result["variety"].append(round(_variety(at, scenes["one_object"][:8], seed), 4))
+    size = pipeline.stages[0].shape[-1]
+    truth = torch.stack([render(scene, size) for scene, _ in scenes["one_object"]])
+    return result | {"true_colourfulness": round(colourfulness(from_uint8(truth)), 4), "samples": n}
+
+
+def _variety(pipeline, pairs, seed: int) -> float:
+    images = sample_many(pipeline, [caption for _, caption in pairs for _ in range(8)], seed=seed)
+    return images.unflatten(0, (len(pairs), 8)).std(1).mean().item()
+
+
+def draw_sweep(result: dict):
+    """The sweep as one picture: alignment on the left, colour and variety on the right."""
+    x = result["scales"]
+    kinds = {kind: (x, result[kind]) for kind in ("one_object", "two_objects", "held_out_one")}
+    side = {name: (x, result[name]) for name in ("colourfulness", "variety")} | {"true colourfulness": (x, [result["true_colourfulness"]] * len(x))}
+    return beside(lines(kinds, xlabel="guidance scale", ylabel="alignment", marker="o"), lines(side, xlabel="guidance scale", marker="o"))
+
+
+def enlarging_metrics(pipeline, small: int, *, n: int = 128, seed: int = 0) -> dict[str, float]:
+    """PSNR in dB of an upsampler from `small` pixels against the scenes drawn at its own size, beside bicubic enlarging of the same pictures."""
+    size = pipeline.stages[0].shape[-1]
+    scenes = fresh_scenes("two_objects", n)
+    true, low = (from_uint8(torch.stack([render(scene, s) for scene, _ in scenes])) for s in (size, small))
+    ours = sample_many(pipeline, [caption for _, caption in scenes], seed=seed, picture=low)
+    return {"samples": n, "psnr_upsampler": round(psnr(ours, true), 2), "psnr_bicubic": round(psnr(bicubic(low, size), true), 2)}
+
+
+def bicubic(images: Tensor, size: int) -> Tensor:
+    """Pictures enlarged without a model.  [B 3 h w] -> [B 3 size size]"""
+    return F.interpolate(images, (size, size), mode="bicubic", align_corners=False).clamp(-1, 1)
+
+
+def psnr(images: Tensor, true: Tensor) -> float:
+    """Peak signal-to-noise ratio in dB of pictures in [-1, 1], from the mean squared error over all of them."""
+    return (10 * (4 / (images - true).square().mean()).log10()).item()
