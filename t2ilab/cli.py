@@ -4,11 +4,10 @@ Every option comes from a dataclass field or a function argument, its help from 
 """
 import io
 import json
-import re
 import sys
 import time
 from contextlib import redirect_stderr
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from functools import partial, wraps
 from pathlib import Path
 from traceback import extract_tb
@@ -16,6 +15,7 @@ from typing import Annotated, Union
 
 import tyro
 
+from .drawing import EditingOptions, SamplingOptions, draw, edits, given, save
 from .presets import PRESETS, Preset
 from .train.fit import Log
 
@@ -32,14 +32,12 @@ def demo(out: Path = Path("runs/demo"), train: bool = False, steps: int = 1200) 
         train: train a small model from nothing instead (about 5 minutes on 2 cores)
         steps: length of that training
     """
-    from .runs import find_run, load, read_preset
-    from .shipped import shipped
+    from .runs import first_runs, load
     if train:
         _train_demo(out / "train", steps)
         return
     rows = [("model", "seconds per image", "alignment", "picture")]
-    later = {other for name in shipped() for other in read_preset(find_run(name)).then}         # drawn with the run they belong to
-    rows += [_show(name, load(name), out) for name in shipped() if name not in later]
+    rows += [_show(name, load(name), out) for name in first_runs()]
     _table(rows)
     print("\nThe lessons: jupyter lab notebooks/01_data_analysis.ipynb   (or open them in Colab: the badges in README.md)")
 
@@ -49,24 +47,11 @@ def _show(name: str, pipeline, out: Path) -> tuple[str, ...]:
     from .evaluate.report import demo_captions
     from .viz import show_grid
     (captions, _), path, start = demo_captions(pipeline), out / f"{name}.png", time.perf_counter()
-    images = _sample(pipeline, captions, seed=0, label=name)
+    images = draw(pipeline, captions, seed=0, label=name)
     seconds = (time.perf_counter() - start) / len(images)
     show_grid(images, captions if any(captions) else None, path=path)
     score = f"{alignment(images, captions).score:.0%}" if all(captions) else f"takes labels; {valid_share(images):.0%} valid scenes"
     return name, f"{seconds:.2f}", score, str(path)
-
-
-def _sample(pipeline, captions: list[str], *, seed: int, label: str, **options):
-    """Pictures [B 3 H W], at most 64 at a time, with a progress bar."""
-    import torch
-    from tqdm import tqdm
-    chunks, images = [captions[i:i + 64] for i in range(0, len(captions), 64)], []
-    with tqdm(total=len(chunks) * sum(len(stage.times) - 1 for stage in pipeline.stages), desc=label, unit="step") as bar:
-        for k, chunk in enumerate(chunks):
-            for name, value in pipeline.walk(chunk, seed + k, **options):
-                bar.update(name == "frame")
-            images.append(value.cpu())
-    return torch.cat(images)
 
 
 def _train_demo(out: Path, steps: int) -> None:
@@ -119,49 +104,6 @@ def _describe(bar, log: Log) -> None:
     bar.set_postfix(loss=f"{log.loss:.4f}", refresh=False)
 
 
-@dataclass(frozen=True)
-class SamplingOptions:
-    sampler: str | None = None              # ancestral, ddim or dpm_solver_pp_2m; the run's own if not given
-    sampling_steps: int | None = None       # network calls a picture; the run's own if not given
-    guidance_scale: float | None = None     # 1 = off, 0 = unconditional; the run's own if not given
-    cascade: bool = True                    # with the stages that enlarge the first one's pictures
-
-
-@dataclass(frozen=True)
-class EditingOptions:
-    negative: str | None = None             # what the pictures should not show
-    image: Path | None = None               # a picture to start from
-    mask: Path | None = None                # of the image: white parts are painted anew, black ones stay as they are
-    strength: float = 1.0                   # how much of the image is noised away: 1 = all, 0.5 = half of the way
-    picture: Path | None = None             # a small picture to enlarge, for a run that draws none itself
-
-
-def _edits(options: EditingOptions) -> dict:
-    """The options of a sampling walk: pictures read from their files, square, in [-1, 1]."""
-    from .data.decode import read_image
-    from .pipeline import Edit
-    from .tensors import from_uint8
-    found = {name: _square(from_uint8(read_image(path))[None]) for name in ("image", "mask", "picture") if (path := getattr(options, name))}
-    if options.mask and not options.image:
-        raise ValueError("--mask says which part of an image to paint anew: give --image too")
-    if options.strength != 1 and not options.image:
-        raise ValueError("--strength says how much of an image is noised away: give --image too")
-    if options.mask and found["mask"].shape != found["image"].shape:
-        raise ValueError(f"{options.mask} has another size than {options.image}")
-    walk: dict = {"negative": None if options.negative is None else [options.negative], "picture": found.get("picture")}
-    if options.image:
-        keep = (found["mask"].mean(1, keepdim=True) < 0) if options.mask else None
-        walk["edit"] = Edit(found["image"], keep, options.strength)
-    return walk
-
-
-def _square(image):
-    """The middle of a picture: [1 3 H W] -> [1 3 S S]."""
-    H, W = image.shape[2:]
-    S = min(H, W)
-    return image[:, :, (H - S) // 2:(H + S) // 2, (W - S) // 2:(W + S) // 2]
-
-
 def sample(run: Annotated[Word, tyro.conf.arg(metavar="RUN")], captions: tyro.conf.Positional[tuple[str, ...]] = (), *,
            out: Path = Path("runs/samples"), n: int = 8, seed: int = 0, sampling: SamplingOptions = SamplingOptions(),
            editing: EditingOptions = EditingOptions()) -> None:
@@ -174,26 +116,11 @@ def sample(run: Annotated[Word, tyro.conf.arg(metavar="RUN")], captions: tyro.co
         n: how many, if there are no captions
         seed: the same seed draws the same pictures
     """
-    from PIL import Image
     from .runs import load
-    from .tensors import to_uint8
-    from .viz import show_grid
-    chosen = asdict(sampling)
-    pipeline = load(run, **{k: v for k, v in chosen.items() if v is not None})
-    images = _sample(pipeline, list(captions) or [""] * n, seed=seed, label=str(run), **_edits(editing))
-    out.mkdir(parents=True, exist_ok=True)
-    for i, image in enumerate(images):
-        pixels = to_uint8(image).permute(1, 2, 0).cpu().numpy()                                  # [H W 3]
-        Image.fromarray(pixels).save(out / f"{i:03d}_{_slug(captions[i] if captions else 'sample')}_seed{seed}.png")
-    show_grid(images, captions or None, path=out / "grid.png")
-    record = {"run": str(run), "captions": list(captions), "n": len(images), "seed": seed} | chosen | asdict(editing)
-    (out / "samples.json").write_text(json.dumps(record, indent=1, ensure_ascii=False, default=str) + "\n", encoding="utf8")
+    pipeline = load(run, **given(sampling))
+    images = draw(pipeline, list(captions) or [""] * n, seed=seed, label=str(run), **edits(editing))
+    save(images, captions, out, {"run": str(run), "captions": list(captions), "n": len(images), "seed": seed} | asdict(sampling) | asdict(editing))
     print(f"{len(images)} pictures in {out}; all together: {out / 'grid.png'}")
-
-
-def _slug(text: str) -> str:
-    """A safe piece of a file name from any text."""
-    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")[:40] or "sample"
 
 
 def evaluate(run: Annotated[Word, tyro.conf.arg(metavar="RUN")], out: Path | None = None, n: int = 512, guidance: tuple[float, ...] = ()) -> None:

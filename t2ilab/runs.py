@@ -113,6 +113,12 @@ def _later_runs(name: str | Path) -> list[str | Path]:
     return [later for later in read_preset(find_run(name)).then if later in shipped()]
 
 
+def first_runs() -> list[str]:
+    """The shipped runs that draw from nothing but a caption or a label; those that enlarge their pictures come with them."""
+    later = {name for first in shipped() for name in read_preset(find_run(first)).then}
+    return [name for name in shipped() if name not in later]
+
+
 def cascade(preset: Preset, out: Path) -> list[tuple[Preset, Path]]:
     """The preset and those that come after it, with the folder of each: what `t2ilab train` trains, one by one."""
     own = {"data": preset.data, "save": preset.save}

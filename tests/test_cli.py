@@ -154,9 +154,8 @@ def test_no_caption_gets_a_file_out_of_its_folder(caption, run, here, monkeypatc
 
 
 def test_the_demo_shows_every_shipped_model_and_how_to_open_the_lessons(here, monkeypatch, capsys):
-    from t2ilab import shipped
     pipeline = tiny(model={"size": 24, "labels": Scenes.classes}).model.build()
-    monkeypatch.setattr(shipped, "shipped", lambda: {"one": {}, "two": {}})
+    monkeypatch.setattr(runs, "first_runs", lambda: ["one", "two"])
     monkeypatch.setattr(runs, "load", {"one": pipeline, "two": pipeline}.__getitem__)
     assert cli.main(["demo", "--out", "demo"]) == 0
     said = capsys.readouterr().out

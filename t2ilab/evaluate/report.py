@@ -13,7 +13,6 @@ from torch import Tensor
 from ..data.scene_parser import parse
 from ..data.shapes import HELD_OUT, Scene, Scenes, render
 from ..tensors import from_uint8, generator
-from ..text.tokenizer import Tokenizer
 from ..viz import show_grid
 from .alignment import is_valid
 
@@ -63,11 +62,12 @@ def write_report(pipeline, out: Path, metrics: dict, *, command: str) -> None:
 def demo_captions(pipeline, n: int = 24) -> tuple[list[str], dict]:
     """n captions that show a model of the scenes off, and the options to draw them with: captions of the grammar for a model that reads text,
     with small pictures if it enlarges; else labels it was trained on for the first half and no label for the rest."""
-    if isinstance(pipeline.encode_text, Tokenizer):
+    names = getattr(pipeline.encode_text, "names", None)
+    if names is None:
         scenes = [scenes.draw(generator(1, k)) for k, scenes in zip(range(n), cycle([Scenes(objects=(1,)), Scenes(objects=(2,))]))]
         small = from_uint8(torch.stack([render(scene, pipeline.stages[0].shape[-1] // 2) for scene, _ in scenes]))
         return [caption for _, caption in scenes], {} if pipeline.stages[0].enlarge is None else {"picture": small}
-    names = [name for name in getattr(pipeline.encode_text, "names", ()) if name not in NEVER_TRAINED]
+    names = [name for name in names if name not in NEVER_TRAINED]
     return [names[i * len(names) // (n // 2)] if names and i < n // 2 else "" for i in range(n)], {}
 
 

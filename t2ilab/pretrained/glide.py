@@ -99,12 +99,11 @@ def _parts(net: GlideNet) -> Iterator[tuple[str, str]]:
     yield from ((f"text.blocks.{i}", f"transformer.resblocks.{i}") for i in range(len(net.text.blocks)))
     yield from ((f"unet.down.{i}.{j}", f"input_blocks.{i + 1}.{j}") for i, layer in enumerate(net.unet.down) for j in range(len(layer)))
     yield from ((f"unet.middle.{j}", f"middle_block.{j}") for j in range(3))
-    k = j = -1
+    blocks = net.unet.config.blocks + 1                                                         # a level on the way up
     for i, layer in enumerate(net.unet.up):
-        if i % (net.unet.config.blocks + 2) <= net.unet.config.blocks:
-            k, j = k + 1, -1
-        for m in range(len(layer)):
-            yield f"unet.up.{i}.{m}", f"output_blocks.{k}.{(j := j + 1)}"
+        level, block = divmod(i, blocks + 1)
+        beside = len(net.unet.up[i - 1]) if block == blocks else 0
+        yield from ((f"unet.up.{i}.{j}", f"output_blocks.{level * blocks + min(block, blocks - 1)}.{beside + j}") for j in range(len(layer)))
 
 
 def _arranged(net: GlideNet, ours: str, theirs: str, weight: Tensor) -> Tensor:

@@ -1,0 +1,87 @@
+"""Pictures on demand for the command line: options and files in, tensors through the pipeline, named files and a record out."""
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from .data.decode import read_image
+from .pipeline import Edit
+from .tensors import from_uint8, to_uint8
+from .viz import show_grid
+
+
+@dataclass(frozen=True)
+class SamplingOptions:
+    sampler: str | None = None              # ancestral, ddim or dpm_solver_pp_2m; the run's own if not given
+    sampling_steps: int | None = None       # network calls a picture; the run's own if not given
+    guidance_scale: float | None = None     # 1 = off, 0 = unconditional; the run's own if not given
+    cascade: bool = True                    # with the stages that enlarge the first one's pictures
+
+
+@dataclass(frozen=True)
+class EditingOptions:
+    negative: str | None = None             # what the pictures should not show
+    image: Path | None = None               # a picture to start from
+    mask: Path | None = None                # of the image: white parts are painted anew, black ones stay as they are
+    strength: float = 1.0                   # how much of the image is noised away: 1 = all, 0.5 = half of the way
+    picture: Path | None = None             # a small picture to enlarge, for a run that draws none itself
+
+
+def given(options: SamplingOptions) -> dict:
+    """The options that differ from what they are anyway."""
+    return {name: value for name, value in asdict(options).items() if value != getattr(SamplingOptions(), name)}
+
+
+def edits(options: EditingOptions) -> dict:
+    """The options of a sampling walk: pictures read from their files, square, in [-1, 1]."""
+    found = {name: _square(from_uint8(read_image(path))[None]) for name in ("image", "mask", "picture") if (path := getattr(options, name))}
+    if options.mask and not options.image:
+        raise ValueError("--mask says which part of an image to paint anew: give --image too")
+    if options.strength != 1 and not options.image:
+        raise ValueError("--strength says how much of an image is noised away: give --image too")
+    if options.mask and found["mask"].shape != found["image"].shape:
+        raise ValueError(f"{options.mask} has another size than {options.image}")
+    walk: dict = {"negative": None if options.negative is None else [options.negative], "picture": found.get("picture")}
+    if options.image:
+        keep = (found["mask"].mean(1, keepdim=True) < 0) if options.mask else None
+        walk["edit"] = Edit(found["image"], keep, options.strength)
+    return walk
+
+
+def _square(image):
+    """The middle of a picture: [1 3 H W] -> [1 3 S S]."""
+    H, W = image.shape[2:]
+    S = min(H, W)
+    return image[:, :, (H - S) // 2:(H + S) // 2, (W - S) // 2:(W + S) // 2]
+
+
+def draw(pipeline, captions: list[str], *, seed: int, label: str, **options) -> Tensor:
+    """Pictures [B 3 H W], at most 64 at a time, with a progress bar."""
+    from tqdm import tqdm
+    chunks, images = [captions[i:i + 64] for i in range(0, len(captions), 64)] or [[]], []
+    with tqdm(total=len(chunks) * sum(len(stage.times) - 1 for stage in pipeline.stages), desc=label, unit="step") as bar:
+        for k, chunk in enumerate(chunks):
+            for name, value in pipeline.walk(chunk, seed + k, **options):
+                bar.update(name == "frame")
+            images.append(value.cpu())
+    return torch.cat(images)
+
+
+def save(images: Tensor, captions: Sequence[str], out: Path, record: dict) -> None:
+    """One PNG a picture, all of them as grid.png, and samples.json with what they were drawn from.  captions: () for pictures without any."""
+    out.mkdir(parents=True, exist_ok=True)
+    for i, image in enumerate(images):
+        pixels = to_uint8(image).permute(1, 2, 0).cpu().numpy()                                  # [H W 3]
+        Image.fromarray(pixels).save(out / f"{i:03d}_{_slug(captions[i] if captions else 'sample')}_seed{record['seed']}.png")
+    show_grid(images, captions or None, path=out / "grid.png")
+    (out / "samples.json").write_text(json.dumps(record, indent=1, ensure_ascii=False, default=str) + "\n", encoding="utf8")
+
+
+def _slug(text: str) -> str:
+    """A safe piece of a file name from any text."""
+    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")[:40] or "sample"
