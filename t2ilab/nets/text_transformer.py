@@ -38,7 +38,7 @@ class TextTransformer(nn.Module):
 
     def __init__(self, config: TextConfig, width: int):
         super().__init__()
-        if width < 1 or width % config.text_heads:
+        if config.text_heads < 1 or width < 1 or width % config.text_heads:
             raise ValueError(f"text_width={width}: choose a positive multiple of text_heads={config.text_heads}")
         self.tokens = nn.Embedding(config.vocabulary, width)
         self.positions = nn.Parameter(torch.empty(config.text_length, width))

@@ -27,6 +27,8 @@ class Tokenizer:
     def __post_init__(self):
         if len(self.merges) > self.vocabulary - BYTES - 1:
             raise ValueError(f"{len(self.merges)} merges and vocabulary={self.vocabulary}: 256 bytes, the merges and an end token must fit")
+        if wrong := [merge for merge in self.merges if len(merge.split(" ")) != 2]:
+            raise ValueError(f"these merges are no byte-pair vocabulary: {wrong[0]!r} is no pair, as in 't h'")
 
     @cached_property
     def _bpe(self):

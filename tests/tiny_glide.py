@@ -1,0 +1,33 @@
+"""GLIDE so small that it takes a step in milliseconds: a model that draws 8 x 8 pictures, one that enlarges 4 x 4, and cascades of both."""
+from dataclasses import replace
+
+import torch
+from test_unet import awake
+
+from t2ilab.data.loaders import Batch
+from t2ilab.data.shapes import Scenes
+from t2ilab.diffusion.denoiser import ObjectiveConfig
+from t2ilab.families.glide import GLIDE
+from t2ilab.nets.text_transformer import TextConfig
+from t2ilab.nets.unet import UNetConfig
+from t2ilab.tensors import from_uint8, generator
+
+NET = UNetConfig(channels=8, mults=(1, 2), blocks=1, attention=(False, True), head_channels=8, film=True, resample="block", dropout=0.0, text_width=8)
+TEXT = TextConfig(257, 40, text_layers=1, text_heads=2)                     # bytes, so that nothing has to be learned
+BASE = GLIDE(size=8, text=TEXT, net=NET, sampling_steps=3, objective=ObjectiveConfig(predict="x0", variance="learned", loss="hybrid", drop=0.2))
+UPSAMPLER = replace(BASE, size=16, low_res=8, low_res_noise=0.1, guidance_scale=1.0, sampling_steps=2)
+
+
+def built(model=BASE, *more, **changes):
+    """The pipeline of a model and of those that enlarge its pictures, with networks that say something.  changes: of every model's fields."""
+    torch.manual_seed(0)
+    first, *rest = (replace(m, **changes).build() for m in (model, *more))
+    for k, pipeline in enumerate((first, *rest)):
+        awake(pipeline.stages[0].denoiser.eval(), seed=k)
+    return replace(first, stages=sum((pipeline.stages for pipeline in rest), first.stages))
+
+
+def batch(size=8, n=4):
+    """Captioned scenes."""
+    examples = [Scenes(size=size).example(i, generator(i)) for i in range(n)]
+    return Batch(from_uint8(torch.stack([e.image for e in examples])), [e.caption[:40] for e in examples], torch.tensor([e.label for e in examples]))
