@@ -12,6 +12,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from .captions import flower_captions
+
 log = logging.getLogger(__name__)
 
 
@@ -23,9 +25,10 @@ class Listing(NamedTuple):
     labels: Sequence[int]                       # index into classes, -1 = none
 
 
-def _named(classes, pictures, labels):
-    """The listing whose captions are the class names."""
-    return Listing(tuple(classes), pictures, [(classes[label],) for label in labels], labels)
+def named(classes: Sequence[str], pictures: Sequence, labels: Sequence[int], say: Callable = lambda name: (name,)) -> Listing:
+    """The listing whose captions follow from the class alone. say: class name -> captions."""
+    captions = [say(name) for name in classes]
+    return Listing(tuple(classes), pictures, [captions[label] for label in labels], labels)
 
 
 def cifar10(root: Path, split: str, download: bool) -> Listing:
@@ -39,7 +42,7 @@ def cifar10(root: Path, split: str, download: bool) -> Listing:
         names = [name for train in parts for name, _ in (CIFAR10.train_list if train else CIFAR10.test_list)]
         return _altered_cifar10(home, names, CIFAR10.meta, odd)
     sets = [CIFAR10(home.parent, train=train) for train in parts]
-    return _named(sets[0].classes, np.concatenate([s.data for s in sets]), sum((s.targets for s in sets), []))
+    return named(sets[0].classes, np.concatenate([s.data for s in sets]), sum((s.targets for s in sets), []))
 
 
 def _altered_cifar10(home, names, meta, odd):
@@ -51,7 +54,7 @@ def _altered_cifar10(home, names, meta, odd):
         batches = [_arrays_only(home / name) for name in present]
         data = np.concatenate([batch["data"] for batch in batches]).reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
         labels = [int(label) for batch in batches for label in batch["labels"]]
-        listing = _named(_arrays_only(home / meta["filename"])[meta["key"]], data, labels)
+        listing = named(_arrays_only(home / meta["filename"])[meta["key"]], data, labels)
     except Exception as error:                  # damaged pickles raise nearly every type there is
         raise ValueError(f"{home}: not in CIFAR-10's layout: {error}") from error
     _warn(home, odd)
@@ -77,7 +80,7 @@ def _arrays_only(path):
 def flowers102(root: Path, split: str, download: bool) -> Listing:
     """Oxford Flowers102: root/flowers-102/{jpg, imagelabels.mat, setid.mat}. split: train, val, test or all. Errors: see open_data.
 
-    The .mat file and cat_to_name.json count classes from 1, our labels (and torchvision's) from 0: name "1" belongs to label 0."""
+    Captions: captions.flower_captions. The .mat file and cat_to_name.json count classes from 1, our labels (and torchvision's) from 0: name "1" belongs to label 0."""
     from torchvision.datasets import Flowers102
     parts = choose(split, {"train": ["train"], "val": ["val"], "test": ["test"], "all": ["train", "val", "test"]})
     home = home_of(root, "flowers-102")
@@ -91,7 +94,7 @@ def flowers102(root: Path, split: str, download: bool) -> Listing:
         raise ValueError(f"{home}: .mat files not in Flowers102's layout: {error}") from error
     _warn(home, odd)
     paths, labels = zip(*(s[i] for s in sets for i in range(len(s))))
-    return _named(_flower_names(home, Flowers102.classes), paths, labels)
+    return named(_flower_names(home, Flowers102.classes), paths, labels, flower_captions)
 
 
 def _flowers(odd):
@@ -113,13 +116,14 @@ def _flower_names(home, published):
     return [name.rstrip("?") for name in published]
 
 
-def choose(split, known):
+def choose(split: str, known: dict):
+    """The entry of a split, or a ValueError that lists the splits there are."""
     if split not in known:
         raise ValueError(f"split={split!r}: choose one of {sorted(known)}")
     return known[split]
 
 
-def home_of(root, name):
+def home_of(root: Path, name: str) -> Path:
     """The folder that the archive unpacks to; naming that folder itself as the root works too."""
     return root if root.name == name else root / name
 
