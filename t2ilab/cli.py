@@ -144,6 +144,7 @@ def evaluate(run: Annotated[Word, tyro.conf.arg(metavar="RUN")], out: Path | Non
     metrics = _marks(preset.model, pipeline, n)
     write_report(pipeline, out, metrics, command=f"t2ilab evaluate {run} --n {n}")
     _table([("metric", "value"), *((k, str(v)) for k, v in metrics.items())])
+    _draw_more(preset.model, pipeline, out)
     if guidance:
         _compare_guidance(pipeline, guidance, out, n, run)
 
@@ -155,6 +156,15 @@ def _marks(model, pipeline, n: int) -> dict:
     if not isinstance(model, GLIDE):
         return scene_metrics(pipeline, n=n)
     return enlarging_metrics(pipeline, model.low_res, n=n) if model.low_res else caption_metrics(pipeline, n=n)
+
+
+def _draw_more(model, pipeline, out: Path) -> None:
+    from .evaluate.captions import draw_enlarging, draw_inpainting
+    from .viz import show
+    if getattr(model, "low_res", 0):
+        show(draw_enlarging(pipeline, model.low_res), path=out / "enlarged.png")
+    elif getattr(model, "known", 0):
+        show(draw_inpainting(pipeline), path=out / "inpainting.png")
 
 
 def _compare_guidance(pipeline, scales: tuple[float, ...], out: Path, n: int, run: str) -> None:
@@ -172,7 +182,7 @@ def data(action: Annotated[Word, tyro.conf.arg(metavar="inspect")], name: Annota
 
     Args:
         action: inspect
-        name: shapes, cifar10, flowers102 or folder
+        name: shapes, cifar10, flowers102, sbu, dogs or folder
         root: folder it lies in
         out: folder for the report; runs/data/NAME if not given
         note: a paragraph to add to the report

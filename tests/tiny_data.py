@@ -53,3 +53,32 @@ def flowers102(root, names=False):
     savemat(home / "setid.mat", {"trnid": np.arange(1, 5)[None], "valid": np.arange(5, 9)[None], "tstid": np.arange(9, 13)[None]})
     if names:
         (root / "cat_to_name.json").write_text(json.dumps({str(k): f"flower {k}" for k in range(1, 103)}))
+
+
+def sbu(root, entries=("0: a red boat", "1: Zo\u00eb's caf\u00e9", "10000: a dog")):
+    """img2dataset's "files" output: entry "number: caption" lies in the shard of its ten thousand. Returns the folder of each shard."""
+    for entry in entries:
+        number, caption = entry.split(": ")
+        path = root / f"{int(number) // 10_000:05d}" / f"{int(number):09d}.jpg"
+        picture(path, seed=int(number)).with_suffix(".txt").write_text(caption, "utf-8")
+        row = {"key": path.stem, "caption": caption, "url": "http://example.org", "status": "success", "error_message": None}
+        path.with_suffix(".json").write_text(json.dumps(row, indent=4), "utf-8")
+    for shard in (shards := sorted(path for path in root.iterdir() if path.is_dir())):
+        (root / f"{shard.name}_stats.json").write_text('{"count": 3, "successes": 3}')
+    return shards
+
+
+DOGS = ("n02085620-Chihuahua", "n02089078-black-and-tan_coonhound", "n02099267-flat-coated_retriever")
+
+
+def dogs(root, lists=True):
+    """Two pictures of three breeds; the first of each is listed for training, the second for testing."""
+    from scipy.io import savemat
+    names = [[f"{breed}/{breed.split('-')[0]}_{k}.jpg" for breed in DOGS] for k in (10, 2)]
+    for k, name in enumerate(sum(names, [])):
+        picture(root / "Images" / name, seed=k)
+    (root / "lists").mkdir()
+    for part, listed in zip(("train", "test"), names if lists else ()):
+        cells = np.empty((len(listed), 1), dtype=object)
+        cells[:, 0] = listed
+        savemat(root / "lists" / f"{part}_list.mat", {"file_list": cells, "labels": np.arange(1, 4)[:, None]})

@@ -21,14 +21,14 @@ from PIL import Image
 
 from .decode import Fit, measure, open_rgb, read_image
 from .example import Example
-from .folders import folder
-from .layouts import Listing, cifar10, flowers102
+from .folders import dogs, folder, sbu
+from .layouts import Listing, cifar10, first_few, flowers102
 from .shapes import Scenes
 
 __all__ = ["LAYOUTS", "NAMES", "Bad", "Fit", "ImageSet", "open_data", "read_image"]
 
 log = logging.getLogger(__name__)
-LAYOUTS = {"cifar10": cifar10, "flowers102": flowers102, "folder": folder}      # (root, split, download) -> Listing
+LAYOUTS = {"cifar10": cifar10, "flowers102": flowers102, "sbu": sbu, "dogs": dogs, "folder": folder}    # (root, split, download) -> Listing
 NAMES = ("shapes", *LAYOUTS)
 
 
@@ -72,7 +72,8 @@ class ImageSet:
 
 def open_data(name: str, root=None, *, size: int, split: str = "train", crop: str = "centre", flip: bool = False,
               limit: int | None = None, download: bool = False, max_broken: float = 0.01):
-    """A data set by name: shapes (drawn, endless), cifar10, flowers102, or folder (any pictures of yours).
+    """A data set by name: shapes (drawn, endless), cifar10, flowers102, sbu (photographs with captions from
+    the web), dogs (120 breeds), or folder (any pictures of yours). Which files each expects: layouts.py and folders.py.
 
     root: the folder that holds it (default: $T2ILAB_DATA or ./data).  size: S, pictures become [3 S S].  crop, flip: see decode.Fit.
     limit: only so many pictures, evenly spaced.  Nothing is downloaded unless download=True.  max_broken: share of broken files allowed.
@@ -112,7 +113,7 @@ def _usable(listing, root, fit, max_broken):
     seen = check(listing.pictures, root)
     good = [i for i, what in enumerate(seen) if not isinstance(what, str)]
     bad = tuple(Bad(path.relative_to(root).as_posix(), what) for path, what in zip(listing.pictures, seen) if isinstance(what, str))
-    examples = "; ".join(f"{b.name}: {b.reason}" for b in bad[:5]) + (f"; and {len(bad) - 5} more" if len(bad) > 5 else "")
+    examples = first_few([f"{b.name}: {b.reason}" for b in bad])
     if len(bad) > max_broken * len(seen) or not good:
         raise ValueError(f"{root}: {len(bad)} of {len(seen)} pictures are broken, more than {max_broken:.0%}: {examples}")
     if bad:

@@ -123,6 +123,11 @@ def choose(split: str, known: dict):
     return known[split]
 
 
+def first_few(reasons: Sequence[str], most: int = 5) -> str:
+    """Some of many reasons, in one line."""
+    return "; ".join(reasons[:most]) + (f"; and {len(reasons) - most} more" if len(reasons) > most else "")
+
+
 def home_of(root: Path, name: str) -> Path:
     """The folder that the archive unpacks to; naming that folder itself as the root works too."""
     return root if root.name == name else root / name
