@@ -87,6 +87,12 @@ def test_odd_text_is_read_like_any_other(text, recwarn):
     assert len(read(BARE, text)) == len(text.lower().encode()) and not len(recwarn)
 
 
+def test_half_a_character_is_a_question_mark():
+    """As a file name or a command line in a broken encoding holds: it has no bytes of its own."""
+    assert read(BARE, "a\udcff") == read(BARE, "a?") and TOKENIZER.pieces("\ud800") == ["?"]
+    assert learn_merges(["!\udcff"] * 3, 258) == ("! ?",)
+
+
 def test_a_caption_that_is_too_long_is_cut_with_one_warning_that_names_it():
     text = "Red\nand " + "blue " * 2000
     with pytest.warns(UserWarning, match=r"1 of 3 captions have over 24 tokens and were cut: 'Red\\nand blue ") as warned:

@@ -45,7 +45,7 @@ class Tokenizer:
         return bpe
 
     def __call__(self, captions: Sequence[str | None]) -> tuple[Tensor, Tensor]:
-        ids = [code.ids for code in self._bpe.encode_batch([caption or "" for caption in captions])]
+        ids = [code.ids for code in self._bpe.encode_batch([_text(caption) for caption in captions])]
         if long := [caption for caption, code in zip(captions, ids) if len(code) > self.length]:
             warnings.warn(f"{len(long)} of {len(ids)} captions have over {self.length} tokens and were cut: {long[0][:60]!r}", stacklevel=2)
         lines = torch.full((len(ids), self.length), self.vocabulary - 1)                            # [B L]
@@ -56,7 +56,7 @@ class Tokenizer:
 
     def pieces(self, caption: str) -> list[str]:
         """The caption as the network sees it, token by token."""
-        return [self._bpe.decode([i]) for i in self._bpe.encode(caption).ids]
+        return [self._bpe.decode([i]) for i in self._bpe.encode(_text(caption)).ids]
 
 
 def learn_merges(captions: Iterable[str], vocabulary: int) -> tuple[str, ...]:
@@ -71,7 +71,7 @@ def learn_merges(captions: Iterable[str], vocabulary: int) -> tuple[str, ...]:
         raise ValueError(f"vocabulary={vocabulary}: choose more than {BYTES}, one for each byte and one for the end")
     bpe = BPE(Model())
     bpe.normalizer, bpe.pre_tokenizer = _reading()
-    bpe.train_from_iterator(captions, BpeTrainer(vocab_size=vocabulary - 1, initial_alphabet=_byte_symbols(), show_progress=False))
+    bpe.train_from_iterator(map(_text, captions), BpeTrainer(vocab_size=vocabulary - 1, initial_alphabet=_byte_symbols(), show_progress=False))
     merges = json.loads(bpe.to_str())["model"]["merges"]
     return tuple(pair if isinstance(pair, str) else " ".join(pair) for pair in merges)
 
@@ -93,6 +93,11 @@ def read_merges(path: str | Path) -> tuple[str, ...]:
     if not merges or any(len(merge.split(" ")) != 2 for merge in merges):
         raise ValueError(f"{path} is no list of merges: one pair a line, as in 't h'")
     return merges
+
+
+def _text(caption: str | None) -> str:
+    """The caption as text that has bytes: None is none, and half a character, as odd file names hold, is a question mark."""
+    return (caption or "").encode("utf8", "replace").decode("utf8")
 
 
 def _reading():

@@ -1,0 +1,145 @@
+"""Runs of two stages: `t2ilab train` trains them one after the other, a kill in the second loses nothing, and `load` puts them together."""
+import json
+import multiprocessing
+import os
+import shutil
+import signal
+from dataclasses import replace
+
+import pytest
+import torch
+from tiny_glide import BASE, UPSAMPLER
+from tiny_runs import logged, names, saved
+
+from t2ilab import cli
+from t2ilab.data.shapes import Scenes
+from t2ilab.presets import PRESETS, SaveConfig
+from t2ilab.runs import cascade, export, find_run, load, read_preset
+from t2ilab.runs import train as train_run
+from t2ilab.train.fit import FitConfig
+
+FIT = FitConfig(steps=6, batch_size=4, warmup=2, precision="fp32")
+LATER = "glide-shapes-upsampler"
+SMALL = {name: replace(PRESETS[name], model=replace(model, text=replace(model.text, vocabulary=270, text_length=99)), fit=FIT, save=SaveConfig(2, sample_steps=0))
+         for name, model in (("glide-shapes", BASE), (LATER, UPSAMPLER))}
+
+
+@pytest.fixture(autouse=True)
+def small(monkeypatch):
+    """The published presets, made tiny."""
+    for name, preset in SMALL.items():
+        monkeypatch.setitem(PRESETS, name, preset)
+
+
+def train_until_killed(out, step):
+    """Train a tiny cascade in a process of its own, which kill -9 ends after a step of the upsampler."""
+    PRESETS.update(SMALL)
+    for part, folder in cascade(SMALL["glide-shapes"], out):
+        for log, _ in train_run(part, folder):
+            if part.name == LATER and log.step == step:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """A cascade that was trained in one go."""
+    out = tmp_path_factory.mktemp("cascade") / "run"
+    kept = dict(PRESETS)
+    PRESETS.update(SMALL)
+    try:
+        for part, folder in cascade(SMALL["glide-shapes"], out):
+            list(train_run(part, folder))
+    finally:
+        PRESETS.update(kept)
+    return out
+
+
+def test_every_preset_that_comes_later_exists_and_enlarges_what_the_first_draws():
+    for preset in PRESETS.values():
+        for later in map(PRESETS.get, preset.then):
+            assert later.model.low_res == preset.model.size and later.model.text == preset.model.text and later.then == ()
+
+
+def test_a_cascade_is_a_run_inside_a_run_on_the_same_data(tmp_path):
+    preset = replace(SMALL["glide-shapes"], data=replace(PRESETS["glide-shapes"].data, split="held_out"), save=SaveConfig(keep=5))
+    (first, here), (second, inside) = cascade(preset, tmp_path)
+    assert first is preset and (here, inside) == (tmp_path, tmp_path / LATER)
+    assert second == replace(SMALL[LATER], data=preset.data, save=preset.save) and cascade(SMALL[LATER], tmp_path) == [(SMALL[LATER], tmp_path)]
+
+
+def test_training_from_the_command_line_trains_the_stages_one_by_one(whole, tmp_path, capsys):
+    out = tmp_path / "run"
+    words = ("--size 8 --T 1000 --channels 8 --mults 1 2 --attention False True --head-channels 8 --patch 1 --text-width 8 --vocabulary 270 --text-length 99 "
+             "--text-layers 1 --text-heads 2 --sampling-steps 3 --steps 6 --batch-size 4 --warmup 2 --precision fp32 --checkpoint-steps 2 --sample-steps 0").split()
+    assert cli.main(["train", "glide-shapes", *words, "--out", str(out)]) == 0
+    said = capsys.readouterr().out.splitlines()
+    assert [line.split(": ")[0] for line in said] == [str(out), str(out / LATER)]
+    assert names(out) == ["checkpoints", "config.json", LATER, "log.jsonl", "tensorboard"]
+    assert [row["step"] for row in logged(out)] == [row["step"] for row in logged(out / LATER)] == list(range(1, 7))
+    assert saved(out / LATER) == saved(whole / LATER)
+    assert read_preset(out).then == (LATER,) and read_preset(out / LATER).model.low_res == 8
+
+
+def test_a_run_killed_in_its_second_stage_ends_bit_for_bit_as_if_nothing_had_happened(whole, tmp_path):
+    if "forkserver" not in multiprocessing.get_all_start_methods():
+        pytest.skip("this system cannot fork")
+    process = multiprocessing.get_context("forkserver").Process(target=train_until_killed, args=(tmp_path / "killed", 5), daemon=True)
+    process.start()
+    process.join(120)
+    killed = tmp_path / "killed"
+    assert process.exitcode == -signal.SIGKILL and len(logged(killed)) == 6 and 4 <= len(logged(killed / LATER)) < 6
+    first = saved(killed)
+    assert names(killed / LATER / "checkpoints")[-1] == "step-00000004"
+    assert cli.main(["resume", str(killed)]) == 0
+    assert saved(killed) == first == saved(whole) and saved(killed / LATER) == saved(whole / LATER)
+    for run in (killed, killed / LATER):
+        there = whole if run == killed else whole / LATER
+        assert [row["loss"] for row in logged(run)] == [row["loss"] for row in logged(there)]
+        assert read_preset(run).model.merges == read_preset(there).model.merges != ()
+
+
+def test_a_resumed_run_keeps_its_vocabulary_even_if_the_captions_change(whole, tmp_path, monkeypatch):
+    copy = tmp_path / "copy"
+    shutil.copytree(whole, copy)
+    merges = read_preset(copy).model.merges
+    assert len(merges) == 13
+    monkeypatch.setattr(Scenes, "texts", lambda self: ["zzz yyy xxx"] * 9)
+    assert cli.main(["resume", str(copy / LATER), "--steps", "7"]) == 0
+    assert len(logged(copy / LATER)) == 7 and read_preset(copy / LATER).model.merges == merges == load(copy).encode_text.merges
+
+
+def test_load_joins_the_stages_and_can_leave_the_second_out(whole):
+    both, first, second = load(whole), load(whole, cascade=False), load(whole / LATER)
+    assert [s.shape for s in both.stages] == [(3, 8, 8), (3, 16, 16)] and [s.shape for s in first.stages] == [(3, 8, 8)]
+    for loaded, alone in zip(both.stages, (first.stages[0], second.stages[0])):
+        alone = alone.denoiser.state_dict()
+        assert all(torch.equal(v, alone[k]) for k, v in loaded.denoiser.state_dict().items()) and not loaded.denoiser.training
+    assert first.encode_text == both.encode_text == second.encode_text
+    small, large = first(["a red circle"], seed=3), both(["a red circle"], seed=3)
+    assert small.shape == (1, 3, 8, 8) and large.shape == (1, 3, 16, 16)
+    assert torch.equal([v for n, v in both.walk(["a red circle"], seed=3) if n == "frame"][2].x.clamp(-1, 1), small)
+
+
+def test_load_finds_the_second_stage_from_a_checkpoint_too_and_options_are_the_first_stages(whole):
+    pipeline = load(find_run(whole), sampling_steps=5, guidance_scale=7.0)
+    assert [(s.steps, s.guidance_scale) for s in pipeline.stages] == [(5, 7.0), (2, 1.0)]
+
+
+def test_a_second_stage_that_is_not_trained_yet_is_left_out(whole, tmp_path):
+    copy = shutil.copytree(whole, tmp_path / "copy")
+    shutil.rmtree(copy / LATER / "checkpoints")
+    assert len(load(copy).stages) == 1
+
+
+def test_a_second_stage_with_another_vocabulary_is_refused_in_one_line(whole, tmp_path):
+    copy = shutil.copytree(whole, tmp_path / "copy")
+    export(find_run(copy / LATER), copy / "plain")
+    shutil.rmtree(copy / LATER)
+    (copy / "plain").rename(copy / LATER)
+    assert len(load(copy).stages) == 2                                      # an exported stage will do
+    config = json.loads((copy / LATER / "config.json").read_text())
+    config["model"]["merges"] = config["model"]["merges"][:-1]
+    (copy / LATER / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ValueError, match=f"{LATER} reads captions with another vocabulary than .*copy") as error:
+        load(copy)
+    assert "\n" not in str(error.value) and len(load(copy, cascade=False).stages) == 1
