@@ -1,25 +1,37 @@
-"""Write the results table in README.md from results/*/metrics.json: `python results/table.py`."""
+"""Write the results tables in README.md from results/*/metrics.json: `python results/table.py`."""
 import json
 from pathlib import Path
 
 HERE = Path(__file__).parent
 BEGIN, END = "<!-- results: written by results/table.py -->", "<!-- end of results -->"
+TABLES = {      # a run belongs to the table whose first number it has: {column: key in metrics.json}
+    "labels": {"read by the parser": "read", "valid scenes": "valid", "shows its label": "label", "labels never trained on": "held_out_label"},
+    "captions": {"one object": "one_object", "two objects": "two_objects", "one, never shown": "held_out_one", "two, one never shown": "held_out_two",
+                 "all right, one": "one_object_all", "all right, two": "two_objects_all"},
+    "enlarging": {"PSNR in dB": "psnr_upsampler", "bicubic's": "psnr_bicubic"},
+}
 
 
-def table() -> str:
-    """The Markdown table: one row a run."""
-    rows = ["| run | read by the parser | valid scenes | shows its label | labels never trained on | command |", "|---|---|---|---|---|---|"]
-    for path in sorted(HERE.glob("*/metrics.json")):
-        m = json.loads(path.read_text(encoding="utf8"))
-        shares = " | ".join(f"{m[k]:.1%}" for k in ("read", "valid", "label", "held_out_label"))
-        rows.append(f"| [{path.parent.name}](results/{path.parent.name}) | {shares} | `{m['command']}` |")
+def table(columns: dict[str, str], runs: dict[str, dict]) -> str:
+    """One Markdown table: one row a run."""
+    rows = [f"| run | {' | '.join(columns)} | command |", "|---" * (len(columns) + 2) + "|"]
+    for name, m in runs.items():
+        cells = " | ".join(f"{m[k]:.1%}" if m[k] <= 1 else f"{m[k]:.1f}" for k in columns.values())
+        rows.append(f"| [{name}](results/{name}) | {cells} | `{m['command']}` |")
     return "\n".join(rows)
 
 
+def tables() -> str:
+    """All tables, each run in one of them."""
+    runs_found = {path.parent.name: json.loads(path.read_text(encoding="utf8")) for path in sorted(HERE.glob("*/metrics.json"))}
+    found = ((columns, {name: m for name, m in runs_found.items() if next(iter(columns.values())) in m}) for columns in TABLES.values())
+    return "\n\n".join(table(columns, runs) for columns, runs in found if runs)
+
+
 def with_table(readme: str) -> str:
-    """README's text with the table between its two marks replaced."""
+    """README's text with the tables between its two marks replaced."""
     before, rest = readme.split(BEGIN)
-    return f"{before}{BEGIN}\n{table()}\n{END}{rest.split(END)[1]}"
+    return f"{before}{BEGIN}\n{tables()}\n{END}{rest.split(END)[1]}"
 
 
 if __name__ == "__main__":

@@ -134,6 +134,36 @@ def translates_v(function):
             return "take s x_t + a v, put in what x_t and v are made of, and see what is left"
 
 
+# Lesson 05: GLIDE
+
+def guides_noise(function):
+    """A checker for a function (x0_c, x0_0, x_t, ab_t, s) -> eps: guidance in noise, from two predictions of the picture."""
+    x0_c, x0_0, x_t = torch.linspace(-1, 1, 9, dtype=torch.float64), torch.linspace(0.5, -0.5, 9, dtype=torch.float64), torch.ones(9, dtype=torch.float64)
+    for ab, s in ((0.9, 1.0), (0.5, 0.0), (0.2, 3.0)):
+        ab = torch.tensor(ab, dtype=torch.float64)
+        answer = function(x0_c, x0_0, x_t, ab, s) if callable(function) else None
+        if not isinstance(answer, torch.Tensor) or answer.shape != x_t.shape:
+            return "return a tensor as large as x_t"
+        eps_c, eps_0 = ((x_t - ab.sqrt() * x0) / (1 - ab).sqrt() for x0 in (x0_c, x0_0))
+        if not torch.allclose(answer, eps_0 + s * (eps_c - eps_0)):
+            return f"at s={s:g} it misses: which noise does each predicted picture leave in x_t? Then the line of the lesson"
+
+
+def pulls_twice(function):
+    """A checker for (denoiser, first, second, nothing, a, b) -> denoise: two differences to the guess for nothing, each with its own strength."""
+    def denoiser(x_t, t, cond):
+        return Prediction(x_t * cond.text.view(-1, 1, 1, 1))
+    x_t = torch.ones(2, 3, 4, 4)
+    conds = [Cond(torch.full((2, 1), label), torch.ones(2, 1, dtype=torch.bool)) for label in (5, 3, 2)]
+    for a, b, wanted in ((1.0, 0.0, 5), (0.0, 1.0, 3), (0.0, 0.0, 2), (2.0, 3.0, 11)):
+        denoise = function(denoiser, *conds, a, b) if callable(function) else None
+        pred = denoise(x_t, 500) if callable(denoise) else None
+        if not isinstance(pred, Prediction):
+            return "return a function denoise(x_t, t) that returns a Prediction"
+        if not torch.allclose(pred.x0, wanted * x_t):
+            return f"with a={a:g}, b={b:g} the guesses 5, 3 and 2 (for nothing) should give {wanted}, not {pred.x0.mean():g}"
+
+
 EXERCISES = {
     # Lesson 01
     "01a": exactly(648, hint="multiply the number of choices; a position has five words, or is not stated"),
@@ -151,4 +181,8 @@ EXERCISES = {
     "04a": climbs,
     "04b": translates_v,
     "04c": near((160, 57), within=1, hint="the error falls to an eighth: which factor in the steps does that take at order 1, and which at order 2?"),
+    # Lesson 05
+    "05a": exactly(227, hint="100 steps of a doubled batch, and then the upsampler's list of times: how many steps does it make?"),
+    "05b": guides_noise,
+    "05c": pulls_twice,
 }

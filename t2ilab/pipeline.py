@@ -87,7 +87,7 @@ class TextToImage:
         x = None if picture is None else picture.expand(B, -1, -1, -1).to(self.device)
         for stage in self.stages:
             fitted = None if edit is None else edit.at(B, stage.shape[1:], self.device)
-            seen = _seen(stage, B, x, fitted, g)
+            seen = _seen(stage, x, fitted, g)
             if "low_res" in seen:
                 yield "low_res", seen["low_res"]
             denoise = guided(stage.denoiser, replace(cond, **seen), stage.guidance_scale, negative=against and replace(against, **seen))
@@ -136,16 +136,15 @@ def given(image: Tensor, keep: Tensor) -> Tensor:
     return torch.cat([image * keep, keep.to(image)], dim=1)
 
 
-def _seen(stage: Stage, batch: int, picture: Tensor | None, edit: Edit | None, g: torch.Generator) -> dict[str, Tensor]:
+def _seen(stage: Stage, picture: Tensor | None, edit: Edit | None, g: torch.Generator) -> dict[str, Tensor]:
     """What a stage's network sees besides the caption: the picture of the stage before, and the pixels to keep."""
     seen = {}
     if stage.enlarge is not None:
         if picture is None:
             raise ValueError("this model enlarges pictures and draws none itself: give it one (picture=, --picture)")
         seen["low_res"] = stage.enlarge(picture, g)
-    if stage.sees_known:
-        nothing = next(stage.denoiser.parameters()).new_zeros(batch, 4, *stage.shape[1:])
-        seen["known"] = nothing if edit is None or edit.keep is None else given(edit.image, edit.keep)
+    if stage.sees_known and edit is not None and edit.keep is not None:
+        seen["known"] = given(edit.image, edit.keep)
     return seen
 
 

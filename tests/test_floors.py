@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-FLOORS = {"tensors": 0, "diffusion": 1, "nets": 1, "data": 1, "viz": 1, "text": 2, "train": 2, "evaluate": 2, "pipeline": 2, "families": 3,
+FLOORS = {"tensors": 0, "diffusion": 1, "nets": 1, "data": 1, "viz": 1, "text": 2, "train": 2, "pipeline": 2, "evaluate": 3, "families": 3,
           "pretrained": 4, "presets": 4, "runs": 5, "shipped": 5, "drawing": 5, "exercises": 5, "teach": 5, "cli": 5, "app": 5, "__init__": 6}
 TOP = {".ci", ".gitattributes", ".gitignore", "LICENSE", "README.md", "conftest.py", "data_analysis", "environment.yml", "notebooks", "pyproject.toml",
        "results", "t2ilab", "tests"}

@@ -2,11 +2,12 @@
 import pytest
 import torch
 from test_unet import awake
-from tiny_runs import OPTIONS, logged, tiny
+from tiny_runs import OPTIONS, logged, tiny, tiny_glide
 from torch.testing import assert_close
 
 from t2ilab import cli
 from t2ilab.data.shapes import Scenes
+from t2ilab.pipeline import Edit
 from t2ilab.runs import find_run, load, train
 from t2ilab.train.checkpoint import read_tensors, verify
 from t2ilab.train.fit import TrainState
@@ -61,3 +62,14 @@ def test_the_command_line_trains_on_the_gpu(tmp_path):
     assert cli.main(["train", "ddpm-shapes", *OPTIONS, "--precision", "auto", "--steps", "5", "--out", str(tmp_path / "run")]) == 0
     assert len(logged(tmp_path / "run")) == 5
     assert cli.main(["sample", str(tmp_path / "run"), "--n", "1", "--out", str(tmp_path / "s")]) == 0
+
+
+def test_a_cascade_reads_captions_on_the_gpu(tmp_path):
+    small = tiny_glide()
+    for log, _ in train(small, tmp_path):
+        assert 0 < log.loss < 20
+    pipeline = load(tmp_path)
+    captions = ["a small red circle", "", "\N{ARTIST PALETTE}"]
+    assert pipeline.device.type == "cuda" and pipeline(captions).shape == (3, 3, 8, 8)
+    edit = Edit(torch.zeros(1, 3, 16, 16), torch.ones(1, 1, 16, 16, dtype=torch.bool))
+    assert_close(pipeline(captions, edit=edit, negative=["green"]).cpu(), torch.zeros(3, 3, 8, 8))

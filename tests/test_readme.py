@@ -20,7 +20,7 @@ def blocks(language: str) -> list[str]:
 def test_results_table_is_what_the_script_writes():
     script = runpy.run_path(str(ROOT / "results/table.py"))
     assert script["with_table"](README) == README
-    assert "ddpm-shapes" in script["table"]()
+    assert all(run in script["tables"]() for run in ("ddpm-shapes", "glide-shapes", "glide-shapes-upsampler"))
 
 
 def test_every_lesson_stands_in_the_table_with_its_own_badge():

@@ -23,7 +23,7 @@ def guided(denoiser, cond: Cond, guidance_scale: float, *, negative: Cond | None
     def denoise(x_t, t):
         pred = denoiser(torch.cat([x_t, x_t]), t, both)
         with_caption, without = pred.x0.chunk(2)
-        x0 = without.lerp(with_caption, guidance_scale)                         # CFG Eq. 6
+        x0 = without.lerp(with_caption, guidance_scale)                         # CFG Eq. 6, GLIDE guidance
         return pred._replace(x0=x0, var=None if pred.var is None else pred.var.chunk(2)[0])
     return denoise
 
@@ -38,8 +38,8 @@ def scored(denoise, diffusion, score, scale: float):
         with torch.enable_grad():
             x = x_t.detach().requires_grad_()
             uphill = torch.autograd.grad(score(x, t).sum(), x)[0]
-        signal, noise = diffusion.alpha_bar[t].sqrt(), 1 - diffusion.alpha_bar[t]
-        return pred._replace(x0=pred.x0 + like(scale * noise / signal, x_t) * uphill)
+        ab = diffusion.alpha_bar[t]
+        return pred._replace(x0=pred.x0 + like(scale * (1 - ab) / ab.sqrt(), x_t) * uphill)    # GLIDE CLIP guidance
     return scored_denoise
 
 

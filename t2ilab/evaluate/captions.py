@@ -11,9 +11,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..data.shapes import Scene, Scenes, render
+from ..data.shapes import COLOURS, SHAPES, SIZES, Object, Scene, Scenes, describe, render
+from ..pipeline import Edit
 from ..tensors import from_uint8, generator
-from ..viz import beside, lines
+from ..viz import beside, lines, strip
 from .alignment import alignment
 from .report import sample_many
 
@@ -99,3 +100,36 @@ def bicubic(images: Tensor, size: int) -> Tensor:
 def psnr(images: Tensor, true: Tensor) -> float:
     """Peak signal-to-noise ratio in dB of pictures in [-1, 1], from the mean squared error over all of them."""
     return (10 * (4 / (images - true).square().mean()).log10()).item()
+
+
+def draw_inpainting(pipeline, n: int = 6, seed: int = 0):
+    """A strip: scenes of two objects, what is kept of them (all but the first object), and that place painted anew for another caption."""
+    size = pipeline.stages[0].shape[-1]
+    scenes = [scene for scene, _ in fresh_scenes("two_objects", n)]
+    images = from_uint8(torch.stack([render(scene, size) for scene in scenes]))
+    keep = torch.stack([_all_but(scene.objects[0], size) for scene in scenes])
+    others = [replace(scene.objects[0], colour=_next(COLOURS, scene.objects[0].colour), shape=_next(SHAPES, scene.objects[0].shape)) for scene in scenes]
+    wishes = [describe(replace(scene, objects=(other, scene.objects[1]))) for scene, other in zip(scenes, others)]
+    painted = pipeline(wishes, seed, edit=Edit(images, keep)).cpu()
+    return strip([images, images * keep, painted], ["a scene", "what is kept", "painted anew"], captions=wishes)
+
+
+def _all_but(o: Object, size: int) -> Tensor:
+    """[1 H W] bool: every pixel but a square around an object."""
+    near = [((torch.arange(size) + 0.5) / size - centre).abs() < SIZES[o.size] + 0.05 for centre in (o.y, o.x)]
+    return ~(near[0][:, None] & near[1])[None]
+
+
+def _next(names, name: str) -> str:
+    names = list(names)
+    return names[(names.index(name) + 1) % len(names)]
+
+
+def draw_enlarging(pipeline, small: int, n: int = 6, seed: int = 0):
+    """A strip: small pictures, enlarged without a model, enlarged by the upsampler, and the scenes drawn at its size."""
+    size = pipeline.stages[0].shape[-1]
+    scenes = fresh_scenes("two_objects", n)
+    true, low = (from_uint8(torch.stack([render(scene, s) for scene, _ in scenes])) for s in (size, small))
+    ours = pipeline([caption for _, caption in scenes], seed, picture=low).cpu()
+    nearest = F.interpolate(low, (size, size), mode="nearest")
+    return strip([nearest, bicubic(low, size), ours, true], [f"{small} px", "bicubic", "upsampler", f"drawn at {size} px"])

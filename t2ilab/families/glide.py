@@ -72,7 +72,7 @@ class GLIDE:
     def build(self) -> TextToImage:
         """The pipeline of this one stage, with random weights."""
         in_channels = 3 + 4 * (self.known > 0) + 3 * (self.low_res > 0)
-        unet = UNet(self.net, in_channels=in_channels, out_channels=6 if self.objective.variance == "learned" else 3)
+        unet = UNet(self.net, in_channels=in_channels, out_channels=6 if self.objective.variance == "learned" else 3, known=self.known > 0)
         net = GlideNet(TextTransformer(self.text, self.net.text_width), unet)
         denoiser = GaussianDenoiser(net, GaussianDiffusion(SCHEDULES[self.schedule](self.T)), self.objective)
         stage = Stage(denoiser, (3, self.size, self.size), self.sampling_steps, self.guidance_scale, (clip,), SAMPLERS[self.sampler],

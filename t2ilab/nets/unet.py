@@ -38,12 +38,13 @@ class UNetConfig:
 class UNet(nn.Module):
     """x_t [B 3 H W], t [B] in 0..1000, cond -> [B C_out H W].  H and W divide by patch * 2^(levels - 1).
 
-    in_channels: 3, and 3 more for cond.low_res, 4 more for cond.known.  out_channels: 3, or 6 with a learned variance.
+    in_channels: 3, and 3 more for cond.low_res, 4 more for cond.known.  known: whether it looks at cond.known; None there means that nothing
+    is given.  out_channels: 3, or 6 with a learned variance.
     Lesson: notebooks/03_ddpm.ipynb"""
 
-    def __init__(self, config: UNetConfig = UNetConfig(), *, in_channels: int = 3, out_channels: int = 3):
+    def __init__(self, config: UNetConfig = UNetConfig(), *, in_channels: int = 3, out_channels: int = 3, known: bool = False):
         super().__init__()
-        self.config, self.in_channels = config, in_channels
+        self.config, self.in_channels, self.known = config, in_channels, known
         c = config
         width = 4 * c.channels
         self.time = nn.Sequential(nn.Linear(c.channels, width), nn.SiLU(), nn.Linear(width, width))
@@ -116,7 +117,7 @@ class UNet(nn.Module):
         """ValueError unless x_t and cond have the shapes that this network was built for."""
         c, factor = self.config, self.config.patch * 2 ** (len(self.config.mults) - 1)
         x, low_res, known, text, mask = ([] if v is None else list(v.shape) for v in (x, cond.low_res, cond.known, cond.text, cond.mask))
-        channels = self.in_channels - 3 * bool(low_res) - 4 * bool(known)
+        channels = self.in_channels - 3 * bool(low_res) - 4 * bool(known or self.known)
         if len(x) != 4 or x[1] != channels or x[2] % factor or x[3] % factor:
             beside = " and ".join(name for name, shape in {"low_res": low_res, "known": known}.items() if shape)
             raise ValueError(f"x_t {x}{' with ' * bool(beside)}{beside}: this U-Net takes [B {channels} H W] with H and W divisible by {factor}")
@@ -139,7 +140,8 @@ class UNet(nn.Module):
         return embedding
 
     def _fold(self, x: Tensor, cond) -> Tensor:
-        x = torch.cat([v for v in (x, cond.known, cond.low_res) if v is not None], dim=1)
+        known = x.new_zeros(len(x), 4, *x.shape[2:]) if self.known and cond.known is None else cond.known
+        x = torch.cat([v for v in (x, known, cond.low_res) if v is not None], dim=1)
         return F.pixel_unshuffle(x, self.config.patch).contiguous(memory_format=torch.channels_last)
 
     def _run(self, layer: nn.ModuleList, x: Tensor, embedding: Tensor, cond) -> Tensor:
