@@ -106,8 +106,10 @@ def test_a_network_that_sees_known_pixels_paints_the_rest_with_them_in_view():
     denoiser.net.unet.register_forward_pre_hook(lambda module, given: shown.append(given[2].known))
     pipeline(CAPTIONS)
     pipeline(CAPTIONS, edit=Edit(photo(), left_half()))
-    assert shown[0].shape == (4, 4, 8, 8) and not shown[0].any()            # guided: the batch stands there twice
-    assert torch.equal(shown[-1], torch.cat([photo() * left_half(), left_half().float()], dim=1).repeat(2, 1, 1, 1))
+    assert shown[0] is None                                                 # nothing is known, which to the network is all zeros
+    assert torch.equal(shown[-1], torch.cat([photo() * left_half(), left_half().float()], dim=1).repeat(2, 1, 1, 1))     # guided: the batch twice
+    cond, x_t = next(pipeline.walk(CAPTIONS))[1], photo(seed=2)
+    assert torch.equal(denoiser(x_t, 500, cond).x0, denoiser(x_t, 500, replace(cond, known=torch.zeros(2, 4, 8, 8))).x0)
     blind = built()
     assert not torch.equal(blind(CAPTIONS, edit=Edit(photo(), left_half())), blind(CAPTIONS))
 
