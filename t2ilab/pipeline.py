@@ -37,8 +37,8 @@ class Stage:
         if isinstance(self.steps, int):
             return timesteps(T, self.steps)
         times = list(self.steps)
-        if len(times) < 2 or times != sorted(set(times), reverse=True) or times[-1] != 0 or times[0] > T:
-            raise ValueError(f"steps={times}: times fall from at most {T} to 0")
+        if len(times) < 2 or times != sorted(set(times), reverse=True) or times[-1] != 0 or times[0] > T or not all(isinstance(t, int) for t in times):
+            raise ValueError(f"steps={times}: whole times fall from at most {T} to 0")
         return times
 
 
@@ -52,7 +52,7 @@ class Edit:
     def __post_init__(self):
         if not 0 < self.strength <= 1:
             raise ValueError(f"strength={self.strength}: choose a number above 0, at most 1")
-        if self.image.ndim != 4 or self.image.shape[1] != 3 or self.image.abs().amax() > 1.001:
+        if self.image.ndim != 4 or self.image.shape[1] != 3 or not self.image.abs().amax() <= 1.001:
             raise ValueError(f"image {list(self.image.shape)}: give it as [B 3 H W] in [-1, 1]")
         if self.keep is not None and (self.keep.dtype != torch.bool or self.keep.shape[1:] != (1, *self.image.shape[2:])):
             raise ValueError(f"keep {list(self.keep.shape)} {self.keep.dtype}: give it as bool [B 1 H W] at the size of the image")
@@ -61,8 +61,7 @@ class Edit:
         """The same edit for a batch of pictures of another size (H, W); a pixel is kept where all it is made of is."""
         image = F.interpolate(self.image, tuple(size), mode="bilinear", antialias=True)
         keep = None if self.keep is None else F.interpolate(self.keep.float(), tuple(size), mode="bilinear", antialias=True) > 0.999
-        return replace(self, image=image.expand(batch, -1, -1, -1).to(device),
-                       keep=None if keep is None else keep.expand(batch, -1, -1, -1).to(device))
+        return replace(self, image=_repeated(image, batch, "image").to(device), keep=None if keep is None else _repeated(keep, batch, "keep").to(device))
 
 
 @dataclass(frozen=True)
@@ -82,9 +81,10 @@ class TextToImage:
         captions = _captions(captions)
         B, g = len(captions), generator(seed)
         cond = self._read(captions)
-        against = None if negative is None else self._read(list(negative) * (B if len(negative) == 1 else 1))
+        against = None if negative is None else self._read(_negative(negative, B))
         yield "cond", cond
-        x = None if picture is None else picture.expand(B, -1, -1, -1).to(self.device)
+        x = None if picture is None else _repeated(picture, B, "picture").to(self.device)
+        _check_start(self.stages[0], edit, picture)
         for stage in self.stages:
             fitted = None if edit is None else edit.at(B, stage.shape[1:], self.device)
             seen = _seen(stage, x, fitted, g)
@@ -134,6 +134,27 @@ def _captions(captions: int | Sequence[str]) -> list[str]:
 def given(image: Tensor, keep: Tensor) -> Tensor:
     """cond.known [B 4 H W] from pictures [B 3 H W] and the pixels to show of them [B 1 H W] bool: those pixels, 0 elsewhere, and where they are."""
     return torch.cat([image * keep, keep.to(image)], dim=1)
+
+
+def _negative(negative: Sequence[str], batch: int) -> list[str]:
+    negative = _captions(negative)
+    if len(negative) not in (1, batch):
+        raise ValueError(f"{len(negative)} negative captions for {batch} pictures: give one for all, or one each")
+    return negative * (batch // len(negative))
+
+
+def _repeated(images: Tensor, batch: int, name: str) -> Tensor:
+    """[1 or B, C H W] -> [B C H W]"""
+    if images.ndim != 4 or len(images) not in (1, batch):
+        raise ValueError(f"{name} {list(images.shape)} for {batch} pictures: give one for all, or one each")
+    return images.expand(batch, -1, -1, -1)
+
+
+def _check_start(first: Stage, edit: Edit | None, picture: Tensor | None) -> None:
+    if first.enlarge is None and picture is not None:
+        raise ValueError("this model draws pictures and enlarges none: start from one with an Edit (--image) instead")
+    if first.enlarge is not None and edit is not None and edit.strength < 1:
+        raise ValueError(f"strength={edit.strength}: this model enlarges pictures, so there is nothing to noise only partly")
 
 
 def _seen(stage: Stage, picture: Tensor | None, edit: Edit | None, g: torch.Generator) -> dict[str, Tensor]:

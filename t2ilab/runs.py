@@ -106,11 +106,16 @@ def _load_stage(folder: Path, sampling: dict) -> TextToImage:
 
 
 def _later_runs(name: str | Path) -> list[str | Path]:
-    """The runs of a cascade after its first, as far as they are there: folders in the run's folder, or shipped beside a shipped run."""
+    """The runs of a cascade after its first, as far as they are there: folders in the run's folder or beside it, or shipped as it is."""
     root = Path(name).parent.parent if Path(name).parent.name == "checkpoints" else Path(name)
     if (root / "config.json").is_file():
-        return [root / later for later in read_preset(root).then if (root / later / "model.safetensors").is_file() or newest(root / later / "checkpoints")]
+        places = [[root / later, root.resolve().parent / later] for later in read_preset(root).then]
+        return [found[0] for found in (list(filter(_is_trained, both)) for both in places) if found]
     return [later for later in read_preset(find_run(name)).then if later in shipped()]
+
+
+def _is_trained(folder: Path) -> bool:
+    return (folder / "model.safetensors").is_file() or newest(folder / "checkpoints") is not None
 
 
 def first_runs() -> list[str]:
@@ -120,9 +125,20 @@ def first_runs() -> list[str]:
 
 
 def cascade(preset: Preset, out: Path) -> list[tuple[Preset, Path]]:
-    """The preset and those that come after it, with the folder of each: what `t2ilab train` trains, one by one."""
-    own = {"data": preset.data, "save": preset.save}
-    return [(preset, out), *((replace(PRESETS[later], **own), out / later) for later in preset.then)]
+    """The preset and those that come after it, with the folder of each: what `t2ilab train` trains, one by one.
+
+    The later ones share its data, its way of saving and its vocabulary, and enlarge what it draws, unless they have begun already.  ValueError
+    if it draws too large for them."""
+    folders = [out / later for later in preset.then]
+    return [(preset, out), *((read_preset(folder) if (folder / "config.json").is_file() else _fitted(PRESETS[folder.name], preset), folder)
+                             for folder in folders)]
+
+
+def _fitted(later: Preset, first: Preset) -> Preset:
+    model = first.model
+    if model.size >= later.model.size:
+        raise ValueError(f"{later.name} draws {later.model.size} px, so it cannot enlarge the {model.size} px of {first.name}: choose a smaller --size")
+    return replace(later, data=first.data, save=first.save, model=replace(later.model, text=model.text, merges=model.merges, low_res=model.size))
 
 
 def data_of(config: DataConfig, size: int):

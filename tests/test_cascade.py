@@ -143,3 +143,26 @@ def test_a_second_stage_with_another_vocabulary_is_refused_in_one_line(whole, tm
     with pytest.raises(ValueError, match=f"{LATER} reads captions with another vocabulary than .*copy") as error:
         load(copy)
     assert "\n" not in str(error.value) and len(load(copy, cascade=False).stages) == 1
+
+
+def test_a_later_stage_that_has_begun_goes_on_as_it_is(tmp_path):
+    first, own = SMALL["glide-shapes"], replace(SMALL[LATER], fit=replace(FIT, seed=5))
+    list(train_run(own, tmp_path / LATER))
+    (_, (later, _)) = cascade(first, tmp_path)
+    assert later.fit.seed == 5 and len(later.model.merges) > 0
+
+
+def test_a_stage_beside_its_first_is_found_too(whole, tmp_path):
+    shutil.copytree(whole, tmp_path / "base")
+    shutil.move(tmp_path / "base" / LATER, tmp_path / LATER)
+    assert len(load(tmp_path / "base").stages) == 2
+
+
+def test_later_stages_take_over_the_vocabulary_the_data_and_the_size_of_the_first(tmp_path):
+    first = SMALL["glide-shapes"]
+    changed = replace(first, model=replace(first.model, size=first.model.size // 2, text=replace(first.model.text, text_length=50)),
+                      data=replace(first.data, split="held_out"))
+    (_, (later, folder)) = cascade(changed, tmp_path)
+    assert (later.model.low_res, later.model.text, later.data, folder) == (changed.model.size, changed.model.text, changed.data, tmp_path / LATER)
+    with pytest.raises(ValueError, match=f"{LATER} draws {later.model.size} px, so it cannot enlarge the {later.model.size} px of glide-shapes"):
+        cascade(replace(first, model=replace(first.model, size=later.model.size)), tmp_path)

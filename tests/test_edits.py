@@ -178,13 +178,39 @@ def test_one_negative_caption_is_for_all_pictures():
 
 # Cascades
 
+def test_a_larger_picture_is_made_small_first():
+    large = torch.rand(1, 3, 32, 32, generator=generator(1))
+    assert torch.equal(enlarge(large, small=8, size=16, noise=0.0), enlarge(F.interpolate(large, (8, 8), mode="area"), small=8, size=16, noise=0.0))
+
+
+@pytest.mark.parametrize("options, said", [
+    ({"negative": "bl"}, "one string"),
+    ({"negative": []}, "no captions"),
+    ({"negative": ["a"] * 3}, "3 negative captions for 2 pictures"),
+    ({"edit": Edit(torch.zeros(3, 3, 8, 8))}, r"image \[3, 3, 8, 8\] for 2 pictures"),
+    ({"edit": Edit(torch.zeros(1, 3, 8, 8), torch.ones(3, 1, 8, 8).bool())}, r"keep \[3, 1, 8, 8\] for 2 pictures"),
+    ({"picture": torch.zeros(1, 3, 8, 8)}, "enlarges none"),
+])
+def test_what_does_not_fit_the_captions_is_one_clear_sentence(options, said):
+    with pytest.raises(ValueError, match=said):
+        PIPELINE(CAPTIONS, **options)
+
+
+def test_an_upsampler_has_nothing_to_noise_only_partly():
+    alone = replace(CASCADE, stages=CASCADE.stages[1:])
+    with pytest.raises(ValueError, match="nothing to noise only partly"):
+        alone(CAPTIONS, picture=torch.zeros(1, 3, 8, 8), edit=Edit(torch.zeros(1, 3, 8, 8), strength=0.5))
+    with pytest.raises(ValueError, match=r"picture \[3, 3, 8, 8\] for 2 pictures"):
+        alone(CAPTIONS, picture=torch.zeros(3, 3, 8, 8))
+
+
 def test_a_cascade_hands_its_picture_on_and_shows_everything_in_order():
     names, values = zip(*CASCADE.walk(CAPTIONS, seed=6))
     assert names == ("cond", "x_T", *["frame"] * 3, "low_res", "x_T", *["frame"] * 2, "image")
     small, g = values[4].x.clamp(-1, 1), generator(6)
     for _ in range(1 + 3):                                                  # what the first stage drew: x_T and a step's noise each
         torch.randn(2, 3, 8, 8, generator=g)
-    assert torch.equal(values[5], enlarge(small, g, size=16, noise=0.1)) and torch.equal(values[6], torch.randn(2, 3, 16, 16, generator=g))
+    assert torch.equal(values[5], enlarge(small, g, small=8, size=16, noise=0.1)) and torch.equal(values[6], torch.randn(2, 3, 16, 16, generator=g))
     assert torch.equal(small, PIPELINE(CAPTIONS, seed=6)) and values[-1].shape == (2, 3, 16, 16) and values[-1].abs().max() <= 1
     assert torch.equal(CASCADE(CAPTIONS, seed=6), values[-1]) and not torch.equal(CASCADE(CAPTIONS, seed=7), values[-1])
 

@@ -219,14 +219,14 @@ def test_an_enlarged_picture_has_256_levels_a_little_noise_and_smooth_edges():
     images = 2 * torch.rand(3, 3, 5, 7, generator=generator(1)) - 1
     levels = from_uint8(to_uint8(images))
     assert not torch.equal(levels, images) and (levels - images).abs().max() <= 1 / 255 + 1e-6
-    assert_close(enlarge(images, size=14, noise=0.0), F.interpolate(levels, (14, 14), mode="bilinear", align_corners=False), rtol=0.0, atol=0.0)
+    assert_close(enlarge(images, small=images.shape[-1], size=14, noise=0.0), F.interpolate(levels, (14, 14), mode="bilinear", align_corners=False), rtol=0.0, atol=0.0)
     rough = levels + 0.3 * torch.randn(levels.shape, generator=generator(7))
-    assert_close(enlarge(images, generator(7), size=14, noise=0.3), F.interpolate(rough, (14, 14), mode="bilinear", align_corners=False))
+    assert_close(enlarge(images, generator(7), small=images.shape[-1], size=14, noise=0.3), F.interpolate(rough, (14, 14), mode="bilinear", align_corners=False))
 
 
 def test_the_noise_on_it_has_the_stated_strength():
     images = torch.full((20, 3, 32, 32), -1.0)
-    added = enlarge(images, generator(3), size=32, noise=0.05) + 1
+    added = enlarge(images, generator(3), small=images.shape[-1], size=32, noise=0.05) + 1
     assert abs(added.std() - 0.05) < 0.001 and abs(added.mean()) < 0.001
 
 

@@ -158,7 +158,7 @@ def test_the_network_equals_openais_weight_for_weight(name, official):
     """All four of GLIDE's networks, one of another build, and the enlargement that the upsamplers see."""
     answers, shapes = official
     model, denoiser = MODELS[name], ours(name, shapes)
-    low_res = enlarge(SMALL, size=8, noise=0.0) if model.low_res else None
+    low_res = enlarge(SMALL, small=SMALL.shape[-1], size=8, noise=0.0) if model.low_res else None
     cond = Cond(IDS, MASK, low_res, given(0.3 * X_T, KEEP) if model.known else None)
     want = answers[f"{name}.out"]
     assert want.std() > 0.1 and (want[0] - want[1]).abs().max() > 0.1

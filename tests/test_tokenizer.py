@@ -78,6 +78,10 @@ def test_no_captions_at_all_are_no_lines():
     assert [v.shape for v in TOKENIZER([])] == [(0, 24), (0, 24)]
 
 
+def test_a_capital_sigma_at_the_end_of_a_word_is_read_as_the_small_one():
+    assert read(BARE, "ΟΔΟΣ") == read(BARE, "οδος")
+
+
 def test_blanks_are_read_as_the_tokens_they_are():
     assert read(BARE, " ") == [220] and len(read(TOKENIZER, "   ")) == 3
 

@@ -86,7 +86,7 @@ class GLIDE:
 
     @property
     def _enlarge(self):
-        return partial(enlarge, size=self.size, noise=self.low_res_noise)
+        return partial(enlarge, small=self.low_res, size=self.size, noise=self.low_res_noise)
 
     def for_data(self, dataset) -> "GLIDE":
         """The same model with a vocabulary learned from the data set's captions, unless it has one."""
@@ -95,7 +95,7 @@ class GLIDE:
     def example(self, batch, generator: torch.Generator):
         """(x0 [B 3 H W] in [-1, 1], Cond) from a batch of images and captions."""
         ids, mask = self.tokenizer(batch.captions)
-        low_res = self._enlarge(shrink(batch.images, self.low_res), generator) if self.low_res else None
+        low_res = self._enlarge(batch.images, generator) if self.low_res else None
         known = given(batch.images, some_known(batch.images, self.known, generator)) if self.known else None
         return batch.images, Cond(ids, mask, low_res, known)
 
@@ -109,11 +109,11 @@ def shrink(images: Tensor, size: int) -> Tensor:
     return F.interpolate(images, (size, size), mode="area")
 
 
-def enlarge(images: Tensor, generator=None, *, size: int, noise: float) -> Tensor:
-    """What the upsampler sees of a smaller picture: 256 levels a colour, a little noise, smoothly enlarged.  [B 3 h w] -> [B 3 size size].
+def enlarge(images: Tensor, generator=None, *, small: int, size: int, noise: float) -> Tensor:
+    """What the upsampler sees of a picture: small, 256 levels a colour, a little noise, smoothly enlarged.  [B 3 h w] -> [B 3 size size].
 
     Training and sampling both come through here, so that the upsampler never meets a kind of picture it was not trained on."""
-    levels = from_uint8(to_uint8(images))
+    levels = from_uint8(to_uint8(shrink(images, small) if images.shape[-1] > small else images))
     rough = levels + noise * randn(levels.shape, generator, device=levels.device)
     return F.interpolate(rough, (size, size), mode="bilinear", align_corners=False)
 

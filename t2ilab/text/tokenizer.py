@@ -40,7 +40,7 @@ class Tokenizer:
             bpe = BPE(Model({s: i for i, s in enumerate(symbols)}, [tuple(merge.split(" ")) for merge in self.merges]))
         except Exception as error:          # the library raises nothing narrower
             raise ValueError(f"these merges are no byte-pair vocabulary ({error})") from error
-        bpe.normalizer, bpe.pre_tokenizer = _reading()
+        bpe.pre_tokenizer = _words()
         bpe.decoder = Decoder()
         return bpe
 
@@ -70,7 +70,7 @@ def learn_merges(captions: Iterable[str], vocabulary: int) -> tuple[str, ...]:
     if vocabulary <= BYTES:
         raise ValueError(f"vocabulary={vocabulary}: choose more than {BYTES}, one for each byte and one for the end")
     bpe = BPE(Model())
-    bpe.normalizer, bpe.pre_tokenizer = _reading()
+    bpe.pre_tokenizer = _words()
     bpe.train_from_iterator(map(_text, captions), BpeTrainer(vocab_size=vocabulary - 1, initial_alphabet=_byte_symbols(), show_progress=False))
     merges = json.loads(bpe.to_str())["model"]["merges"]
     return tuple(pair if isinstance(pair, str) else " ".join(pair) for pair in merges)
@@ -96,15 +96,14 @@ def read_merges(path: str | Path) -> tuple[str, ...]:
 
 
 def _text(caption: str | None) -> str:
-    """The caption as text that has bytes: None is none, and half a character, as odd file names hold, is a question mark."""
-    return (caption or "").encode("utf8", "replace").decode("utf8")
+    """The caption in lower case, as text that has bytes: None is none, and half a character, as odd file names hold, is a question mark."""
+    return (caption or "").encode("utf8", "replace").decode("utf8").lower()
 
 
-def _reading():
-    """How text becomes words before they are cut into tokens: lower case; words with the blank before them, numbers and signs apart."""
-    from tokenizers.normalizers import Lowercase
+def _words():
+    """How text falls into words before they are cut into tokens: words with the blank before them, numbers and signs apart."""
     from tokenizers.pre_tokenizers import ByteLevel
-    return Lowercase(), ByteLevel(add_prefix_space=False)
+    return ByteLevel(add_prefix_space=False)
 
 
 def _byte_symbols() -> list[str]:
