@@ -62,8 +62,8 @@ HO = UNetConfig()                                                               
 IDDPM = UNetConfig(blocks=3, attention=(False, True, True, False), head_channels=64, film=True, dropout=0.3)            # 52,546,438 with learned variance
 FLOWERS = UNetConfig(mults=(1, 2, 3, 4), attention=(False, False, True, True), head_channels=64, film=True)
 WORDS = UNetConfig(channels=48, mults=(1, 2, 2), blocks=1, attention=(False, True, True), head_channels=48, film=True, dropout=0.0, patch=2, text_width=128)
-SHAPES = GLIDE(size=32, known=0.25, text=TextConfig(512, 24, text_layers=2, text_heads=4), net=WORDS,
-               objective=ObjectiveConfig(predict="x0", weight="v_clipped", variance="learned", loss="hybrid", drop=0.2))
+SHAPES = GLIDE(size=32, known=0.25, text=TextConfig(512, 24, text_layers=2, text_heads=4), net=replace(WORDS, places=True),
+               objective=ObjectiveConfig(predict="x0", weight="v_clipped", times="late", drop=0.2))
 TINY = GLIDE(size=32, text=TextConfig(512, 32, text_layers=2, text_heads=4),                                            # 1,625,798
              net=replace(BASE, channels=32, mults=(1, 2, 2), blocks=1, attention=(False, True, True), head_channels=32, dropout=0.0, text_width=64))
 MINI = GLIDE(net=replace(BASE, channels=96, head_channels=32))                                                          # 156,947,494
@@ -100,11 +100,13 @@ PRESETS = {preset.name: preset for preset in [
     Preset(
         "glide-shapes", SHAPES,
         DataConfig("shapes"),
-        FitConfig(steps=10_000, batch_size=32, lr=2e-3, optimizer="muon", decay="linear", ema_decay=0.998),
+        FitConfig(steps=7_000, batch_size=32, lr=2e-3, optimizer="muon", decay="linear", ema_decay=0.998),
         family="glide", then=("glide-shapes-upsampler",),
         expected="alignment 0.95 on one object, 0.9 on two", hardware="laptop, 1 hour on 2 cores"),
     Preset(
-        "glide-shapes-upsampler", replace(SHAPES, size=64, low_res=32, low_res_noise=0.05, net=replace(WORDS, patch=4), sampling_steps=20, guidance_scale=1.0),
+        "glide-shapes-upsampler", replace(
+            SHAPES, size=64, low_res=32, low_res_noise=0.05, net=replace(WORDS, patch=4), sampling_steps=20, guidance_scale=1.0,
+            objective=ObjectiveConfig(predict="x0", weight="v_clipped", variance="learned", loss="hybrid", drop=0.2)),
         DataConfig("shapes"),
         FitConfig(steps=3_000, batch_size=32, lr=2e-3, optimizer="muon", decay="linear", ema_decay=0.998),
         family="glide",

@@ -14,7 +14,7 @@ from toys import Says, doubles, pixels, wave
 
 from t2ilab.diffusion.denoiser import Cond, GaussianDenoiser, ObjectiveConfig, Prediction
 from t2ilab.diffusion.gaussian import GaussianDiffusion
-from t2ilab.diffusion.losses import WEIGHTS, ImportanceTimes, bits_per_dim, decoder_nll, uniform_times, vlb_term
+from t2ilab.diffusion.losses import WEIGHTS, ImportanceTimes, bits_per_dim, decoder_nll, late_times, uniform_times, vlb_term
 from t2ilab.diffusion.schedules import cosine, linear, timesteps
 from t2ilab.tensors import generator
 
@@ -302,3 +302,12 @@ def test_training_remembers_its_losses_and_evaluation_does_not():
     plain = model.loss_at(pixels(*SHAPE), model.diffusion.diffuse(pixels(*SHAPE), t, draw), t, Cond())
     assert_close(model.loss(pixels(*SHAPE), generator=generator(0)), plain * weight)
     assert model.importance.seen.sum() == 12 * 25 + 5 and plain[0].item() in model.importance.history[t[0] - 1].tolist()
+
+
+def test_late_times_are_one_minus_the_cube_of_an_even_number():
+    """P(t <= k) = 1 - (1 - k / T) ** (1/3): nearly half in the last tenth, every t possible, no weights."""
+    t, weight = late_times(200, 400_000, generator(1))
+    share = torch.bincount(t, minlength=201)[1:].cumsum(0) / len(t)
+    want = 1 - (1 - torch.arange(1, 201) / 200) ** (1 / 3)
+    assert t.min() >= 1 and t.max() == 200 and (share - want).abs().max() < 0.004 and torch.equal(weight, torch.ones(400_000))
+    assert abs((t > 180).double().mean() - 0.1 ** (1 / 3)) < 0.004

@@ -1,4 +1,5 @@
 """The U-Net: exact sizes, equality with diffusers' network weight for weight, and what each condition may and may not change."""
+import math
 from dataclasses import replace
 
 import pytest
@@ -7,7 +8,7 @@ from torch.testing import assert_close
 from toys import wave
 
 from t2ilab.diffusion.denoiser import Cond
-from t2ilab.nets.layers import Attention, Double, Halve, ResBlock, sinusoid
+from t2ilab.nets.layers import Attention, Double, Halve, ResBlock, place_waves, sinusoid
 from t2ilab.nets.unet import UNet, UNetConfig
 from t2ilab.presets import HO, IDDPM
 from t2ilab.tensors import generator
@@ -150,6 +151,17 @@ def test_every_attention_reads_the_text():
     assert len(readers) == 2 * 1 + 1 + 2 * 2                        # down, middle, up
     assert all(reader.text.weight.grad.norm() > 0 for reader in readers)
     assert (text.grad.norm(dim=2) > 0).all()
+
+
+def test_places_tell_attention_where_each_pixel_lies():
+    layer, x = awake(Attention(32, head_channels=16, places=True)), picture(1, 32, 3, 4)
+    waves = place_waves(3, 4)
+    assert waves.shape == (12, 8) and len({tuple(row) for row in waves.round(decimals=4).tolist()}) == 12 and waves.abs().max() <= 1
+    assert_close(waves[5], torch.tensor([f(k * math.pi * u) for u in (0.0, -1 / 6) for k in (1, 2) for f in (math.sin, math.cos)]))     # row 1, column 1
+    turned = layer(x.flip(3)).flip(3)
+    assert (turned - layer(x)).abs().max() > 0.01                      # left and right are not alike any more
+    layer.places = None
+    assert_close(layer(x.flip(3)).flip(3), layer(x))
 
 
 def test_the_last_token_joins_the_time():

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from ..tensors import randn
 from .gaussian import PREDICTS, GaussianDiffusion
-from .losses import WEIGHTS, ImportanceTimes, natural_weight, uniform_times, vlb_term
+from .losses import TIMES, WEIGHTS, ImportanceTimes, natural_weight, vlb_term
 
 
 class Prediction(NamedTuple):
@@ -54,12 +54,12 @@ class ObjectiveConfig:
     variance: str = "small"          # of a sampling step: small (q's own), large (the whole step's noise) or learned (improved DDPM)
     loss: str = "simple"             # simple (squared error), hybrid (plus 0.001 of the bound, for a learned variance) or vlb (the bound alone)
     weight: str = "none"             # of the squared error over noise levels: none, x0, eps, v, v_clipped, min_snr or p2
-    times: str = "uniform"           # how training picks t: uniform, or importance (by how much the bound varies there)
+    times: str = "uniform"           # how training picks t: uniform, late (mostly near T), or importance (by how much the bound varies there)
     drop: float = 0.0                # share of captions or labels taken away in training, needed for guidance
 
     def __post_init__(self):
         for name, allowed in {"predict": PREDICTS, "variance": ("small", "large", "learned"), "loss": ("simple", "hybrid", "vlb"),
-                              "weight": ("none", *WEIGHTS), "times": ("uniform", "importance")}.items():
+                              "weight": ("none", *WEIGHTS), "times": (*TIMES, "importance")}.items():
             if getattr(self, name) not in allowed:
                 raise ValueError(f"{name}={getattr(self, name)!r}: choose one of {', '.join(sorted(allowed))}")
         if self.loss == "hybrid" and self.variance != "learned":
@@ -110,7 +110,7 @@ class GaussianDenoiser(nn.Module):
 
     def times(self, batch: int, generator=None) -> tuple[Tensor, Tensor]:
         """t [B] in 1..T, and the weight [B] that undoes an uneven choice."""
-        draw = uniform_times if self.importance is None else self.importance.draw
+        draw = TIMES[self.config.times] if self.importance is None else self.importance.draw
         return draw(self.diffusion.T, batch, generator)
 
     def loss_at(self, x0: Tensor, x_t: Tensor, t: Tensor, cond: Cond) -> Tensor:

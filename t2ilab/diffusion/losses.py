@@ -30,6 +30,17 @@ def uniform_times(T: int, batch: int, generator=None) -> tuple[Tensor, Tensor]:
     return torch.randint(1, T + 1, (batch,), generator=generator), torch.ones(batch)
 
 
+def late_times(T: int, batch: int, generator=None) -> tuple[Tensor, Tensor]:
+    """t [B] from 1..T, nearly half of them in the noisiest tenth, and weights of 1: the noisy end is meant to count for more.
+
+    Where everything stands is decided there, from the caption alone; evenly drawn times leave that too few examples to be learned quickly."""
+    u = torch.rand(batch, generator=generator, dtype=torch.float64)
+    return (T * (1 - u ** 3)).ceil().long().clamp(min=1), torch.ones(batch)
+
+
+TIMES = {"uniform": uniform_times, "late": late_times}
+
+
 class ImportanceTimes(nn.Module):
     """Picks noise levels where the loss varies most, from the last 10 losses seen at each t.  Evenly until every t was seen 10 times.
 

@@ -31,6 +31,13 @@ def sinusoid(t: Tensor, channels: int, *, last: int = 0) -> Tensor:
     return torch.cat([angles.cos(), angles.sin()], dim=1)
 
 
+def place_waves(H: int, W: int, device=None) -> Tensor:
+    """Where each pixel lies: sines and cosines of half a turn and of a whole one over the height, then over the width.  [H*W 8]"""
+    y, x = (math.pi * torch.linspace(-0.5, 0.5, n, device=device) for n in (H, W))
+    rows, columns = (torch.stack([a.sin(), a.cos(), (2 * a).sin(), (2 * a).cos()], dim=1) for a in (y, x))       # [H 4], [W 4]
+    return torch.cat([rows[:, None].expand(-1, W, -1), columns.expand(H, -1, -1)], dim=2).flatten(0, 1)
+
+
 class ResBlock(nn.Module):
     """Two convolutions with the time (and caption) mixed in between: [B C_in H W], [B E] -> [B C_out H W].
 
@@ -62,18 +69,21 @@ class Attention(nn.Module):
 
     Text joins as extra keys and values before the pixels' own, as in GLIDE: text is [B L D], all of which may be looked at."""
 
-    def __init__(self, channels: int, *, head_channels: int | None, text_width: int = 0):
+    def __init__(self, channels: int, *, head_channels: int | None, text_width: int = 0, places: bool = False):
         super().__init__()
         if head_channels and channels % head_channels:
             raise ValueError(f"head_channels={head_channels}: choose a divisor of the {channels} channels that have attention")
         self.heads = channels // (head_channels or channels)
         self.norm, self.qkv = group_norm(channels), nn.Linear(channels, 3 * channels)
         self.text = nn.Linear(text_width, 2 * channels) if text_width else None
+        self.places = nn.Linear(8, channels) if places else None
         self.proj = zero(nn.Linear(channels, channels))
 
     def forward(self, x: Tensor, text: Tensor | None = None) -> Tensor:
         B, C, H, W = x.shape
-        q, k, v = self.qkv(self.norm(x).flatten(2).mT).chunk(3, dim=2)                      # [B HW C] each
+        h = self.norm(x).flatten(2).mT                                                      # [B HW C]
+        h = h if self.places is None else h + self.places(place_waves(H, W, x.device))
+        q, k, v = self.qkv(h).chunk(3, dim=2)                                               # [B HW C] each
         if self.text is not None:
             k_text, v_text = self.text(text).chunk(2, dim=2)                                # [B L C] each
             k, v = torch.cat([k_text, k], dim=1), torch.cat([v_text, v], dim=1)             # [B L+HW C]

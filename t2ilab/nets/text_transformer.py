@@ -45,8 +45,8 @@ class TextTransformer(nn.Module):
         self.padding = nn.Parameter(torch.empty(config.text_length, width))
         self.blocks = nn.Sequential(*[TextBlock(width, config.text_heads) for _ in range(config.text_layers)])
         self.norm = nn.LayerNorm(width)
-        for start in (self.tokens.weight, self.positions, self.padding):
-            nn.init.normal_(start, std=0.02)
+        for start in (self.positions, self.padding):         # as strong as the tokens: what the blocks add at first is alike at all positions
+            nn.init.normal_(start)
 
     def forward(self, ids: Tensor, mask: Tensor) -> Tensor:
         if ids.shape != mask.shape or ids.shape[1:] != self.positions.shape[:1]:

@@ -23,6 +23,7 @@ class UNetConfig:
     dropout: float = 0.1                                         # in every residual block
     resample: str = "conv"                                       # halve and double in a convolution (conv) or inside a residual block (block)
     patch: int = 1                                               # pixels folded into channels at the door; 2 makes a step 3 to 4 times cheaper
+    places: bool = False                                         # attention is told where each pixel lies; a small network cannot tell by itself
     classes: int = 0                                             # labels to condition on; 0 = none
     text_width: int = 0                                          # D of the caption's tokens; 0 = none
     tf_layout: bool = False                                      # DDPM's original TensorFlow conventions, for its published weights
@@ -64,7 +65,8 @@ class UNet(nn.Module):
         return ResBlock(c_in, c_out, embedding=4 * c.channels, film=c.film, dropout=c.dropout, resize=resize)
 
     def _attention(self, channels: int) -> Attention:
-        return Attention(channels, head_channels=self.config.head_channels, text_width=self.config.text_width)
+        c = self.config
+        return Attention(channels, head_channels=c.head_channels, text_width=c.text_width, places=c.places)
 
     def _down(self, widths: list[int]) -> tuple[nn.ModuleList, list[int]]:
         """The way down as a list of layers, each of which leaves a shortcut, and the widths of all shortcuts."""
