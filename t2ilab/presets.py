@@ -100,7 +100,7 @@ PRESETS = {preset.name: preset for preset in [
     Preset(
         "glide-shapes", SHAPES,
         DataConfig("shapes"),
-        FitConfig(steps=7_000, batch_size=32, lr=2e-3, optimizer="muon", decay="linear", ema_decay=0.998),
+        FitConfig(steps=8_500, batch_size=32, lr=2e-3, optimizer="muon", decay="linear", ema_decay=0.998),
         family="glide", then=("glide-shapes-upsampler",),
         expected="alignment 0.95 on one object, 0.9 on two", hardware="laptop, 1 hour on 2 cores"),
     Preset(

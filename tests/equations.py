@@ -32,5 +32,7 @@ LEDGER = {
     "P2": "weight 1 / (k + snr)^gamma on the loss in eps (Choi et al. 2022)",
     "DPM-Solver++ Algorithm 2": "the second-order multistep solver, 2M (Lu et al. 2022)",
     "CFG Eq. 6": "(1 + w) eps_c - w eps_0, and guidance_scale = 1 + w (Ho, Salimans 2022)",
+    "GLIDE guidance": "eps_0 + s (eps_c - eps_0), with s = guidance_scale (Nichol et al. 2022)",
+    "GLIDE CLIP guidance": "the noise minus sqrt(1 - alpha_bar) s times the gradient of a score of x_t (Nichol et al. 2022)",
     "Imagen dynamic thresholding": "clip x_0 to the s-th percentile and divide by it (Saharia et al. 2022, appendix)",
 }

@@ -110,7 +110,7 @@ def test_pixels_out_of_range_are_refused(x0, found):
 
 @pytest.mark.parametrize("wrong, message", [
     (dict(predict="score"), "predict='score': choose one of eps, v, x0"), (dict(variance="huge"), "variance='huge'"), (dict(loss="l1"), "loss='l1'"),
-    (dict(weight="snr"), "weight='snr'.*min_snr.*p2"), (dict(times="late"), "times='late'"), (dict(drop=1.0), "drop=1.0"),
+    (dict(weight="snr"), "weight='snr'.*min_snr.*p2"), (dict(times="soon"), "times='soon'.*importance, late"), (dict(drop=1.0), "drop=1.0"),
     (dict(drop=-0.1), "drop=-0.1"), (dict(loss="hybrid"), "set variance='learned'")])
 def test_an_objective_that_does_not_exist_is_refused(wrong, message):
     with pytest.raises(ValueError, match=message):
@@ -121,13 +121,14 @@ def test_an_objective_that_does_not_exist_is_refused(wrong, message):
 @pytest.mark.parametrize("cond", [LABELS, CAPTIONS], ids=["labels", "captions"])
 @pytest.mark.parametrize("t", [1, 500, 1000])
 def test_guidance_on_x0_equals_guidance_on_eps(cond, t):
-    """CFG Eq. 6, with w = guidance_scale - 1."""
+    """CFG Eq. 6, with w = guidance_scale - 1; the same as GLIDE guidance, eps_0 + s (eps_c - eps_0)."""
     model, x_t = GaussianDenoiser(Toy(), LINEAR), wave(*SHAPE)
     eps_c, eps_0 = eps_of(x_t, model(x_t, t, cond), t), eps_of(x_t, model(x_t, t, cond.null()), t)
     assert (eps_c - eps_0).abs().max() > 0.1
     for scale in (0.5, 3.0, 7.5):
         w = scale - 1
         assert_close(eps_of(x_t, guided(model, cond, scale)(x_t, t), t), (1 + w) * eps_c - w * eps_0)
+        assert_close(eps_0 + scale * (eps_c - eps_0), (1 + w) * eps_c - w * eps_0)
 
 
 @pytest.mark.parametrize("nearly", [0.0, 1e-9])

@@ -37,7 +37,7 @@ def test_x0_moves_by_the_gradient_times_the_noise_over_the_signal(t, scale):
 
 @pytest.mark.parametrize("t", [1, 50, 99])
 def test_it_equals_the_published_formula_for_eps(t):
-    """eps - sqrt(1 - alpha_bar) * scale * gradient, typed literally, and back to x0 (ADM Algorithm 2, GLIDE section 2.4)."""
+    """GLIDE CLIP guidance: eps - sqrt(1 - alpha_bar) * scale * gradient, typed literally, and back to x0 (as in ADM Algorithm 2)."""
     x_t, ab = wave(*SHAPE), DIFFUSION.alpha_bar[t]
     eps = (x_t - ab.sqrt() * X0) / (1 - ab).sqrt()
     eps_hat = eps - (1 - ab).sqrt() * 2.5 * (TARGET - x_t)
