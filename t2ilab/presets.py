@@ -62,7 +62,7 @@ HO = UNetConfig()                                                               
 IDDPM = UNetConfig(blocks=3, attention=(False, True, True, False), head_channels=64, film=True, dropout=0.3)            # 52,546,438 with learned variance
 FLOWERS = UNetConfig(mults=(1, 2, 3, 4), attention=(False, False, True, True), head_channels=64, film=True)
 WORDS = UNetConfig(channels=48, mults=(1, 2, 2), blocks=1, attention=(False, True, True), head_channels=48, film=True, dropout=0.0, patch=2, text_width=128)
-SHAPES = GLIDE(size=32, known=0.25, text=TextConfig(512, 24, text_layers=2, text_heads=4), net=replace(WORDS, places=True),
+SHAPES = GLIDE(size=32, known=0.25, sampling_steps=100, guidance_scale=1.5, text=TextConfig(512, 24, text_layers=2, text_heads=4), net=replace(WORDS, places=True),
                objective=ObjectiveConfig(predict="x0", weight="v_clipped", times="late", drop=0.2))
 TINY = GLIDE(size=32, text=TextConfig(512, 32, text_layers=2, text_heads=4),                                            # 1,625,798
              net=replace(BASE, channels=32, mults=(1, 2, 2), blocks=1, attention=(False, True, True), head_channels=32, dropout=0.0, text_width=64))
