@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent
+# One thread: bit for bit the same in every process, and no slower for networks this small; two OpenMP threads that share a core stall each other.
+os.environ.setdefault("OMP_NUM_THREADS", "1")               # before torch is imported; processes started by tests, and kernels, inherit it
 KERNEL_SETTINGS = {"T2ILAB_PROFILE": "fast", "T2ILAB_STRICT": "1", "TOKENIZERS_PARALLELISM": "false", "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
 
 

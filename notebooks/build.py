@@ -72,7 +72,7 @@ def execute(notebook, folder: Path):
     from jupyter_client import AsyncKernelManager
     from jupyter_client.kernelspec import KernelSpecManager
     from nbclient import NotebookClient
-    os.environ.update(T2ILAB_PROFILE="fast", T2ILAB_STRICT="1")
+    os.environ.update(T2ILAB_PROFILE="fast", T2ILAB_STRICT="1", OMP_NUM_THREADS="1")
     kernel = AsyncKernelManager(kernel_name="python3", kernel_spec_manager=KernelSpecManager(kernel_dirs=[]))    # no other python3 on this machine
     NotebookClient(notebook, km=kernel, resources={"metadata": {"path": str(folder)}}, timeout=SECONDS_PER_CELL,
                    iopub_timeout=60, raise_on_iopub_timeout=True, store_widget_state=False).execute()

@@ -15,7 +15,7 @@ from dataclasses import replace
 import pytest
 import torch
 from safetensors.torch import load_file
-from tiny_runs import OPTIONS, TINY, flip, logged, saved, started, tiny
+from tiny_runs import OPTIONS, TINY, digests, flip, logged, saved, started, tiny
 from torch.testing import assert_close
 
 from t2ilab import cli, runs, shipped
@@ -43,7 +43,7 @@ def test_a_run_killed_at_random_moments_ends_bit_for_bit_as_if_nothing_had_happe
     wait(started("resume", killed))
     assert [row["step"] for row in logged(killed)] == list(range(1, steps + 1)) == [row["step"] for row in logged(whole)]
     assert [row["loss"] for row in logged(killed)] == [row["loss"] for row in logged(whole)]
-    assert saved(killed) == saved(whole) and json.loads(saved(whole)["state.json"])["step"] == steps
+    assert saved(killed) == saved(whole) and find_run(whole).name == f"step-{steps:08d}"
     assert not list(killed.rglob("*.tmp*")) and len(list((killed / "checkpoints").iterdir())) == 2
 
 
@@ -117,10 +117,10 @@ def test_the_command_is_recorded_only_where_there_was_one(tmp_path, monkeypatch)
 @pytest.mark.parametrize("change, what", [({"model": {"T": 9}}, "model"), ({"net": {"dropout": 0.2}}, "model"), ({"fit": {"seed": 1}}, "seed")])
 def test_a_folder_that_holds_another_run_is_left_alone(change, what, tmp_path):
     list(train(tiny(fit={"steps": 2}), tmp_path))
-    before = {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()}
+    before = digests(tmp_path)
     with pytest.raises(FileExistsError, match=f"holds a run with another {what}: choose another --out, or go on: t2ilab resume"):
         list(train(tiny(**change), tmp_path))
-    assert {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()} == before
+    assert digests(tmp_path) == before
 
 
 def test_what_changes_no_weight_may_change_when_a_run_goes_on(tmp_path):
@@ -197,13 +197,13 @@ def test_an_export_is_renewed_when_the_run_went_on_and_never_hides_it(tmp_path):
     list(train(TINY, tmp_path / "run"))
     export(find_run(tmp_path / "run"), tmp_path / "small")
     export(find_run(tmp_path / "run"), tmp_path / "run")                    # as `t2ilab evaluate` does without --out
-    old = (tmp_path / "small" / "model.safetensors").read_bytes()
+    old = digests(tmp_path / "small")
     list(train(tiny(fit={"steps": 9}), tmp_path / "run"))
     assert find_run(tmp_path / "run").name == "step-00000009"
     export(find_run(tmp_path / "run"), tmp_path / "small")
-    new = (tmp_path / "small" / "model.safetensors").read_bytes()
+    new = digests(tmp_path / "small")
     export(tmp_path / "small", tmp_path / "run" / ".." / "small")           # onto itself: nothing to do
-    assert new != old and (tmp_path / "small" / "model.safetensors").read_bytes() == new
+    assert new["model.safetensors"] != old["model.safetensors"] and digests(tmp_path / "small") == new
 
 
 # Runs that ship with the project
@@ -259,7 +259,7 @@ def test_after_a_plain_install_a_shipped_run_is_fetched_once(shop, monkeypatch):
     assert load("ours")(1).shape == (1, 3, 8, 8)
     assert sorted(shop.asked) == [f"{shipped.repository()}/raw/HEAD/results/ours/{file}" for file in ("config.json", "model.safetensors")]
     assert load("ours")(1).shape == (1, 3, 8, 8) and len(shop.asked) == 2
-    assert {p.name: p.read_bytes() for p in shop.cache.iterdir()} == shop.files
+    assert digests(shop.cache) == digests(shop.clone / "ours")
     flip(shop.cache / "model.safetensors")                                  # a cache that went bad is fetched again
     assert load("ours")(1).shape == (1, 3, 8, 8) and len(shop.asked) == 3
 

@@ -1,7 +1,7 @@
 """A run so small that it trains in a second, and the command line in processes of its own, which can be killed."""
+import hashlib
 import json
 import multiprocessing
-import os
 import shutil
 import sys
 from dataclasses import replace
@@ -18,7 +18,6 @@ from t2ilab.presets import Preset, SaveConfig
 from t2ilab.runs import train
 from t2ilab.train.fit import FitConfig
 
-os.environ.setdefault("OMP_NUM_THREADS", "1")           # for processes started here
 NET = UNetConfig(channels=8, mults=(1,), blocks=1, attention=(False,), film=True, dropout=0.1, classes=18)
 MODEL = DDPM(size=8, schedule="cosine", net=NET, sampler="ddim", sampling_steps=2, objective=ObjectiveConfig(predict="x0", drop=0.2))
 TINY = Preset("tiny", MODEL, fit=FitConfig(steps=6, batch_size=4, warmup=2, precision="fp32"), save=SaveConfig(sample_steps=0))
@@ -79,10 +78,15 @@ def logged(run) -> list[dict]:
     return [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
 
 
-def saved(run) -> dict[str, bytes]:
-    """What the newest checkpoint of a run says about the run: averaged weights, everything that resuming needs, the step."""
-    newest = max((run / "checkpoints").glob("step-*"))
-    return {name: (newest / name).read_bytes() for name in ("model.safetensors", "train.safetensors", "state.json")}
+def digests(folder) -> dict[str, str]:
+    """SHA-256 of every file in a folder by its path there: when two differ, pytest names the file; of the bytes themselves it would write a diff for hours."""
+    return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def saved(run) -> dict[str, str]:
+    """Digests of what the newest checkpoint says about the run: averaged weights, everything that resuming needs, the step."""
+    found = digests(max((run / "checkpoints").glob("step-*")))
+    return {name: found[name] for name in ("model.safetensors", "train.safetensors", "state.json")}
 
 
 def flip(path, place=None) -> None:
