@@ -15,7 +15,7 @@ from typing import Annotated, Union
 
 import tyro
 
-from .drawing import EditingOptions, SamplingOptions, draw, edits, given, save
+from .drawing import EditingOptions, SamplingOptions, chosen, draw, edits, save
 from .presets import PRESETS, Preset
 from .train.fit import Log
 
@@ -117,7 +117,7 @@ def sample(run: Annotated[Word, tyro.conf.arg(metavar="RUN")], captions: tyro.co
         seed: the same seed draws the same pictures
     """
     from .runs import load
-    pipeline = load(run, **given(sampling))
+    pipeline = load(run, **chosen(sampling))
     images = draw(pipeline, list(captions) or [""] * n, seed=seed, label=str(run), **edits(editing))
     save(images, captions, out, {"run": str(run), "captions": list(captions), "n": len(images), "seed": seed} | asdict(sampling) | asdict(editing))
     print(f"{len(images)} pictures in {out}; all together: {out / 'grid.png'}")

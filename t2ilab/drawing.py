@@ -32,7 +32,7 @@ class EditingOptions:
     picture: Path | None = None             # a small picture to enlarge, for a run that draws none itself
 
 
-def given(options: SamplingOptions) -> dict:
+def chosen(options: SamplingOptions) -> dict:
     """The options that differ from what they are anyway."""
     return {name: value for name, value in asdict(options).items() if value != getattr(SamplingOptions(), name)}
 

@@ -9,7 +9,7 @@ import torch
 from torch.testing import assert_close
 
 from t2ilab.data.scene_parser import parse
-from t2ilab.data.shapes import BACKGROUNDS, COLOURS, HELD_OUT, MARGIN, SHAPES, SIZES, Object, Scene, Scenes, describe, parse_caption, render
+from t2ilab.data.shapes import COLOURS, HELD_OUT, MARGIN, SHAPES, SIZES, Object, Scene, Scenes, describe, parse_caption, render
 from t2ilab.evaluate.alignment import SLACK, alignment, chance_level, is_valid, mark, share, valid_share, verdicts
 from t2ilab.evaluate.robustness import curves, draw_curves, spoil, whole_grammar
 from t2ilab.tensors import from_uint8, generator

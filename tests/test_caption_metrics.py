@@ -5,14 +5,14 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from t2ilab.data.shapes import HELD_OUT, parse_caption, render
+from t2ilab.data.shapes import HELD_OUT, parse_caption
 from t2ilab.evaluate.captions import (KINDS, bicubic, caption_metrics, colourfulness, draw_enlarging, draw_inpainting, draw_sweep, enlarging_metrics,
                                       fresh_scenes, guidance_sweep, psnr)
+from t2ilab.evaluate.report import drawn
 from t2ilab.families.glide import GLIDE
 from t2ilab.nets.text_transformer import TextConfig
 from t2ilab.nets.unet import UNetConfig
 from t2ilab.pipeline import Stage
-from t2ilab.tensors import from_uint8
 
 TRUTH = {caption: scene for kind in KINDS for scene, caption in fresh_scenes(kind, 64)}
 NET = UNetConfig(channels=8, mults=(1,), blocks=1, attention=(True,), dropout=0.0, text_width=8)
@@ -25,7 +25,7 @@ class Painter:
 
     def __call__(self, captions, seed=0, **options):
         size = self.stages[0].shape[-1]
-        return from_uint8(torch.stack([render(TRUTH[captions[(k + self.shift) % len(captions)]], size) for k in range(len(captions))]))
+        return drawn([TRUTH[captions[(k + self.shift) % len(captions)]] for k in range(len(captions))], size)
 
 
 def tiny(**options):

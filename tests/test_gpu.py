@@ -2,7 +2,8 @@
 import pytest
 import torch
 from test_unet import awake
-from tiny_runs import OPTIONS, logged, tiny, tiny_glide
+from tiny_glide import preset
+from tiny_runs import OPTIONS, logged, tiny
 from torch.testing import assert_close
 
 from t2ilab import cli
@@ -65,7 +66,7 @@ def test_the_command_line_trains_on_the_gpu(tmp_path):
 
 
 def test_a_cascade_reads_captions_on_the_gpu(tmp_path):
-    small = tiny_glide()
+    small = preset()
     for log, _ in train(small, tmp_path):
         assert 0 < log.loss < 20
     pipeline = load(tmp_path)

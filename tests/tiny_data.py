@@ -2,6 +2,7 @@
 import json
 import os
 import pickle
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,14 @@ def own_cache(tmp_path_factory, monkeypatch):
 def real(name):
     """A marker: the test needs this folder of the real samples."""
     return pytest.mark.skipif(not (REAL / name).is_dir(), reason=f"no real sample {name} in ../shared/realdata or $T2ILAB_REALDATA")
+
+
+@contextmanager
+def one_line(kind, match):
+    """The block raises an error that says `match`, in a single line; its text is the attribute `value` of what is given, as in pytest.raises."""
+    with pytest.raises(kind, match=match) as error:
+        yield error
+    assert "\n" not in str(error.value)
 
 
 def picture(path, seed=0, size=(20, 15)):

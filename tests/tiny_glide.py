@@ -3,6 +3,7 @@ from dataclasses import replace
 
 import torch
 from test_unet import awake
+from tiny_runs import TINY
 
 from t2ilab.data.loaders import Batch
 from t2ilab.data.shapes import Scenes
@@ -10,6 +11,7 @@ from t2ilab.diffusion.denoiser import ObjectiveConfig
 from t2ilab.families.glide import GLIDE
 from t2ilab.nets.text_transformer import TextConfig
 from t2ilab.nets.unet import UNetConfig
+from t2ilab.presets import Preset
 from t2ilab.tensors import from_uint8, generator
 
 NET = UNetConfig(channels=8, mults=(1, 2), blocks=1, attention=(False, True), head_channels=8, film=True, resample="block", dropout=0.0, text_width=8)
@@ -25,6 +27,11 @@ def built(model=BASE, *more, **changes):
     for k, pipeline in enumerate((first, *rest)):
         awake(pipeline.stages[0].denoiser.eval(), seed=k)
     return replace(first, stages=sum((pipeline.stages for pipeline in rest), first.stages))
+
+
+def preset(**options) -> Preset:
+    """A run of the smallest GLIDE, which paints around known pixels too.  options: fields of the model."""
+    return replace(TINY, model=replace(BASE, known=0.5, **options), family="glide")
 
 
 def batch(size=8, n=4):

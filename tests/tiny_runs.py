@@ -11,8 +11,6 @@ import pytest
 from t2ilab.cli import main
 from t2ilab.diffusion.denoiser import ObjectiveConfig
 from t2ilab.families.ddpm import DDPM
-from t2ilab.families.glide import GLIDE
-from t2ilab.nets.text_transformer import TextConfig
 from t2ilab.nets.unet import UNetConfig
 from t2ilab.presets import Preset, SaveConfig
 from t2ilab.runs import train
@@ -30,13 +28,6 @@ def tiny(*, model=None, net=None, objective=None, fit=None, save=None) -> Preset
     """TINY with some fields changed, each argument a dict of fields."""
     model = replace(MODEL, net=replace(NET, **net or {}), objective=replace(MODEL.objective, **objective or {}), **model or {})
     return replace(TINY, model=model, fit=replace(TINY.fit, **fit or {}), save=replace(TINY.save, **save or {}))
-
-
-def tiny_glide(**options) -> Preset:
-    """A run of a GLIDE so small that it trains in a second; options: fields of the model."""
-    net = UNetConfig(channels=8, mults=(1,), blocks=1, attention=(True,), dropout=0.0, text_width=8)
-    model = GLIDE(size=8, known=0.5, text=TextConfig(300, 64, text_layers=1, text_heads=1), net=net, sampling_steps=2)
-    return replace(TINY, model=replace(model, **options), family="glide")
 
 
 def started(*args) -> multiprocessing.Process:

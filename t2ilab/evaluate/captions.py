@@ -11,12 +11,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..data.shapes import COLOURS, SHAPES, SIZES, Object, Scene, Scenes, describe, render
+from ..data.shapes import COLOURS, SHAPES, SIZES, Object, Scene, Scenes, describe
 from ..pipeline import Edit
-from ..tensors import from_uint8, generator
+from ..tensors import generator
 from ..viz import beside, lines, strip
 from .alignment import alignment
-from .report import sample_many
+from .report import drawn, sample_many
 
 KINDS = {   # captions to draw, by what they ask for
     "one_object": Scenes(objects=(1,)),
@@ -60,14 +60,13 @@ def guidance_sweep(pipeline, scales: Sequence[float], *, n: int = 128, seed: int
     result: dict = {"scales": list(scales), **{kind: [] for kind in scenes}, "colourfulness": [], "variety": []}
     for scale in scales:
         at = replace(pipeline, stages=(replace(pipeline.stages[0], guidance_scale=scale),))
-        drawn = {kind: sample_many(at, [caption for _, caption in pairs], seed=seed) for kind, pairs in scenes.items()}
-        for kind, images in drawn.items():
+        samples = {kind: sample_many(at, [caption for _, caption in pairs], seed=seed) for kind, pairs in scenes.items()}
+        for kind, images in samples.items():
             result[kind].append(round(alignment(images, [caption for _, caption in scenes[kind]]).score, 4))
-        result["colourfulness"].append(round(colourfulness(drawn["one_object"]), 4))
+        result["colourfulness"].append(round(colourfulness(samples["one_object"]), 4))
         result["variety"].append(round(_variety(at, scenes["one_object"][:8], seed), 4))
-    size = pipeline.stages[0].shape[-1]
-    truth = torch.stack([render(scene, size) for scene, _ in scenes["one_object"]])
-    return result | {"true_colourfulness": round(colourfulness(from_uint8(truth)), 4), "samples": n}
+    truth = drawn([scene for scene, _ in scenes["one_object"]], pipeline.stages[0].shape[-1])
+    return result | {"true_colourfulness": round(colourfulness(truth), 4), "samples": n}
 
 
 def _variety(pipeline, pairs, seed: int) -> float:
@@ -87,7 +86,7 @@ def enlarging_metrics(pipeline, small: int, *, n: int = 128, seed: int = 0) -> d
     """PSNR in dB of an upsampler from `small` pixels against the scenes drawn at its own size, beside bicubic enlarging of the same pictures."""
     size = pipeline.stages[0].shape[-1]
     scenes = fresh_scenes("two_objects", n)
-    true, low = (from_uint8(torch.stack([render(scene, s) for scene, _ in scenes])) for s in (size, small))
+    true, low = (drawn([scene for scene, _ in scenes], s) for s in (size, small))
     ours = sample_many(pipeline, [caption for _, caption in scenes], seed=seed, picture=low)
     return {"samples": n, "psnr_upsampler": round(psnr(ours, true), 2), "psnr_bicubic": round(psnr(bicubic(low, size), true), 2)}
 
@@ -106,7 +105,7 @@ def draw_inpainting(pipeline, n: int = 6, seed: int = 0):
     """A strip: scenes of two objects, what is kept of them (all but the first object), and that place painted anew for another caption."""
     size = pipeline.stages[0].shape[-1]
     scenes = [scene for scene, _ in fresh_scenes("two_objects", n)]
-    images = from_uint8(torch.stack([render(scene, size) for scene in scenes]))
+    images = drawn(scenes, size)
     keep = torch.stack([_all_but(scene.objects[0], size) for scene in scenes])
     others = [replace(scene.objects[0], colour=_next(COLOURS, scene.objects[0].colour), shape=_next(SHAPES, scene.objects[0].shape)) for scene in scenes]
     wishes = [describe(replace(scene, objects=(other, scene.objects[1]))) for scene, other in zip(scenes, others)]
@@ -129,7 +128,7 @@ def draw_enlarging(pipeline, small: int, n: int = 6, seed: int = 0):
     """A strip: small pictures, enlarged without a model, enlarged by the upsampler, and the scenes drawn at its size."""
     size = pipeline.stages[0].shape[-1]
     scenes = fresh_scenes("two_objects", n)
-    true, low = (from_uint8(torch.stack([render(scene, s) for scene, _ in scenes])) for s in (size, small))
+    true, low = (drawn([scene for scene, _ in scenes], s) for s in (size, small))
     ours = pipeline([caption for _, caption in scenes], seed, picture=low).cpu()
     nearest = F.interpolate(low, (size, size), mode="nearest")
     return strip([nearest, bicubic(low, size), ours, true], [f"{small} px", "bicubic", "upsampler", f"drawn at {size} px"])

@@ -4,6 +4,7 @@ For models of the captioned scenes the scene parser is the judge, so the numbers
 """
 import json
 import time
+from collections.abc import Sequence
 from itertools import cycle
 from pathlib import Path
 
@@ -59,13 +60,18 @@ def write_report(pipeline, out: Path, metrics: dict, *, command: str) -> None:
     show_grid(sample_many(pipeline, captions, seed=0, **options), captions if any(captions) else None, path=out / "samples.png")
 
 
+def drawn(scenes: Sequence[Scene], size: int) -> Tensor:
+    """The scenes themselves, drawn at a size: [B 3 size size] in [-1, 1]."""
+    return from_uint8(torch.stack([render(scene, size) for scene in scenes]))
+
+
 def demo_captions(pipeline, n: int = 24) -> tuple[list[str], dict]:
     """n captions that show a model of the scenes off, and the options to draw them with: captions of the grammar for a model that reads text,
     with small pictures if it enlarges; else labels it was trained on for the first half and no label for the rest."""
     names = getattr(pipeline.encode_text, "names", None)
     if names is None:
         scenes = [scenes.draw(generator(1, k)) for k, scenes in zip(range(n), cycle([Scenes(objects=(1,)), Scenes(objects=(2,))]))]
-        small = from_uint8(torch.stack([render(scene, pipeline.stages[0].shape[-1] // 2) for scene, _ in scenes]))
+        small = drawn([scene for scene, _ in scenes], pipeline.stages[0].shape[-1] // 2)
         return [caption for _, caption in scenes], {} if pipeline.stages[0].enlarge is None else {"picture": small}
     names = [name for name in names if name not in NEVER_TRAINED]
     return [names[i * len(names) // (n // 2)] if names and i < n // 2 else "" for i in range(n)], {}

@@ -101,7 +101,7 @@ class GLIDE:
 
     def probe(self, batch):
         """(captions, options) of a sampling run that shows how training is going."""
-        return batch.captions, {"picture": shrink(batch.images, self.low_res)} if self.low_res else {}
+        return batch.captions, {"picture": batch.images} if self.low_res else {}
 
 
 def shrink(images: Tensor, size: int) -> Tensor:
