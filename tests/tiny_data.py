@@ -77,6 +77,21 @@ def sbu(root, entries=("0: a red boat", "1: Zo\u00eb's caf\u00e9", "10000: a dog
     return shards
 
 
+def coco(root, year=2017, into="{}", **splits):
+    """The captions of an edition of COCO and its pictures in the folder `into`; each split is {image id: captions}."""
+    splits = splits or {"train": {9: ["a red boat", "a boat on a lake"], 4: ["a dog"]}, "val": {7: ["two cats"]}}
+    (root / "annotations").mkdir(parents=True, exist_ok=True)
+    prefix = "COCO_{}_" if year == 2014 else ""
+    for part, said in splits.items():
+        name = f"{part}{year}"
+        images = [{"license": 3, "file_name": prefix.format(name) + f"{k:012d}.jpg", "height": 15, "width": 20, "id": k} for k in said]
+        for image in images:
+            picture(root / into.format(name) / image["file_name"], seed=image["id"])
+        annotations = [{"image_id": k, "id": 10 * k + n, "caption": text} for n in range(5) for k, texts in said.items() for text in texts[n:n + 1]]
+        tables = {"info": {"year": year}, "licenses": [], "images": images, "annotations": annotations}
+        (root / "annotations" / f"captions_{name}.json").write_text(json.dumps(tables), "utf-8")
+
+
 DOGS = ("n02085620-Chihuahua", "n02089078-black-and-tan_coonhound", "n02099267-flat-coated_retriever")
 
 

@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from .coco import coco
 from .decode import Fit, measure, open_rgb, read_image
 from .example import Example
 from .folders import dogs, folder, sbu
@@ -28,7 +29,7 @@ from .shapes import Scenes
 __all__ = ["LAYOUTS", "NAMES", "Bad", "Fit", "ImageSet", "open_data", "read_image"]
 
 log = logging.getLogger(__name__)
-LAYOUTS = {"cifar10": cifar10, "flowers102": flowers102, "sbu": sbu, "dogs": dogs, "folder": folder}    # (root, split, download) -> Listing
+LAYOUTS = {"cifar10": cifar10, "flowers102": flowers102, "sbu": sbu, "dogs": dogs, "coco": coco, "folder": folder}    # (root, split, download) -> Listing
 NAMES = ("shapes", *LAYOUTS)
 
 
@@ -73,7 +74,8 @@ class ImageSet:
 def open_data(name: str, root=None, *, size: int, split: str = "train", crop: str = "centre", flip: bool = False,
               limit: int | None = None, download: bool = False, max_broken: float = 0.01):
     """A data set by name: shapes (drawn, endless), cifar10, flowers102, sbu (photographs with captions from
-    the web), dogs (120 breeds), or folder (any pictures of yours). Which files each expects: layouts.py and folders.py.
+    the web), dogs (120 breeds), coco (scenes, five captions each), or folder (any pictures of yours).
+    Which files each expects: layouts.py, folders.py and coco.py.
 
     root: the folder that holds it (default: $T2ILAB_DATA or ./data).  size: S, pictures become [3 S S].  crop, flip: see decode.Fit.
     limit: only so many pictures, evenly spaced.  Nothing is downloaded unless download=True.  max_broken: share of broken files allowed.

@@ -20,7 +20,7 @@ from ..data.loaders import permutation
 from ..tensors import from_uint8, generator
 
 CHANNELS = ("red", "green", "blue")
-PUBLISHED = {"cifar10": 60_000, "flowers102": 8_189, "sbu": 1_000_000, "dogs": 20_580}      # pictures in all splits together
+PUBLISHED = {"cifar10": 60_000, "flowers102": 8_189, "sbu": 1_000_000, "dogs": 20_580, "coco": 123_287}      # pictures in all splits together
 BINS = 32                                                       # of the colour histogram, 8 of the 256 levels each
 
 
