@@ -1,0 +1,73 @@
+"""Lists of captions and addresses, in the forms that captioned data sets are published in: .tsv, .csv, .parquet. Rows of no use are kept, with the reason."""
+import csv
+import re
+from dataclasses import dataclass
+from itertools import chain, islice
+from pathlib import Path
+
+COLUMNS = (("caption", "text"), ("url", "image_url"))           # what the two columns may be called, in capitals or not
+HTTP = re.compile(r"https?://[^/]", re.IGNORECASE)
+LONGEST = 65_536                                                # characters of a caption or an address; a row with more is damaged
+
+
+@dataclass(slots=True)
+class Link:
+    """One address of a list: its first row (from 0; also its file name), all its captions, and why it is dead before it is tried, if it is."""
+    row: int
+    url: str
+    captions: list[str]
+    why: str = ""
+
+
+def read_links(path, limit: int | None = None) -> list[Link]:
+    """The addresses of a list, each once; one that stands in several rows has several captions. limit: only the first so many rows.
+
+    .tsv, .txt, .csv: caption and address, or address and caption, or columns with names. .parquet: columns named caption or text, url or image_url.
+    Errors: OSError or ValueError in one line if there is no such list or no such column; a row that is no use is a Link that says why."""
+    path, found, row = Path(path), {}, -1
+    if limit is not None and limit < 1:
+        raise ValueError(f"limit={limit}: at least 1 row")
+    if (read := READERS.get(path.suffix.lower())) is None:
+        raise ValueError(f"{path}: a list ends in one of {' '.join(READERS)}")
+    try:
+        for row, (caption, url) in enumerate(islice(_pairs(read(path)), limit)):
+            damaged = "\0" in caption + url or max(len(caption), len(url)) > LONGEST
+            why = "damaged row" if damaged else "no address" if not url else "not http" if not HTTP.match(url) else "" if caption else "no caption"
+            link = found.setdefault(row if why else url, Link(row, "" if damaged else url, [], why))
+            link.captions.append("" if why else " ".join(caption.split()))
+    except (csv.Error, ValueError) as error:
+        raise ValueError(f"{path}, row {row + 1}: {' '.join(str(error).split())}") from error
+    return list(found.values())
+
+
+def _pairs(rows):
+    """(caption, address) of each row; the first row may name the columns."""
+    first = next(rows, [])
+    names = [name.strip().lower() for name in first]
+    columns = [next((names.index(name) for name in known if name in names), None) for known in COLUMNS]
+    if None in columns:
+        if "://" not in "".join(first):
+            raise ValueError(f"no caption and address, and no columns named caption (or text) and url (or image_url): {str(first):.200}")
+        rows, columns = chain([first], rows), [0, 1]
+    for row in rows:
+        one, two = (str(row[column] or "").strip() if column < len(row) else "" for column in columns)
+        yield (two, one) if HTTP.match(one) and not HTTP.match(two) else (one, two)
+
+
+def _text(path):
+    tabs = path.suffix.lower() != ".csv"
+    with open(path, encoding="utf-8-sig", errors="replace", newline="\n" if tabs else "") as file:
+        yield from ((line.rstrip("\r\n").split("\t") for line in file if line.strip()) if tabs else filter(None, csv.reader(file)))
+
+
+def _parquet(path):
+    from pyarrow.parquet import ParquetFile                     # comes with datasets
+    with ParquetFile(path) as file:
+        names = file.schema_arrow.names
+        chosen = [name for name in names if name.strip().lower() in sum(COLUMNS, ())]           # other columns may hold whole pictures
+        yield chosen or names
+        for batch in file.iter_batches(batch_size=1024, columns=chosen):
+            yield from zip(*(column.to_pylist() for column in batch.columns))
+
+
+READERS = {".tsv": _text, ".txt": _text, ".csv": _text, ".parquet": _parquet}   # path -> rows of cells
