@@ -1,4 +1,4 @@
-"""The command line: `t2ilab demo`, `train`, `resume`, `sample`, `evaluate`, `data inspect`, `presets`.
+"""The command line: `t2ilab demo`, `train`, `resume`, `sample`, `evaluate`, `data inspect`, `data fetch`, `presets`.
 
 Every option comes from a dataclass field or a function argument, its help from the comment beside it. A mistake is one line, never a traceback.
 """
@@ -6,16 +6,19 @@ import io
 import json
 import sys
 import time
+from collections.abc import Iterator
 from contextlib import redirect_stderr
 from dataclasses import asdict, replace
 from functools import partial, wraps
+from itertools import chain, zip_longest
 from pathlib import Path
 from traceback import extract_tb
 from typing import Annotated, Union
 
 import tyro
 
-from .drawing import EditingOptions, SamplingOptions, chosen, draw, edits, save
+from .data.urls import Fetching, fetch_list
+from .drawing import EditingOptions, SamplingOptions, chosen, draw, edits, read_captions, save
 from .presets import PRESETS, Preset
 from .train.fit import Log
 
@@ -57,17 +60,19 @@ def _show(name: str, pipeline, out: Path) -> tuple[str, ...]:
 def _train_demo(out: Path, steps: int) -> None:
     preset = PRESETS["ddpm-shapes"]
     preset = replace(preset, fit=replace(preset.fit, steps=steps), save=replace(preset.save, sample_steps=max(1, steps // 4)))
-    _train(preset, out)
+    _train_all(preset, out)
     print(f"Pictures from step to step: {out / 'samples'}")
 
 
-def train(preset: AnyPreset, out: Path | None = None) -> None:
+def train(preset: AnyPreset, out: Path | None = None, cascade: bool = True, together: bool = False) -> None:
     """Train a preset; run it again to go on where it stopped.
 
     Args:
         out: the run's folder; runs/PRESET if not given
+        cascade: train the stages that enlarge its pictures too
+        together: train all stages side by side, a step each in turn, in place of one after the other; their weights are the same
     """
-    _train_all(preset, out or Path("runs") / preset.name)
+    _train_all(preset if cascade else replace(preset, then=()), out or Path("runs") / preset.name, together)
 
 
 def resume(run: Annotated[Word, tyro.conf.arg(metavar="RUN")], steps: int | None = None) -> None:
@@ -84,19 +89,22 @@ def resume(run: Annotated[Word, tyro.conf.arg(metavar="RUN")], steps: int | None
     _train_all(preset if steps is None else replace(preset, fit=replace(preset.fit, steps=steps)), Path(run))
 
 
-def _train_all(preset, out: Path) -> None:
+def _train_all(preset, out: Path, together: bool = False) -> None:
     from .runs import cascade
-    for part, folder in cascade(preset, out):
-        _train(part, folder)
+    stages = [_steps(part, folder) for part, folder in cascade(preset, out)]
+    for _ in zip_longest(*stages) if together else chain(*stages):
+        pass
 
 
-def _train(preset, out: Path) -> None:
+def _steps(preset, out: Path) -> Iterator[Log]:
+    """The steps of a training run, with a progress bar."""
     from tqdm import tqdm
     from .runs import train as train_run
     with tqdm(total=preset.fit.steps, desc=str(out), unit="step", mininterval=0.5) as bar:
         for log, _ in train_run(preset, out):
             bar.update(log.step - bar.n)
             _describe(bar, log)
+            yield log
     print(f"{out}: {preset.fit.steps} steps done.  Sample from it: t2ilab sample {out}")
 
 
@@ -105,32 +113,38 @@ def _describe(bar, log: Log) -> None:
 
 
 def sample(run: Annotated[Word, tyro.conf.arg(metavar="RUN")], captions: tyro.conf.Positional[tuple[str, ...]] = (), *,
-           out: Path = Path("runs/samples"), n: int = 8, seed: int = 0, sampling: SamplingOptions = SamplingOptions(),
+           file: Annotated[Path | None, tyro.conf.arg(name="captions")] = None, out: Path = Path("runs/samples"), n: int = 8, seed: int = 0, sampling: SamplingOptions = SamplingOptions(),
            editing: EditingOptions = EditingOptions()) -> None:
     """Draw pictures with a trained run: one a caption (a class name or number for models with labels), or n without one.
 
     Args:
         run: a run's folder, or the name of a run that ships with the project (see `t2ilab presets`)
         captions: what to draw
+        file: a text file with more captions, one a line
         out: folder for the pictures
         n: how many, if there are no captions
         seed: the same seed draws the same pictures
     """
     from .runs import load
+    captions = (*captions, *(read_captions(file) if file else ()))
     pipeline = load(run, **chosen(sampling))
     images = draw(pipeline, list(captions) or [""] * n, seed=seed, label=str(run), **edits(editing))
     save(images, captions, out, {"run": str(run), "captions": list(captions), "n": len(images), "seed": seed} | asdict(sampling) | asdict(editing))
     print(f"{len(images)} pictures in {out}; all together: {out / 'grid.png'}")
 
 
-def evaluate(run: Annotated[Word, tyro.conf.arg(metavar="RUN")], out: Path | None = None, n: int = 512, guidance: tuple[float, ...] = ()) -> None:
+def evaluate(run: Annotated[Word, tyro.conf.arg(metavar="RUN")], out: Path | None = None, n: int = 512, cascade: bool = False,
+             guidance: tuple[float, ...] = (), thresholds: tuple[float, ...] = (), augmentation: tuple[float, ...] = ()) -> None:
     """Mark a run of the captioned scenes with the scene parser; writes metrics.json and samples.png.
 
     Args:
         run: a run's folder, or the name of a run that ships with the project
         out: folder for the report; also gets the weights, in half precision. The run's own if not given
         n: pictures to mark, of each kind of caption
+        cascade: mark what the stages that enlarge make of its pictures
         guidance: guidance scales to compare too, as in 0 1 2 3 6 12; writes guidance.json and guidance.png
+        thresholds: guidance scales at which to compare no, static and dynamic thresholding; writes thresholds.json and thresholds.png
+        augmentation: amounts of noise on the picture to enlarge to compare, 0 to 1; writes augmentation.json and augmentation.png
     """
     from .evaluate.report import write_report
     from .runs import export, find_run, load, read_preset
@@ -140,20 +154,23 @@ def evaluate(run: Annotated[Word, tyro.conf.arg(metavar="RUN")], out: Path | Non
         raise ValueError(f"{run} was not trained on shapes: the scene parser cannot mark it")
     out = out or Path(run)
     export(folder, out)
-    pipeline = load(out, cascade=False)
-    metrics = _marks(preset.model, pipeline, n)
-    write_report(pipeline, out, metrics, command=f"t2ilab evaluate {run} --n {n}")
+    pipeline = load(run if cascade else out, cascade=cascade)
+    metrics, command = _marks(preset.model, pipeline, n), f"t2ilab evaluate {run} --n {n}{' --cascade' * cascade}"
+    write_report(pipeline, out, metrics, command=command)
     _table([("metric", "value"), *((k, str(v)) for k, v in metrics.items())])
     _draw_more(preset.model, pipeline, out)
     if guidance:
-        _compare_guidance(pipeline, guidance, out, n, run)
+        _compare_guidance(pipeline, guidance, out, n, command)
+    if thresholds:
+        _compare_thresholds(pipeline, thresholds, out, n, command)
+    if augmentation:
+        _compare_augmentation(run, augmentation, out, n, command)
 
 
 def _marks(model, pipeline, n: int) -> dict:
     from .evaluate.captions import caption_metrics, enlarging_metrics
     from .evaluate.report import scene_metrics
-    from .families.glide import GLIDE
-    if not isinstance(model, GLIDE):
+    if not hasattr(model, "low_res"):
         return scene_metrics(pipeline, n=n)
     return enlarging_metrics(pipeline, model.low_res, n=n) if model.low_res else caption_metrics(pipeline, n=n)
 
@@ -167,30 +184,53 @@ def _draw_more(model, pipeline, out: Path) -> None:
         show(draw_inpainting(pipeline), path=out / "inpainting.png")
 
 
-def _compare_guidance(pipeline, scales: tuple[float, ...], out: Path, n: int, run: str) -> None:
+def _compare_guidance(pipeline, scales: tuple[float, ...], out: Path, n: int, command: str) -> None:
     from .evaluate.captions import draw_sweep, guidance_sweep
+    result = guidance_sweep(pipeline, scales, n=n)
+    _write_comparison("guidance", result, draw_sweep(result), out, command, scales)
+
+
+def _compare_thresholds(pipeline, scales: tuple[float, ...], out: Path, n: int, command: str) -> None:
+    from .evaluate.cascades import draw_thresholds, threshold_sweep
+    _write_comparison("thresholds", threshold_sweep(pipeline, scales, n=n), draw_thresholds(pipeline, scales), out, command, scales)
+
+
+def _compare_augmentation(run: str, levels: tuple[float, ...], out: Path, n: int, command: str) -> None:
+    from .evaluate.cascades import augmentation_sweep, draw_augmentation
+    from .runs import find_run, load, read_preset
+    result = augmentation_sweep(lambda level: load(run, cascade=False, augmentation=level), read_preset(find_run(run)).model.low_res, levels, n=n)
+    _write_comparison("augmentation", result, draw_augmentation(result), out, command, levels)
+
+
+def _write_comparison(name: str, result: dict, picture, out: Path, command: str, values: tuple[float, ...]) -> None:
     from .viz import show
-    result = guidance_sweep(pipeline, scales, n=n) | {"command": f"t2ilab evaluate {run} --n {n} --guidance {' '.join(f'{s:g}' for s in scales)}"}
-    (out / "guidance.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf8")
-    show(draw_sweep(result), path=out / "guidance.png")
+    result = result | {"command": f"{command} --{name} {' '.join(f'{v:g}' for v in values)}"}
+    (out / f"{name}.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf8")
+    show(picture, path=out / f"{name}.png")
 
 
-def data(action: Annotated[Word, tyro.conf.arg(metavar="inspect")], name: Annotated[Word, tyro.conf.arg(metavar="NAME")],
-         root: tyro.conf.Positional[Path | None] = None, *, out: Path | None = None, note: str = "",
-         download: bool = False) -> None:
-    """Look at a data set before training on it: counts, sizes, colours, bad files, a contact sheet.
+def data(action: Annotated[Word, tyro.conf.arg(metavar="inspect|fetch")], name: Annotated[Word, tyro.conf.arg(metavar="NAME|LIST")],
+         root: tyro.conf.Positional[Path | None] = None, *, out: Path | None = None, note: str = "", download: bool = False,
+         limit: int | None = None, retry_dead: bool = False, fetching: Fetching = Fetching()) -> None:
+    """Look at a data set before training on it, or fetch the pictures that a list of captions and addresses names.
 
     Args:
-        action: inspect
-        name: shapes, cifar10, flowers102, sbu, dogs or folder
+        action: inspect for counts, sizes, colours, bad files, a contact sheet; fetch for a folder of captioned pictures
+        name: shapes, cifar10, flowers102, sbu, dogs, coco or folder; after fetch, a .tsv, .csv or .parquet with captions and addresses
         root: folder it lies in
-        out: folder for the report; runs/data/NAME if not given
+        out: folder for the report, runs/data/NAME if not given; after fetch, folder for the pictures, data/LIST if not given
         note: a paragraph to add to the report
         download: fetch the data set if it is not there
+        limit: fetch only the first so many rows
+        retry_dead: fetch what was dead the last time, too
     """
     from .evaluate.data_report import facts, inspect
+    if action == "fetch":
+        out = out or Path("data") / Path(name).stem
+        print(fetch_list(name, out, fetching, limit=limit, retry_dead=retry_dead), f"Look at it: t2ilab data inspect sbu {out}", sep="\n")
+        return
     if action != "inspect":
-        raise ValueError(f"data {action}: the only action is inspect, as in `t2ilab data inspect {name}`")
+        raise ValueError(f"data {action}: choose inspect or fetch, as in `t2ilab data inspect {name}`")
     out = out or Path("runs/data") / name
     stats = inspect(name, root, out, note=note, download=download)
     _table([("fact", "value"), *facts(stats).items()])

@@ -37,6 +37,17 @@ def chosen(options: SamplingOptions) -> dict:
     return {name: value for name, value in asdict(options).items() if value != getattr(SamplingOptions(), name)}
 
 
+def read_captions(path: Path) -> list[str]:
+    """The captions of a text file, one a line; empty lines do not count.  ValueError if it is no text."""
+    try:
+        lines = [line.strip() for line in Path(path).read_text(encoding="utf-8-sig").splitlines()]
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is not a text file in UTF-8 ({error})") from error
+    if not any(lines):
+        raise ValueError(f"{path}: no captions there")
+    return [line for line in lines if line]
+
+
 def edits(options: EditingOptions) -> dict:
     """The options of a sampling walk: pictures read from their files, square, in [-1, 1]."""
     found = {name: _square(from_uint8(read_image(path))[None]) for name in ("image", "mask", "picture") if (path := getattr(options, name))}

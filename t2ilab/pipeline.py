@@ -27,7 +27,7 @@ class Stage:
     constrain: tuple[Callable, ...] = ()    # functions x0 -> x0, applied in order
     sampler: Callable = ancestral           # diffusion -> step
     temperature: float = 1.0                # of the starting noise: below 1 = calmer pictures
-    enlarge: Callable | None = None         # (smaller picture [B 3 h w], generator) -> low_res [B 3 H W]; None = this stage needs none
+    enlarge: Callable | None = None         # (smaller picture [B 3 h w], generator) -> {"low_res": [B 3 H W], ...}; None = this stage needs none
     sees_known: bool = False                # whether the network takes the known pixels of an Edit as an input
 
     @property
@@ -163,7 +163,7 @@ def _seen(stage: Stage, picture: Tensor | None, edit: Edit | None, g: torch.Gene
     if stage.enlarge is not None:
         if picture is None:
             raise ValueError("this model enlarges pictures and draws none itself: give it one (picture=, --picture)")
-        seen["low_res"] = stage.enlarge(picture, g)
+        seen |= stage.enlarge(picture, g)
     if stage.sees_known and edit is not None and edit.keep is not None:
         seen["known"] = given(edit.image, edit.keep)
     return seen

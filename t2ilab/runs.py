@@ -20,7 +20,7 @@ from safetensors.torch import save_file
 
 from . import __version__
 from .data.images import open_data
-from .data.loaders import stream
+from .data.loaders import Part, stream
 from .families import FAMILIES
 from .pipeline import TextToImage
 from .presets import PRESETS, DataConfig, Preset
@@ -49,10 +49,10 @@ def _from_dict(cls, values: dict, **types):
 
 def _value(value, hint, name: str):
     """A value read from JSON, as a field of this type wants it.  ValueError if it is of another."""
-    if is_dataclass(hint):
-        return _from_dict(hint, value)
-    value = tuple(value) if isinstance(value, list) else value
     allowed = typing.get_args(hint) if isinstance(hint, UnionType) else (hint,)
+    if configs := [kind for kind in allowed if is_dataclass(kind)]:
+        return _from_dict(max(configs, key=lambda kind: len({f.name for f in fields(kind)} & set(value))), value)
+    value = tuple(value) if isinstance(value, list) else value
     allowed += (int,) * (float in allowed)
     if not isinstance(value, tuple(typing.get_origin(kind) or kind for kind in allowed)):
         raise ValueError(f"{name}={value!r} should be {getattr(hint, '__name__', hint)}")
@@ -120,8 +120,9 @@ def _is_trained(folder: Path) -> bool:
 
 def first_runs() -> list[str]:
     """The shipped runs that draw from nothing but a caption or a label; those that enlarge their pictures come with them."""
-    later = {name for first in shipped() for name in read_preset(find_run(first)).then}
-    return [name for name in shipped() if name not in later]
+    runs = [name for name, files in shipped().items() if "tokenizer.json" not in files]        # the others are text encoders
+    later = {name for first in runs for name in read_preset(find_run(first)).then}
+    return [name for name in runs if name not in later]
 
 
 def cascade(preset: Preset, out: Path) -> list[tuple[Preset, Path]]:
@@ -129,22 +130,28 @@ def cascade(preset: Preset, out: Path) -> list[tuple[Preset, Path]]:
 
     The later ones share its data, its way of saving and its vocabulary, and enlarge what it draws, unless they have begun already.  ValueError
     if it draws too large for them."""
-    folders = [out / later for later in preset.then]
-    return [(preset, out), *((read_preset(folder) if (folder / "config.json").is_file() else _fitted(PRESETS[folder.name], preset), folder)
-                             for folder in folders)]
+    parts = [(preset, out)]
+    for later in preset.then:
+        begun = (out / later / "config.json").is_file()
+        parts.append((read_preset(out / later) if begun else _fitted(PRESETS[later], parts[-1][0]), out / later))
+    return parts
 
 
 def _fitted(later: Preset, first: Preset) -> Preset:
     model = first.model
     if model.size >= later.model.size:
         raise ValueError(f"{later.name} draws {later.model.size} px, so it cannot enlarge the {model.size} px of {first.name}: choose a smaller --size")
-    return replace(later, data=first.data, save=first.save, model=replace(later.model, text=model.text, merges=model.merges, low_res=model.size))
+    return replace(later, data=first.data, save=first.save, model=later.model.after(model))
 
 
 def data_of(config: DataConfig, size: int):
-    """The data set a run trains on."""
-    return open_data(config.data, config.root, size=size, split=config.split, crop=config.crop, flip=config.flip, limit=config.limit,
-                     download=config.download)
+    """(the data set a run trains on, what is held back of it or None)."""
+    dataset = open_data(config.data, config.root, size=size, split=config.split, crop=config.crop, flip=config.flip, limit=config.limit,
+                        download=config.download)
+    if not config.validation:
+        return dataset, None
+    every = round(1 / config.validation)
+    return Part(dataset, every), Part(dataset, every, held=True)
 
 
 def train(preset: Preset, out: Path) -> Iterator[tuple[Log, torch.nn.Module]]:
@@ -152,24 +159,49 @@ def train(preset: Preset, out: Path) -> Iterator[tuple[Log, torch.nn.Module]]:
 
     Writes config.json, log.jsonl, TensorBoard events, checkpoints/ and samples/.  FileExistsError if the folder holds another run."""
     out = Path(out)
-    dataset = data_of(preset.data, preset.model.size)
-    preset = replace(preset, model=preset.model.for_data(dataset))
+    dataset, held = data_of(preset.data, preset.model.size)
+    preset = replace(preset, model=_reading_like(preset).for_data(dataset))
     torch.manual_seed(preset.fit.seed)
     pipeline = preset.model.build()
     state = TrainState(pipeline.stages[0].denoiser, preset.fit)
     checkpoints = Checkpoints(out / "checkpoints", _write_config(preset, out, state), every_steps=preset.save.checkpoint_steps,
                               every_seconds=preset.save.checkpoint_seconds, keep=preset.save.keep)
     checkpoints.restore(state)
+    if preset.start and state.step == 0:
+        _begin_with(state, preset.start)
     with _Logger(out, state) as logger:
         for log, ema in fit(state.model, _batches(preset, dataset, state), preset.fit, state=state):
             if state.accelerator.is_main_process:
-                logger.write(log)
+                logger.write(log, _validation(preset, held, log.step, ema))
                 if checkpoints.due(state):
                     checkpoints.save(state)
                 if _sampling_due(preset, log.step):
                     _draw_samples(replace(pipeline, stages=(replace(pipeline.stages[0], denoiser=ema),)), preset, dataset,
                                   out / "samples" / f"step-{log.step:08d}.png")
             yield log, ema
+
+
+def _reading_like(preset: Preset):
+    """The preset's model, with the vocabulary of the run that it starts from: the weights know no other."""
+    model = preset.model
+    return replace(model, merges=read_preset(find_run(preset.start)).model.merges) if preset.start and hasattr(model, "merges") else model
+
+
+def _begin_with(state: TrainState, run: str) -> None:
+    """Take the weights of another run, which stays as it is."""
+    for model in (state.model, state.ema):
+        load_weights(model, find_run(run) / "model.safetensors")
+
+
+@torch.no_grad()
+def _validation(preset: Preset, held, step: int, ema: torch.nn.Module) -> dict[str, float]:
+    """{"validation": loss} of the averaged model on up to 128 examples that it never saw, with the same noise every time; {} when it is not due."""
+    if held is None or step % preset.save.validate_steps and step != preset.fit.steps:
+        return {}
+    seed = preset.fit.seed
+    x0, cond = preset.model.example(next(stream(held, batch_size=min(128, len(held)), seed=seed)), generator(seed, 0, 0, 4))
+    device = next(ema.parameters()).device
+    return {"validation": ema.loss(x0.to(device), cond.map(lambda v: v.to(device)), generator(seed, 0, 0, 5)).mean().item()}
 
 
 def _sampling_due(preset: Preset, step: int) -> bool:
@@ -207,7 +239,7 @@ def _write_config(preset: Preset, out: Path, state: TrainState) -> dict:
 
 def _identity(preset: Preset) -> dict:
     """What may not change when a run goes on; where its data lies may."""
-    return {"model": preset.model, "data": replace(preset.data, root=None, download=False, workers=0), "seed": preset.fit.seed}
+    return {"model": preset.model, "data": replace(preset.data, root=None, download=False, workers=0), "seed": preset.fit.seed, "start": preset.start}
 
 
 class _Logger:
@@ -224,12 +256,13 @@ class _Logger:
             self.file, self.board = open(self.path, "a", encoding="utf8"), SummaryWriter(self.path.parent / "tensorboard", purge_step=self.step + 1)
         return self
 
-    def write(self, log: Log) -> None:
+    def write(self, log: Log, more: dict[str, float]) -> None:
+        row = log._asdict() | more
         with writing(self.path.parent):
-            self.file.write(json.dumps(log._asdict()) + "\n")
+            self.file.write(json.dumps(row) + "\n")
             self.file.flush()
-            for name in ("loss", "grad_norm", "lr"):
-                self.board.add_scalar(name, getattr(log, name), log.step)
+            for name in ("loss", "grad_norm", "lr", *more):
+                self.board.add_scalar(name, row[name], log.step)
 
     def __exit__(self, error, *_):
         if self.main:

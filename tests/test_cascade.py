@@ -56,8 +56,9 @@ def whole(tmp_path_factory):
 
 def test_every_preset_that_comes_later_exists_and_enlarges_what_the_first_draws():
     for preset in PRESETS.values():
-        for later in map(PRESETS.get, preset.then):
-            assert later.model.low_res == preset.model.size and later.model.text == preset.model.text and later.then == ()
+        chain = [preset, *map(PRESETS.get, preset.then)]
+        for before, later in zip(chain, chain[1:]):
+            assert later.model.low_res == before.model.size and type(later.model) is type(preset.model) and later.then == ()
 
 
 def test_a_cascade_is_a_run_inside_a_run_on_the_same_data(tmp_path):

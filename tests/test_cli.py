@@ -87,7 +87,7 @@ def test_presets_print_a_table_and_json(capsys):
     rows = {row["preset"]: row for row in json.loads(capsys.readouterr().out)}
     assert {name: rows[name]["trainable"] for name in ("ddpm-cifar10", "iddpm-cifar10", "ddpm-flowers102")} == {
         "ddpm-cifar10": 35_746_307, "iddpm-cifar10": 52_546_438, "ddpm-flowers102": 92_025_731}
-    assert rows.keys() == PRESETS.keys() and all(row["frozen"] == 0 and row["pixels"] in (32, 64, 256) for row in rows.values())
+    assert rows.keys() == PRESETS.keys() and all(row["frozen"] == 0 and row["pixels"] in (16, 32, 64, 256, 1024) for row in rows.values())
 
 
 # A whole session
@@ -200,7 +200,7 @@ def test_data_inspect_reports_on_a_folder(here, capsys):
     (["train", "ddpm-shapes", *OPTIONS, "--size", "9", "--patch", "2", "--steps", "1"], "divisible by 2"),
     (["train", "ddpm-shapes", *OPTIONS, "--steps", "1", "--batch-size", "4", "--accumulate", "3"], "batch_size=4 in 3 shards"),
     (["data", "inspect", "folder", "nowhere"], "nowhere"),
-    (["data", "look", "shapes"], "the only action is inspect"),
+    (["data", "look", "shapes"], "choose inspect or fetch"),
 ])
 def test_a_mistake_is_one_line_that_says_what_to_do(args, said, here, capsys):
     assert said in mistake(capsys, *args)

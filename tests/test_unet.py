@@ -281,10 +281,10 @@ X = picture(2, 3, 8, 12)
     (replace(TINY, patch=2), picture(2, 3, 8, 10), Cond(), "divisible by 4"),
     (TINY, X, Cond(low_res=X), r"with low_res: this U-Net takes \[B 0 H W\]"),
     (TINY, X, Cond(low_res=X, known=X), r"with low_res and known: this U-Net takes \[B -4 H W\]"),
-    (TEXT, X, Cond(), r"text \[\], mask \[\]: this U-Net takes text \[2 L 8\], and no mask"),
+    (TEXT, X, Cond(), r"text \[\], mask \[\]: this U-Net takes text \[2 L 8\], and a mask \[2 L\] or none"),
     (TEXT, X, Cond(picture(2, 5, 7)), r"text \[2, 5, 7\]"),
     (TEXT, X, tokens().map(lambda v: v[:1]), r"text \[1, 5, 8\]"),
-    (TEXT, X, Cond(tokens().text, torch.ones(2, 5).bool()), r"mask \[2, 5\]"),
+    (TEXT, X, Cond(tokens().text, torch.ones(2, 4).bool()), r"mask \[2, 4\]"),
     (replace(TINY, classes=4), X, Cond(torch.tensor([1, 2]), torch.ones(2, 1).bool()), r"labels \[2\], mask \[2, 1\]: this U-Net takes both as \[2 1\]")])
 def test_a_wrong_shape_is_one_clear_sentence(config, x, cond, message):
     with torch.no_grad(), pytest.raises(ValueError, match=message):

@@ -94,5 +94,30 @@ def _as_is(batch):
     return batch
 
 
+@dataclass(frozen=True)
+class Part:
+    """A data set without the examples that are held back to measure the loss on, every k-th of it, or those alone (held=True)."""
+    dataset: Any
+    every: int                  # k, 2 or more
+    held: bool = False
+
+    def __len__(self) -> int:
+        n, kept = len(self.dataset), -(-len(self.dataset) // self.every)
+        return n if n == ENDLESS else kept if self.held else n - kept
+
+    def example(self, index: int, generator: torch.Generator) -> Example:
+        """Example number `index` of this part."""
+        return self.dataset.example(index * self.every if self.held else index + index // (self.every - 1) + 1, generator)
+
+    def texts(self) -> list[str]:
+        """The captions of the whole data set: a vocabulary has all words."""
+        return self.dataset.texts()
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The class names of the whole data set."""
+        return self.dataset.classes
+
+
 def _to_float(batch: Batch) -> Batch:
     return batch._replace(images=from_uint8(batch.images))

@@ -30,3 +30,7 @@ def keep_known(image: Tensor, known: Tensor):
 
     image: [B C H W] in [-1, 1].  known: [B 1 H W] bool, True = keep this pixel.  Lesson: notebooks/05_glide.ipynb"""
     return lambda x0: torch.where(known, image, x0)
+
+
+# What Imagen compares: percentile -> constraints.
+THRESHOLDS = {"none": lambda percentile: (), "static": lambda percentile: (clip,), "dynamic": lambda percentile: (dynamic_threshold(percentile),)}

@@ -26,6 +26,7 @@ class Cond:
     text: Tensor | None = None       # [B L] int64 token ids, [B L D] their features, or [B 1] int64 class labels
     mask: Tensor | None = None       # [B L] bool, True = a real token; all False = no caption
     low_res: Tensor | None = None    # [B 3 H W] in [-1, 1], already at this stage's size
+    aug: Tensor | None = None        # [B] in 0..1: how far low_res was noised
     known: Tensor | None = None      # [B 4 H W]: pixels that are given (0 elsewhere), then 1 where they are given
 
     def map(self, f) -> "Cond":

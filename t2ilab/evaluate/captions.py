@@ -59,13 +59,13 @@ def guidance_sweep(pipeline, scales: Sequence[float], *, n: int = 128, seed: int
     scenes = {kind: fresh_scenes(kind, n) for kind in ("one_object", "two_objects", "held_out_one")}
     result: dict = {"scales": list(scales), **{kind: [] for kind in scenes}, "colourfulness": [], "variety": []}
     for scale in scales:
-        at = replace(pipeline, stages=(replace(pipeline.stages[0], guidance_scale=scale),))
+        at = replace(pipeline, stages=(replace(pipeline.stages[0], guidance_scale=scale), *pipeline.stages[1:]))
         samples = {kind: sample_many(at, [caption for _, caption in pairs], seed=seed) for kind, pairs in scenes.items()}
         for kind, images in samples.items():
             result[kind].append(round(alignment(images, [caption for _, caption in scenes[kind]]).score, 4))
         result["colourfulness"].append(round(colourfulness(samples["one_object"]), 4))
         result["variety"].append(round(_variety(at, scenes["one_object"][:8], seed), 4))
-    truth = drawn([scene for scene, _ in scenes["one_object"]], pipeline.stages[0].shape[-1])
+    truth = drawn([scene for scene, _ in scenes["one_object"]], pipeline.stages[-1].shape[-1])
     return result | {"true_colourfulness": round(colourfulness(truth), 4), "samples": n}
 
 

@@ -1,5 +1,6 @@
 """One paper, one file, in the paper's order. A family is a config dataclass that builds a pipeline and turns batches into training examples."""
 from .ddpm import DDPM
 from .glide import GLIDE
+from .imagen import Imagen
 
-FAMILIES = {"ddpm": DDPM, "glide": GLIDE}
+FAMILIES = {"ddpm": DDPM, "glide": GLIDE, "imagen": Imagen}

@@ -4,7 +4,7 @@ In the paper's order: the text transformer and the network it speaks to, the obj
 so that guidance works without a classifier, the upsampler, inpainting. CLIP guidance is diffusion/guidance.py's `scored`.
 """
 from dataclasses import dataclass, field, replace
-from functools import cached_property, partial
+from functools import cached_property
 
 import torch
 import torch.nn.functional as F
@@ -84,20 +84,23 @@ class GLIDE:
         """How this model reads captions."""
         return Tokenizer(self.merges, self.text.vocabulary, self.text.text_length)
 
-    @property
-    def _enlarge(self):
-        return partial(enlarge, small=self.low_res, size=self.size, noise=self.low_res_noise)
+    def _enlarge(self, images: Tensor, generator=None) -> dict[str, Tensor]:
+        return {"low_res": enlarge(images, generator, small=self.low_res, size=self.size, noise=self.low_res_noise)}
 
     def for_data(self, dataset) -> "GLIDE":
         """The same model with a vocabulary learned from the data set's captions, unless it has one."""
         return self if self.merges else replace(self, merges=learn_merges(dataset.texts(), self.text.vocabulary))
 
+    def after(self, first: "GLIDE") -> "GLIDE":
+        """The same model as the stage that enlarges what another one draws."""
+        return replace(self, low_res=first.size, text=first.text, merges=first.merges)
+
     def example(self, batch, generator: torch.Generator):
         """(x0 [B 3 H W] in [-1, 1], Cond) from a batch of images and captions."""
         ids, mask = self.tokenizer(batch.captions)
-        low_res = self._enlarge(batch.images, generator) if self.low_res else None
+        seen = self._enlarge(batch.images, generator) if self.low_res else {}
         known = given(batch.images, some_known(batch.images, self.known, generator)) if self.known else None
-        return batch.images, Cond(ids, mask, low_res, known)
+        return batch.images, Cond(ids, mask, known=known, **seen)
 
     def probe(self, batch):
         """(captions, options) of a sampling run that shows how training is going."""

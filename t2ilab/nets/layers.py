@@ -67,7 +67,8 @@ class ResBlock(nn.Module):
 class Attention(nn.Module):
     """Every pixel looks at every pixel, and at the caption's tokens if there are any: [B C H W] -> [B C H W].
 
-    Text joins as extra keys and values before the pixels' own, as in GLIDE: text is [B L D], all of which may be looked at."""
+    Text [B L D] joins as extra keys and values before the pixels' own, as in GLIDE and Imagen.  mask: [B L] bool, True = may be looked at;
+    None = all of it."""
 
     def __init__(self, channels: int, *, head_channels: int | None, text_width: int = 0, places: bool = False):
         super().__init__()
@@ -79,7 +80,7 @@ class Attention(nn.Module):
         self.places = nn.Linear(8, channels) if places else None
         self.proj = zero(nn.Linear(channels, channels))
 
-    def forward(self, x: Tensor, text: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor, text: Tensor | None = None, mask: Tensor | None = None) -> Tensor:
         B, C, H, W = x.shape
         h = self.norm(x).flatten(2).mT                                                      # [B HW C]
         h = h if self.places is None else h + self.places(place_waves(H, W, x.device))
@@ -87,10 +88,35 @@ class Attention(nn.Module):
         if self.text is not None:
             k_text, v_text = self.text(text).chunk(2, dim=2)                                # [B L C] each
             k, v = torch.cat([k_text, k], dim=1), torch.cat([v_text, v], dim=1)             # [B L+HW C]
-        q, k, v = (z.unflatten(2, (self.heads, -1)).transpose(1, 2) for z in (q, k, v))     # [B heads . C/heads]
-        h = F.scaled_dot_product_attention(q, k, v)
-        h = self.proj(h.transpose(1, 2).flatten(2))                                         # [B HW C]
+        seen = None if mask is None else F.pad(mask, (0, H * W), value=True)                # [B L+HW]: every pixel is seen
+        h = self.proj(_attend(q, k, v, self.heads, seen))                                   # [B HW C]
         return x + h.mT.unflatten(2, (H, W))
+
+
+class CrossAttention(nn.Module):
+    """Every pixel looks at the caption's tokens alone: [B C H W], text [B L D], mask [B L] bool -> [B C H W].
+
+    For sizes at which pixels cannot afford to look at each other (Imagen's 1024 px stage)."""
+
+    def __init__(self, channels: int, *, head_channels: int | None, text_width: int):
+        super().__init__()
+        if head_channels and channels % head_channels:
+            raise ValueError(f"head_channels={head_channels}: choose a divisor of the {channels} channels that have attention")
+        self.heads = channels // (head_channels or channels)
+        self.norm, self.q, self.text = group_norm(channels), nn.Linear(channels, channels), nn.Linear(text_width, 2 * channels)
+        self.proj = zero(nn.Linear(channels, channels))
+
+    def forward(self, x: Tensor, text: Tensor, mask: Tensor | None = None) -> Tensor:
+        k, v = self.text(text).chunk(2, dim=2)                                              # [B L C] each
+        h = self.proj(_attend(self.q(self.norm(x).flatten(2).mT), k, v, self.heads, mask))  # [B HW C]
+        return x + h.mT.unflatten(2, x.shape[2:])
+
+
+def _attend(q: Tensor, k: Tensor, v: Tensor, heads: int, mask: Tensor | None) -> Tensor:
+    """softmax(q k^T) v in several heads: [B N C], [B M C], [B M C] -> [B N C].  mask: [B M] bool, which keys may be seen; None = all."""
+    q, k, v = (z.unflatten(2, (heads, -1)).transpose(1, 2) for z in (q, k, v))              # [B heads . C/heads]
+    h = F.scaled_dot_product_attention(q, k, v, attn_mask=None if mask is None else mask[:, None, None])
+    return h.transpose(1, 2).flatten(2)
 
 
 class Halve(nn.Module):

@@ -129,8 +129,8 @@ class UNet(nn.Module):
             raise ValueError(f"known {known}: this U-Net takes it as [B 4 H W] at the size of x_t {x}")
         if c.classes and not (text == mask and text in ([], [x[0], 1])):
             raise ValueError(f"labels {text}, mask {mask}: this U-Net takes both as [{x[0]} 1]")
-        if c.text_width and (len(text) != 3 or text[::2] != [x[0], c.text_width] or mask):
-            raise ValueError(f"text {text}, mask {mask}: this U-Net takes text [{x[0]} L {c.text_width}], and no mask: it looks at all of it")
+        if c.text_width and (len(text) != 3 or text[::2] != [x[0], c.text_width] or mask not in ([], text[:2])):
+            raise ValueError(f"text {text}, mask {mask}: this U-Net takes text [{x[0]} L {c.text_width}], and a mask [{x[0]} L] or none: then it looks at all of it")
 
     def embed(self, t: Tensor, cond) -> Tensor:
         """Everything that is one vector a picture: the time, and the label or the caption's last token where there is one.  [B E]"""
@@ -156,7 +156,7 @@ class UNet(nn.Module):
             if isinstance(part, ResBlock):
                 x = part(x, embedding)
             elif isinstance(part, Attention):
-                x = part(x, cond.text) if self.config.text_width else part(x)
+                x = part(x, cond.text, cond.mask) if self.config.text_width else part(x)
             else:
                 x = part(x)
         return x
