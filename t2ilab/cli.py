@@ -1,4 +1,4 @@
-"""The command line: `t2ilab demo`, `train`, `resume`, `sample`, `evaluate`, `data inspect`, `data fetch`, `presets`.
+"""The command line: `t2ilab demo`, `train`, `pretrain`, `resume`, `sample`, `evaluate`, `data inspect`, `data fetch`, `presets`.
 
 Every option comes from a dataclass field or a function argument, its help from the comment beside it. A mistake is one line, never a traceback.
 """
@@ -20,7 +20,8 @@ import tyro
 from .data.urls import Fetching, fetch_list
 from .drawing import EditingOptions, SamplingOptions, chosen, draw, edits, read_captions, save
 from .presets import PRESETS, Preset
-from .train.fit import Log
+from .text.pretraining import PRETRAINING, PretrainConfig
+from .train.fit import FitConfig, Log
 
 AnyPreset = Union[tuple(Annotated[Preset[type(preset.model)], tyro.conf.subcommand(name, default=preset, prefix_name=False)]
                         for name, preset in PRESETS.items())]
@@ -73,6 +74,26 @@ def train(preset: AnyPreset, out: Path | None = None, cascade: bool = True, toge
         together: train all stages side by side, a step each in turn, in place of one after the other; their weights are the same
     """
     _train_all(preset if cascade else replace(preset, then=()), out or Path("runs") / preset.name, together)
+
+
+def pretrain(out: Path = Path("runs/t5-shapes"), texts: Path | None = None, text: PretrainConfig = PretrainConfig(),
+             fit: FitConfig = PRETRAINING) -> None:
+    """Train a small language model on text alone, by filling gaps; its encoder then reads captions for Imagen: --encoder OUT --encoder-width WIDTH.
+
+    Args:
+        out: folder for the encoder and its tokenizer, as transformers reads them
+        texts: a file with one text a line; endless descriptions of the scenes if not given
+    """
+    from tqdm import tqdm
+    from .text import pretraining
+    lines = read_captions(texts) if texts else pretraining.SceneTexts()
+    tokenizer = pretraining.learn_tokenizer(lines, text)
+    with tqdm(total=fit.steps, desc=str(out), unit="step", mininterval=0.5) as bar:
+        for log, model in pretraining.pretrain(lines, tokenizer, text, fit):
+            bar.update(log.step - bar.n)
+            _describe(bar, log)
+    pretraining.save_encoder(model, tokenizer, out)
+    print(f"{out}: an encoder of {text.width} numbers a token.  Use it: t2ilab train imagen-shapes --encoder {out} --encoder-width {text.width}")
 
 
 def resume(run: Annotated[Word, tyro.conf.arg(metavar="RUN")], steps: int | None = None) -> None:
@@ -257,7 +278,7 @@ def _table(rows: list[tuple[str, ...]]) -> None:
         print("  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip())
 
 
-COMMANDS = {"demo": demo, "train": train, "resume": resume, "sample": sample, "evaluate": evaluate, "data": data, "presets": presets}
+COMMANDS = {"demo": demo, "train": train, "pretrain": pretrain, "resume": resume, "sample": sample, "evaluate": evaluate, "data": data, "presets": presets}
 
 
 def _parse(args: list[str] | None):

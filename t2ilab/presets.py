@@ -189,7 +189,7 @@ PRESETS = {preset.name: preset for preset in [
             IMAGEN_SHAPES, size=64, low_res=16, net=SHARPEN, sampling_steps=20, guidance_scale=1.0, threshold="static",
             objective=ObjectiveConfig(predict="x0", weight="v_clipped", drop=0.1)),
         DataConfig("shapes"),
-        FitConfig(steps=4_000, batch_size=32, lr=2e-3, optimizer="muon", decay="linear", ema_decay=0.998),
+        FitConfig(steps=3_000, batch_size=32, lr=2e-3, optimizer="muon", decay="linear", ema_decay=0.998),
         family="imagen",
         expected="edges that 16 px do not have", hardware="laptop, half an hour on 2 cores"),
     Preset(

@@ -25,6 +25,11 @@ def repository() -> str:
     return urls["Repository"]
 
 
+def cache_root() -> Path:
+    """Where this user keeps what was fetched or computed once."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "t2ilab"
+
+
 def shipped_run(name: str) -> Path:
     """The folder of a shipped run; fetched into the user's cache where this is no clone.
 
@@ -32,7 +37,7 @@ def shipped_run(name: str) -> Path:
     a file cannot be fetched."""
     files = shipped()[name]
     in_clone = (RESULTS / name).is_dir()
-    folder = RESULTS / name if in_clone else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "t2ilab" / name
+    folder = RESULTS / name if in_clone else cache_root() / name
     for file in [file for file, digest in files.items() if not _is_whole(folder / file, digest)]:
         if in_clone:
             raise ValueError(f"{folder / file} is not the file that ships with the project; get it back: git checkout -- results/{name}")

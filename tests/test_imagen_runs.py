@@ -152,3 +152,17 @@ def test_a_file_without_captions_is_one_line(content, said, tmp_path):
     (tmp_path / "captions.txt").write_bytes(content)
     with one_line(ValueError, said):
         read_captions(tmp_path / "captions.txt")
+
+
+# A language model of one's own
+
+def test_an_encoder_trained_on_a_file_of_texts_reads_captions_for_a_run(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "texts.txt").write_text("a dog runs\na cat sleeps on a mat\n", "utf8")
+    words = "--steps 2 --batch-size 4 --width 16 --hidden 16 --layers 1 --heads 2 --warmup 1".split()
+    assert cli.main(["pretrain", "--texts", "texts.txt", "--out", "reader", *words]) == 0
+    assert "--encoder reader --encoder-width 16" in capsys.readouterr().out
+    assert names(tmp_path / "reader") == ["config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"]
+    preset = replace(SMALL["imagen-shapes"], model=replace(BASE, encoder="reader", text_length=40))
+    list(train(preset, tmp_path / "run"))
+    assert load(tmp_path / "run", cascade=False)(["a dog sleeps"]).shape == (1, 3, 8, 8)

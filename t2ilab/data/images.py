@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from ..shipped import cache_root
 from .coco import coco
 from .decode import Fit, measure, open_rgb, read_image
 from .example import Example
@@ -163,8 +164,7 @@ def _stamp(path):
 
 def _memory(root):
     """Where the last check of a folder is kept, in the user's cache."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"))
-    return cache / "t2ilab" / "checked" / f"{hashlib.sha256(str(root.resolve()).encode()).hexdigest()[:16]}.json"
+    return cache_root() / "checked" / f"{hashlib.sha256(str(root.resolve()).encode()).hexdigest()[:16]}.json"
 
 
 def _recall(memory):

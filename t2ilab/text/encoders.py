@@ -6,14 +6,11 @@ computed once and then kept on disk. Left out on purpose: training the encoder (
 import hashlib
 import json
 import logging
-import os
 import shlex
-import sqlite3
 import struct
 import warnings
-import zlib
 from collections.abc import Callable, Sequence
-from contextlib import closing, contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from importlib.util import find_spec
@@ -24,7 +21,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..shipped import shipped, shipped_run
+from ..shipped import cache_root, shipped, shipped_run
+from .feature_cache import FeatureCache
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 GIB, MIB = 2**30, 2**20
@@ -81,7 +79,7 @@ class FrozenEncoder:
         if not texts:
             return {}
         mark = fingerprint(self.folder)
-        cache = FeatureCache(cache_folder() / f"{Path(self.name).name}-{mark[:16]}.sqlite") if self.cache else None
+        cache = FeatureCache(cache_root() / "features" / f"{Path(self.name).name}-{mark[:16]}.sqlite") if self.cache else None
         keys = {text: _key(mark, self.dtype, self.text_length, text) for text in texts}
         kept = cache.read(list(keys.values())) if cache else {}
         known = {text: _unpack(kept[key], DTYPES[self.dtype]) for text, key in keys.items() if key in kept}
@@ -255,12 +253,7 @@ def _library(folder: Path):
             said.enable_progress_bar()
 
 
-# ---- features on disk ----
-
-def cache_folder() -> Path:
-    """Where features are kept: in the same place of the user as fetched runs."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "t2ilab" / "features"
-
+# ---- what is kept of a caption ----
 
 def _key(mark: str, dtype: str, text_length: int, text: str) -> bytes:
     return hashlib.sha256(json.dumps([mark, dtype, text_length, text]).encode()).digest()
@@ -274,40 +267,3 @@ def _pack(encoded: Encoded) -> bytes:
 def _unpack(value: bytes, dtype: torch.dtype) -> Encoded:
     cut, width = struct.unpack_from("<?I", value)
     return Encoded(torch.from_numpy(np.frombuffer(value, np.uint8, offset=5).copy()).view(dtype).view(-1, width), cut)
-
-
-@dataclass(frozen=True)
-class FeatureCache:
-    """Bytes by key in one SQLite file, which several processes may share and a kill leaves whole. Trouble with it is a warning, never an error."""
-    path: Path
-
-    def read(self, keys: list[bytes]) -> dict[bytes, bytes]:
-        """What is kept under some keys."""
-        select = "SELECT checksum, value FROM kept WHERE key = ?"
-        return self._run(lambda db: {key: _whole(*row) for key in keys if (row := db.execute(select, [key]).fetchone())}) or {}
-
-    def write(self, values: dict[bytes, bytes]) -> None:
-        """Keep values: all of them or, after a kill, none."""
-        self._run(lambda db: db.executemany("INSERT OR IGNORE INTO kept VALUES (?, ?, ?)", [(key, zlib.crc32(value), value) for key, value in values.items()]))
-
-    def _run(self, work: Callable):
-        """What work(database) returns; None if the file cannot be used."""
-        try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            with closing(sqlite3.connect(self.path, timeout=60)) as db, db:
-                db.execute("CREATE TABLE IF NOT EXISTS kept (key BLOB PRIMARY KEY, checksum INTEGER, value BLOB)")
-                return work(db)
-        except (OSError, sqlite3.OperationalError) as error:        # a full disk, a folder that may not be written, a lock held for a minute
-            warnings.warn(f"going on without the features kept in {self.path} ({error})", stacklevel=5)
-        except sqlite3.DatabaseError as error:
-            aside = self.path.with_suffix(".damaged")
-            with suppress(OSError):                                 # another process was faster
-                self.path.with_name(f"{self.path.name}-journal").unlink(missing_ok=True)        # it would be played back into the new file
-                os.replace(self.path, aside)
-            warnings.warn(f"{self.path} is damaged ({error}): moved to {aside.name}; features are computed anew", stacklevel=5)
-
-
-def _whole(checksum: int, value: bytes) -> bytes:
-    if zlib.crc32(value) != checksum:
-        raise sqlite3.DatabaseError("an entry is not as it was written")
-    return value

@@ -32,8 +32,7 @@ class PretrainConfig:
     vocabulary: int = 384            # different tokens at most: the 256 bytes, the special ones, and the most frequent pieces of words
     width: int = 128                 # D
     hidden: int = 192                # width of the network that works on each token by itself
-    layers: int = 3                  # transformer blocks of the encoder
-    decoder_layers: int = 1          # of the decoder, which is thrown away: the fewer, the more is left for the encoder to work out
+    layers: int = 3                  # transformer blocks of the encoder, and of the decoder that is thrown away
     heads: int = 4                   # attention heads a block
     text_length: int = 48            # tokens of a text; longer ones are cut
     share: float = 0.5               # of the tokens are masked; T5: 0.15, of 512 tokens and not of 28
@@ -45,11 +44,14 @@ class PretrainConfig:
             raise ValueError(f"width={self.width}: choose a positive multiple of heads={self.heads}")
         if self.vocabulary < 258 + self.sentinels or self.sentinels < 2:
             raise ValueError(f"vocabulary={self.vocabulary}, sentinels={self.sentinels}: 256 bytes, {PAD}, {END} and at least 2 sentinels must fit")
-        for name in ("hidden", "layers", "decoder_layers", "text_length"):
+        for name in ("hidden", "layers", "text_length"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)}: choose 1 or more")
         if not 0 < self.share < 1 or self.span < 1:
             raise ValueError(f"share={self.share}, span={self.span}: choose a share between 0 and 1 and spans of 1 token or more")
+
+
+PRETRAINING = FitConfig(steps=1000, batch_size=48, lr=2e-3, warmup=100, precision="fp32")       # of t5-shapes: about 6 minutes on one core
 
 
 # ---- texts ----
@@ -143,7 +145,7 @@ class SpanCorruption(nn.Module):
         self.sentinels = tokenizer.convert_tokens_to_ids([f"<extra_id_{k}>" for k in range(config.sentinels)])
         self.t5 = T5ForConditionalGeneration(T5Config(
             vocab_size=len(tokenizer), d_model=config.width, d_kv=config.width // config.heads, d_ff=config.hidden, num_heads=config.heads,
-            num_layers=config.layers, num_decoder_layers=config.decoder_layers, feed_forward_proj="gated-gelu", dropout_rate=0.0,
+            num_layers=config.layers, feed_forward_proj="gated-gelu", dropout_rate=0.0,
             relative_attention_max_distance=32, pad_token_id=self.pad, eos_token_id=self.end, decoder_start_token_id=self.pad))
 
     def loss(self, x0: Tensor, cond: Cond, generator: torch.Generator) -> Tensor:
@@ -166,7 +168,7 @@ class SpanCorruption(nn.Module):
 def fill_in(model: SpanCorruption, tokenizer, text: str, most: int = 20) -> str:
     """The text with each <extra_id_0>, <extra_id_1>, ... replaced by the words that the model thinks stood there.  most: tokens it may write.
 
-    fill_in(model, tokenizer, "a large red circle. the <extra_id_0> is red.")  Lesson: notebooks/06_imagen.ipynb"""
+    fill_in(model, tokenizer, "a large red circle <extra_id_0> white background").  Lesson: notebooks/06_imagen.ipynb"""
     written = model.t5.generate(**tokenizer(text, return_tensors="pt").to(model.t5.device), max_new_tokens=most, do_sample=False)[0].tolist()
     marks = {token: k for k, token in enumerate(model.sentinels)}
     guesses, k = {}, None
