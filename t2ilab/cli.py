@@ -73,7 +73,7 @@ def train(preset: AnyPreset, out: Path | None = None, cascade: bool = True, toge
         cascade: train the stages that enlarge its pictures too
         together: train all stages side by side, a step each in turn, in place of one after the other; their weights are the same
     """
-    _train_all(preset if cascade else replace(preset, then=()), out or Path("runs") / preset.name, together)
+    _train_all(preset, out or Path("runs") / preset.name, cascade, together)
 
 
 def pretrain(out: Path = Path("runs/t5-shapes"), texts: Path | None = None, text: PretrainConfig = PretrainConfig(),
@@ -96,23 +96,24 @@ def pretrain(out: Path = Path("runs/t5-shapes"), texts: Path | None = None, text
     print(f"{out}: an encoder of {text.width} numbers a token.  Use it: t2ilab train imagen-shapes --encoder {out} --encoder-width {text.width}")
 
 
-def resume(run: Annotated[Word, tyro.conf.arg(metavar="RUN")], steps: int | None = None) -> None:
+def resume(run: Annotated[Word, tyro.conf.arg(metavar="RUN")], steps: int | None = None, cascade: bool = True) -> None:
     """Go on with a run where its newest checkpoint stopped.
 
     Args:
         run: the run's folder
         steps: a new number of steps to reach
+        cascade: train the stages that enlarge its pictures too
     """
     from .runs import read_preset
     if not (Path(run) / "config.json").is_file():
         raise FileNotFoundError(f"{run}: no run there (no config.json)")
     preset = read_preset(Path(run))
-    _train_all(preset if steps is None else replace(preset, fit=replace(preset.fit, steps=steps)), Path(run))
+    _train_all(preset if steps is None else replace(preset, fit=replace(preset.fit, steps=steps)), Path(run), cascade)
 
 
-def _train_all(preset, out: Path, together: bool = False) -> None:
+def _train_all(preset, out: Path, whole: bool = True, together: bool = False) -> None:
     from .runs import cascade
-    stages = [_steps(part, folder) for part, folder in cascade(preset, out)]
+    stages = [_steps(part, folder) for part, folder in cascade(preset, out)[:None if whole else 1]]
     for _ in zip_longest(*stages) if together else chain(*stages):
         pass
 

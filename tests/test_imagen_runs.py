@@ -52,12 +52,17 @@ def test_a_stage_killed_on_the_way_ends_bit_for_bit_as_if_nothing_had_happened(t
 
 
 def test_one_stage_can_be_trained_alone(tmp_path, monkeypatch):
-    monkeypatch.setattr(cli, "_train_all", lambda preset, out, together: seen.append((preset.name, preset.then, together)))
+    cli._train_all(SMALL["imagen-shapes"], tmp_path / "run", whole=False)
+    assert LATER not in names(tmp_path / "run") and len(load(tmp_path / "run").stages) == 1
+    cli._train_all(SMALL[LATER], tmp_path / "run" / LATER)                              # the second when there is time for it
+    assert len(load(tmp_path / "run").stages) == 2
     seen = []
-    for words in ([], ["--no-cascade"], ["--together"]):
-        assert cli.main(["train", "imagen-shapes", *words, "--out", str(tmp_path)]) == 0
-    assert cli.main(["train", LATER, "--out", str(tmp_path)]) == 0
-    assert seen == [("imagen-shapes", (LATER,), False), ("imagen-shapes", (), False), ("imagen-shapes", (LATER,), True), (LATER, (), False)]
+    monkeypatch.setattr(cli, "_train_all", lambda preset, out, whole, together=False: seen.append((preset.name, whole, together)))
+    for words in (["train", "imagen-shapes"], ["train", "imagen-shapes", "--no-cascade"], ["train", "imagen-shapes", "--together"], ["train", LATER]):
+        assert cli.main([*words, "--out", str(tmp_path)]) == 0
+    assert cli.main(["resume", str(tmp_path / "run"), "--no-cascade"]) == 0
+    assert seen == [("imagen-shapes", True, False), ("imagen-shapes", False, False), ("imagen-shapes", True, True), (LATER, True, False),
+                    ("imagen-shapes", False, False)]
 
 
 @pytest.mark.parametrize("preset", SMALL.values(), ids=SMALL)
