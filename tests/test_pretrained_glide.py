@@ -159,7 +159,7 @@ def test_the_network_equals_openais_weight_for_weight(name, official):
     answers, shapes = official
     model, denoiser = MODELS[name], ours(name, shapes)
     low_res = enlarge(SMALL, small=SMALL.shape[-1], size=8, noise=0.0) if model.low_res else None
-    cond = Cond(IDS, MASK, low_res, given(0.3 * X_T, KEEP) if model.known else None)
+    cond = Cond(IDS, MASK, low_res, known=given(0.3 * X_T, KEEP) if model.known else None)
     want = answers[f"{name}.out"]
     assert want.std() > 0.1 and (want[0] - want[1]).abs().max() > 0.1
     assert_close(denoiser.net(X_T, TIMES + 1, cond), want, **CLOSE)
