@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from test_unet import awake
-from tiny_glide import BASE, NET, TEXT, UPSAMPLER, batch, built
+from tiny_glide import BASE, NET, TEXT, UPSAMPLER, a_step_and_pictures, batch, built
 from torch.testing import assert_close
 
 from t2ilab.data.loaders import Batch
@@ -21,7 +21,7 @@ from t2ilab.presets import MINI, TINY
 from t2ilab.presets import PRESETS as ALL
 from t2ilab.presets import UPSAMPLER as PUBLISHED_UPSAMPLER
 from t2ilab.tensors import from_uint8, generator, to_uint8
-from t2ilab.train.fit import FitConfig, TrainState, fit
+from t2ilab.train.fit import FitConfig, fit
 
 PRESETS = {name: preset for name, preset in ALL.items() if preset.family == "glide"}
 SIZES = {"glide-shapes": 3_475_308, "glide-shapes-upsampler": 3_562_656, "glide-tiny": 1_625_798, "glide-flowers102": 43_540_294,
@@ -80,17 +80,8 @@ def test_presets_say_what_the_paper_says():
 
 @pytest.mark.parametrize("name", PRESETS)
 def test_a_narrow_copy_of_a_preset_takes_a_training_step_and_samples(name):
-    preset = PRESETS[name]
-    model = narrow(preset.model).for_data(type("Captions", (), {"texts": lambda self: batch(n=20).captions})())
-    torch.manual_seed(0)
-    pipeline, few = model.build(), batch(model.size, 2)
-    denoiser, config = pipeline.stages[0].denoiser, replace(preset.fit, batch_size=2, accumulate=1, precision="fp32", warmup=0)
-    before = denoiser.net.unet.leave[-1].weight.detach().clone()
-    log, _ = next(fit(denoiser, repeat(model.example(few, generator(1))), config, state=TrainState(denoiser, config)))
-    assert 0 < log.loss < 20 and 0 < log.grad_norm < float("inf") and not torch.equal(denoiser.net.unet.leave[-1].weight, before)
-    captions, options = model.probe(few)
-    images = pipeline(captions, **options)
-    assert images.shape == (2, 3, model.size, model.size) and images.isfinite().all() and images.abs().max() <= 1
+    model = narrow(PRESETS[name].model).for_data(type("Captions", (), {"texts": lambda self: batch(n=20).captions})())
+    a_step_and_pictures(model, PRESETS[name].fit)
 
 
 # Text

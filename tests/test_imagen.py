@@ -1,11 +1,10 @@
 """The Imagen family: published sizes, a language model's words that reach every block, one way of noising the small picture, and the paper's thresholding."""
 from dataclasses import replace
-from itertools import repeat
 
 import pytest
 import torch
 from test_unet import awake
-from tiny_glide import batch, built
+from tiny_glide import a_step_and_pictures, batch, built
 from tiny_imagen import BASE, ENCODER, NET, UPSAMPLER, net_of
 from torch.testing import assert_close
 
@@ -18,7 +17,7 @@ from t2ilab.families.imagen import augmented, cropped
 from t2ilab.pipeline import Edit
 from t2ilab.presets import PRESETS as ALL
 from t2ilab.tensors import generator
-from t2ilab.train.fit import FitConfig, TrainState, fit
+from t2ilab.train.fit import FitConfig, fit
 
 PRESETS = {name: preset for name, preset in ALL.items() if preset.family == "imagen"}
 LINEAR = GaussianDiffusion(linear(100))
@@ -69,16 +68,7 @@ def test_presets_say_what_the_paper_says():
 
 @pytest.mark.parametrize("name", PRESETS)
 def test_a_narrow_copy_of_a_preset_takes_a_training_step_and_samples(name):
-    preset, model = PRESETS[name], narrow(PRESETS[name].model)
-    torch.manual_seed(0)
-    pipeline, few = model.build(), batch(model.size, 2)
-    denoiser, config = pipeline.stages[0].denoiser, replace(preset.fit, batch_size=2, accumulate=1, precision="fp32", warmup=0)
-    before = denoiser.net.unet.leave[-1].weight.detach().clone()
-    log, _ = next(fit(denoiser, repeat(model.example(few, generator(1))), config, state=TrainState(denoiser, config)))
-    assert 0 < log.loss < 20 and 0 < log.grad_norm < float("inf") and not torch.equal(denoiser.net.unet.leave[-1].weight, before)
-    captions, options = model.probe(few)
-    images = pipeline(captions, **options)
-    assert images.shape == (2, 3, model.size, model.size) and images.isfinite().all() and images.abs().max() <= 1
+    a_step_and_pictures(narrow(PRESETS[name].model), PRESETS[name].fit)
 
 
 # The small picture and its noise

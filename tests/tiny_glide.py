@@ -1,5 +1,6 @@
 """GLIDE so small that it takes a step in milliseconds: a model that draws 8 x 8 pictures, one that enlarges 4 x 4, and cascades of both."""
 from dataclasses import replace
+from itertools import repeat
 
 import torch
 from test_unet import awake
@@ -13,6 +14,7 @@ from t2ilab.nets.text_transformer import TextConfig
 from t2ilab.nets.unet import UNetConfig
 from t2ilab.presets import Preset
 from t2ilab.tensors import from_uint8, generator
+from t2ilab.train.fit import TrainState, fit
 
 NET = UNetConfig(channels=8, mults=(1, 2), blocks=1, attention=(False, True), head_channels=8, film=True, resample="block", dropout=0.0, text_width=8)
 TEXT = TextConfig(257, 40, text_layers=1, text_heads=2)                     # bytes, so that nothing has to be learned
@@ -38,3 +40,16 @@ def batch(size=8, n=4):
     """Captioned scenes."""
     examples = [Scenes(size=size).example(i, generator(i)) for i in range(n)]
     return Batch(from_uint8(torch.stack([e.image for e in examples])), [e.caption[:40] for e in examples], torch.tensor([e.label for e in examples]))
+
+
+def a_step_and_pictures(model, config):
+    """The model takes one training step, which changes it, and draws pictures of the right shape."""
+    torch.manual_seed(0)
+    pipeline, few = model.build(), batch(model.size, 2)
+    denoiser, config = pipeline.stages[0].denoiser, replace(config, batch_size=2, accumulate=1, precision="fp32", warmup=0)
+    before = denoiser.net.unet.leave[-1].weight.detach().clone()
+    log, _ = next(fit(denoiser, repeat(model.example(few, generator(1))), config, state=TrainState(denoiser, config)))
+    assert 0 < log.loss < 20 and 0 < log.grad_norm < float("inf") and not torch.equal(denoiser.net.unet.leave[-1].weight, before)
+    captions, options = model.probe(few)
+    images = pipeline(captions, **options)
+    assert images.shape == (2, 3, model.size, model.size) and images.isfinite().all() and images.abs().max() <= 1
