@@ -4,14 +4,7 @@ Sampling: their network, loop and cached text features with guidance on a double
 loop (squared error of eps, AdamW; they published none), against `fit` with all it does besides. Writes glide.json beside this file.
 """
 import argparse
-import json
-import os
-import platform
-import shlex
-import statistics
-import subprocess
 import sys
-import time
 from dataclasses import replace
 from itertools import cycle, islice
 from pathlib import Path
@@ -19,8 +12,8 @@ from types import SimpleNamespace
 
 import torch
 import torch.nn.functional as F
+from common import about, in_turns, write
 
-import t2ilab
 from t2ilab.data.images import open_data
 from t2ilab.data.loaders import stream
 from t2ilab.diffusion.schedules import sections
@@ -100,20 +93,6 @@ def our_training(model, state, batches, steps, config):
     return lambda: [next(run) for _ in range(steps)]
 
 
-def in_turns(contenders, rounds):
-    """Median seconds of each contender, and the median over rounds of the first one's seconds over each; one round more warms up."""
-    seconds = {name: [] for name in contenders}
-    for turn in range(rounds + 1):
-        for name, run in contenders.items():
-            start = time.perf_counter()
-            run()
-            seconds[name] += [time.perf_counter() - start] * (turn > 0)
-            print(f"round {turn} {name}: {time.perf_counter() - start:.2f} s", file=sys.stderr)
-    first = next(iter(seconds.values()))
-    return {name: {"seconds": statistics.median(own), "times faster than theirs": statistics.median(a / b for a, b in zip(first, own))}
-            for name, own in seconds.items()}
-
-
 def measure(a):
     preset = PRESETS[a.preset]
     data = open_data("shapes", size=preset.model.size)
@@ -136,16 +115,6 @@ def measure(a):
             "precision auto here": str(pick_precision("auto", torch.device("cpu")))}
 
 
-def about(a):
-    """What a reader needs to run it again."""
-    commit = subprocess.run(["git", "-C", a.glide, "rev-parse", "HEAD"], capture_output=True, text=True).stdout.strip()
-    processor = next((line.split(":")[1].strip() for line in open("/proc/cpuinfo") if "model name" in line), "") if Path("/proc/cpuinfo").exists() else ""
-    return {"command": shlex.join(["python", *sys.argv]), "t2ilab": t2ilab.__version__, "torch": torch.__version__, "python": platform.python_version(),
-            "glide_text2im": commit or "no git checkout", "processor": processor or platform.processor(), "threads": torch.get_num_threads(),
-            "load before": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
-            "options": {k: v for k, v in vars(a).items() if k not in ("glide", "out")}}
-
-
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--glide", required=True, help="a checkout of https://github.com/openai/glide-text2im")
@@ -162,9 +131,7 @@ def main():
         parser.error(f"{a.glide} holds no glide_text2im: git clone https://github.com/openai/glide-text2im")
     sys.path.insert(0, a.glide)
     torch.set_num_threads(a.threads)
-    result = about(a) | measure(a)
-    Path(a.out).write_text(json.dumps(result, indent=1) + "\n", encoding="utf8")
-    print(json.dumps(result, indent=1))
+    write(about(a, {"glide_text2im": a.glide}) | measure(a), a.out)
 
 
 if __name__ == "__main__":
