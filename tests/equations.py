@@ -35,4 +35,6 @@ LEDGER = {
     "GLIDE guidance": "eps_0 + s (eps_c - eps_0), with s = guidance_scale (Nichol et al. 2022)",
     "GLIDE CLIP guidance": "the noise minus sqrt(1 - alpha_bar) s times the gradient of a score of x_t (Nichol et al. 2022)",
     "Imagen dynamic thresholding": "clip x_0 to the s-th percentile and divide by it (Saharia et al. 2022, appendix)",
+    "Imagen noise conditioning augmentation": "the small picture, enlarged, is diffused by a known amount that the network is told (Saharia et al. 2022, appendix)",
+    "Imagen skip scaling": "shortcuts are multiplied by 1 / sqrt(2) (Saharia et al. 2022, Appendix B)",
 }

@@ -75,7 +75,7 @@ def test_a_narrow_copy_of_a_preset_takes_a_training_step_and_samples(name):
 
 @pytest.mark.parametrize("share", [0.0, 0.2, 0.75, 1.0])
 def test_the_small_picture_is_noised_in_minus_1_to_1_as_the_diffusion_says(share):
-    """Its mean and spread, whatever the picture: trap 1.2 of the predecessors noised it in [0, 1], which doubles the spread and shifts the mean."""
+    """Imagen noise conditioning augmentation, by its mean and spread: noise added in [0, 1] would have twice the spread and another mean."""
     for value in (-1.0, 0.5):
         seen = augmented(torch.full((2, 3, 32, 32), value), generator(0), small=32, size=64, diffusion=LINEAR, share=share)
         ab = LINEAR.alpha_bar[round(100 * share)].item()

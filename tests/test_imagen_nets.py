@@ -105,6 +105,7 @@ def test_most_parameters_are_where_pixels_are_few():
 
 
 def test_blocks_work_on_halved_pictures_and_shortcuts_are_scaled():
+    """Imagen skip scaling."""
     net, seen = awake(EfficientUNet(SHARPEN)).eval(), []
     for level in (*net.down, *net.up):
         level.register_forward_pre_hook(lambda module, given: seen.append(given[0]))
