@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 
 from t2ilab.evaluate.alignment import alignment
-from t2ilab.evaluate.captions import fresh_scenes
+from t2ilab.evaluate.captions import KINDS, fresh_scenes
 from t2ilab.evaluate.report import sample_many
 from t2ilab.families.glide import GLIDE
 from t2ilab.nets.text_transformer import TextConfig
@@ -21,7 +21,6 @@ from t2ilab.presets import PRESETS
 from t2ilab.runs import load, train
 from t2ilab.shipped import shipped_run
 
-KINDS = ("one_object", "two_objects", "held_out_one", "held_out_two")
 OUT = Path(__file__).parent / "imagen-shapes" / "encoders.json"
 
 

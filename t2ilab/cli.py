@@ -21,7 +21,7 @@ from .data.urls import Fetching, fetch_list
 from .drawing import EditingOptions, SamplingOptions, chosen, draw, edits, read_captions, save
 from .presets import PRESETS, Preset
 from .text.pretraining import PRETRAINING, PretrainConfig
-from .train.fit import FitConfig, Log
+from .train.fit import FitConfig
 
 AnyPreset = Union[tuple(Annotated[Preset[type(preset.model)], tyro.conf.subcommand(name, default=preset, prefix_name=False)]
                         for name, preset in PRESETS.items())]
@@ -84,14 +84,11 @@ def pretrain(out: Path = Path("runs/t5-shapes"), texts: Path | None = None, text
         out: folder for the encoder and its tokenizer, as transformers reads them
         texts: a file with one text a line; endless descriptions of the scenes if not given
     """
-    from tqdm import tqdm
     from .text import pretraining
     lines = read_captions(texts) if texts else pretraining.SceneTexts()
     tokenizer = pretraining.learn_tokenizer(lines, text)
-    with tqdm(total=fit.steps, desc=str(out), unit="step", mininterval=0.5) as bar:
-        for log, model in pretraining.pretrain(lines, tokenizer, text, fit):
-            bar.update(log.step - bar.n)
-            _describe(bar, log)
+    for _, model in _with_bar(pretraining.pretrain(lines, tokenizer, text, fit), fit.steps, out):
+        pass
     pretraining.save_encoder(model, tokenizer, out)
     print(f"{out}: an encoder of {text.width} numbers a token.  Use it: t2ilab train imagen-shapes --encoder {out} --encoder-width {text.width}")
 
@@ -118,25 +115,25 @@ def _train_all(preset, out: Path, whole: bool = True, together: bool = False) ->
         pass
 
 
-def _steps(preset, out: Path) -> Iterator[Log]:
-    """The steps of a training run, with a progress bar."""
-    from tqdm import tqdm
+def _steps(preset, out: Path) -> Iterator:
     from .runs import train as train_run
-    with tqdm(total=preset.fit.steps, desc=str(out), unit="step", mininterval=0.5) as bar:
-        for log, _ in train_run(preset, out):
-            bar.update(log.step - bar.n)
-            _describe(bar, log)
-            yield log
+    yield from _with_bar(train_run(preset, out), preset.fit.steps, out)
     print(f"{out}: {preset.fit.steps} steps done.  Sample from it: t2ilab sample {out}")
 
 
-def _describe(bar, log: Log) -> None:
-    bar.set_postfix(loss=f"{log.loss:.4f}", refresh=False)
+def _with_bar(steps: Iterator, total: int, out: Path) -> Iterator:
+    """The (Log, model) of every step of a training run, under a progress bar."""
+    from tqdm import tqdm
+    with tqdm(total=total, desc=str(out), unit="step", mininterval=0.5) as bar:
+        for log, model in steps:
+            bar.update(log.step - bar.n)
+            bar.set_postfix(loss=f"{log.loss:.4f}", refresh=False)
+            yield log, model
 
 
 def sample(run: Annotated[Word, tyro.conf.arg(metavar="RUN")], captions: tyro.conf.Positional[tuple[str, ...]] = (), *,
-           file: Annotated[Path | None, tyro.conf.arg(name="captions")] = None, out: Path = Path("runs/samples"), n: int = 8, seed: int = 0, sampling: SamplingOptions = SamplingOptions(),
-           editing: EditingOptions = EditingOptions()) -> None:
+           file: Annotated[Path | None, tyro.conf.arg(name="captions")] = None, out: Path = Path("runs/samples"), n: int = 8, seed: int = 0,
+           sampling: SamplingOptions = SamplingOptions(), editing: EditingOptions = EditingOptions()) -> None:
     """Draw pictures with a trained run: one a caption (a class name or number for models with labels), or n without one.
 
     Args:

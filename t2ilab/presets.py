@@ -87,6 +87,7 @@ SHARPEN = EfficientUNetConfig(channels=48, mults=(2, 3), blocks=(2, 2), attentio
 IMAGEN_TINY = replace(IMAGEN_SHAPES, net=UNetConfig(channels=8, mults=(1, 2), blocks=1, attention=(False, False), film=True, dropout=0.0, text_width=8))
 IMAGEN_UPSAMPLER = Imagen(size=256, low_res=64, net=EfficientUNetConfig(), crop_size=64, guidance_scale=5.0, augmentation=0.2,
                           objective=ObjectiveConfig(predict="v", drop=0.1))
+IMAGEN_FIT = FitConfig(steps=2_500_000, batch_size=2048, lr=1e-4, betas=(0.9, 0.999), warmup=10_000, decay="none", ema_decay=0.9999, accumulate=64)
 
 PRESETS = {preset.name: preset for preset in [
     Preset(
@@ -120,7 +121,7 @@ PRESETS = {preset.name: preset for preset in [
         DataConfig("shapes"),
         FitConfig(steps=16_000, batch_size=32, lr=2e-3, optimizer="muon", decay="linear", ema_decay=0.998),
         family="glide", then=("glide-shapes-upsampler",),
-        expected="alignment 0.99 on one object, 0.99 on two", hardware="laptop, 2 hours on 2 cores"),
+        expected="alignment 0.99 on one object, 0.95 on two", hardware="laptop, 2 hours on 2 cores"),
     Preset(
         "glide-shapes-upsampler", replace(
             SHAPES, size=64, low_res=32, low_res_noise=0.05, net=replace(WORDS, patch=4), sampling_steps=20, guidance_scale=1.0,
@@ -225,23 +226,20 @@ PRESETS = {preset.name: preset for preset in [
     Preset(
         "imagen-base", Imagen(),
         DataConfig("folder", workers=8),
-        FitConfig(steps=2_500_000, batch_size=2048, lr=1e-4, betas=(0.9, 0.999), warmup=10_000, decay="none", ema_decay=0.9999, accumulate=64),
-        SaveConfig(sample_steps=10_000),
+        IMAGEN_FIT, SaveConfig(sample_steps=10_000),
         family="imagen", then=("imagen-upsampler", "imagen-upsampler-1024"),
         expected="FID 7.27 on COCO, zero-shot (Imagen Table 1)", hardware="many GPUs, weeks"),
     Preset(
         "imagen-upsampler", IMAGEN_UPSAMPLER,
         DataConfig("folder", workers=8),
-        FitConfig(steps=2_500_000, batch_size=2048, lr=1e-4, betas=(0.9, 0.999), warmup=10_000, decay="none", ema_decay=0.9999, accumulate=64),
-        SaveConfig(sample_steps=10_000),
+        IMAGEN_FIT, SaveConfig(sample_steps=10_000),
         family="imagen",
         expected="64 px pictures at 256 px", hardware="many GPUs, weeks"),
     Preset(
         "imagen-upsampler-1024", replace(IMAGEN_UPSAMPLER, size=1024, low_res=256, crop_size=256,
             net=EfficientUNetConfig(attention=(False,) * 4, cross=(False, False, False, True))),
         DataConfig("folder", workers=8),
-        FitConfig(steps=2_500_000, batch_size=2048, lr=1e-4, betas=(0.9, 0.999), warmup=10_000, decay="none", ema_decay=0.9999, accumulate=64),
-        SaveConfig(sample_steps=10_000),
+        IMAGEN_FIT, SaveConfig(sample_steps=10_000),
         family="imagen",
         expected="256 px pictures at 1024 px", hardware="many GPUs, weeks"),
 ]}

@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from test_unet import awake
-from tiny_glide import BASE, NET, TEXT, UPSAMPLER, a_step_and_pictures, batch, built
+from tiny_glide import BASE, NET, TEXT, UPSAMPLER, a_step_and_pictures, batch, built, count_texts
 from torch.testing import assert_close
 
 from t2ilab.data.loaders import Batch
@@ -88,12 +88,7 @@ def test_a_narrow_copy_of_a_preset_takes_a_training_step_and_samples(name):
 
 @pytest.mark.parametrize("scale", [0.0, 1.0, 3.0])
 def test_a_captions_features_are_computed_once_a_stage_and_not_once_a_step(scale, monkeypatch):
-    lines, forward = [], TextTransformer.forward
-
-    def counted(self, ids, mask):
-        lines.append(len(ids))
-        return forward(self, ids, mask)
-    monkeypatch.setattr(TextTransformer, "forward", counted)
+    lines = count_texts(TextTransformer, monkeypatch)
     pipeline = built(BASE, UPSAMPLER, guidance_scale=scale, sampling_steps=5)
     pipeline(["a red circle", "", "x"])
     assert lines == [3 if scale in (0, 1) else 6] * 2

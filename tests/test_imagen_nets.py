@@ -4,7 +4,7 @@ from dataclasses import replace
 import pytest
 import torch
 from test_unet import awake
-from tiny_glide import built
+from tiny_glide import built, count_texts
 from tiny_imagen import BASE, SHARPEN, UPSAMPLER, net_of
 from torch.testing import assert_close
 
@@ -32,12 +32,7 @@ def condition(model, n=2, **options):
 
 @pytest.mark.parametrize("scale", [0.0, 1.0, 3.0])
 def test_a_captions_tokens_are_worked_out_once_a_stage_and_not_once_a_step(scale, monkeypatch):
-    lines, forward = [], TextReader.forward
-
-    def counted(self, text, mask):
-        lines.append(len(text))
-        return forward(self, text, mask)
-    monkeypatch.setattr(TextReader, "forward", counted)
+    lines = count_texts(TextReader, monkeypatch)
     built(BASE, UPSAMPLER, guidance_scale=scale, sampling_steps=5)(["a red circle", "", "small"])
     assert lines == [3 if scale in (0, 1) else 6] * 2
 

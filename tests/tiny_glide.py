@@ -53,3 +53,14 @@ def a_step_and_pictures(model, config):
     captions, options = model.probe(few)
     images = pipeline(captions, **options)
     assert images.shape == (2, 3, model.size, model.size) and images.isfinite().all() and images.abs().max() <= 1
+
+
+def count_texts(reader, monkeypatch):
+    """A list that grows with every call of a class of text networks, by the number of texts in it."""
+    lines, forward = [], reader.forward
+
+    def counted(self, texts, mask):
+        lines.append(len(texts))
+        return forward(self, texts, mask)
+    monkeypatch.setattr(reader, "forward", counted)
+    return lines

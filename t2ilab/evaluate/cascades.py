@@ -18,7 +18,7 @@ from .robustness import TOGETHER, spoil
 
 
 def saturation(images: Tensor) -> float:
-    """Share of colour values that lie within 1/128 of black or full, 0..1.  images: [B 3 H W] in [-1, 1]."""
+    """Share of colour values that lie within 2 of 255 of black or full, 0..1.  images: [B 3 H W] in [-1, 1]."""
     return (images.abs() > 1 - 1 / 64).float().mean().item()
 
 
