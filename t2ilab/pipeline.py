@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .diffusion.constraints import keep_known
+from .diffusion.constraints import keep_codes, keep_known
 from .diffusion.denoiser import Cond
 from .diffusion.guidance import constrained, guided
 from .diffusion.sampling import ancestral, trajectory
@@ -21,7 +21,7 @@ from .tensors import generator
 class Stage:
     """One denoiser and how to sample from it."""
     denoiser: nn.Module
-    shape: tuple[int, ...]                  # of one sample: (3, H, W)
+    shape: tuple[int, ...]                  # of one sample: (3, H, W), or (N,) codes
     steps: int | tuple[int, ...] = 50       # network calls a picture, up to the diffusion's T; or the falling times themselves, 0 last
     guidance_scale: float = 1.0             # 1 = off, 0 = unconditional
     constrain: tuple[Callable, ...] = ()    # functions x0 -> x0, applied in order
@@ -29,13 +29,19 @@ class Stage:
     temperature: float = 1.0                # of the starting noise: below 1 = calmer pictures
     enlarge: Callable | None = None         # (smaller picture [B 3 h w], generator) -> {"low_res": [B 3 H W], ...}; None = this stage needs none
     sees_known: bool = False                # whether the network takes the known pixels of an Edit as an input
+    codec: object = None                    # encode: pictures -> codes [B N], decode: back; for a stage that draws codes
 
     @property
-    def times(self) -> list[int]:
-        """The times a sampling run visits, from noise to 0."""
+    def size(self) -> tuple[int, int]:
+        """(H, W) of its pictures."""
+        return self.shape[1:] if self.codec is None else (self.codec.size,) * 2
+
+    @property
+    def times(self) -> list:
+        """The times a sampling run visits, from noise to 0: whole ones, or any where codes are drawn."""
         T = self.denoiser.diffusion.T
         if isinstance(self.steps, int):
-            return timesteps(T, self.steps)
+            return timesteps(T, self.steps) if self.codec is None else self.denoiser.diffusion.times(self.steps)
         times = list(self.steps)
         if len(times) < 2 or times != sorted(set(times), reverse=True) or times[-1] != 0 or times[0] > T or not all(isinstance(t, int) for t in times):
             raise ValueError(f"steps={times}: whole times fall from at most {T} to 0")
@@ -69,6 +75,7 @@ class TextToImage:
     """Captions in, pictures out.  `pipeline(["red circle"], seed=1)`."""
     encode_text: Callable                   # list of B captions -> (text [B L] int64 or None, mask [B L] bool or None)
     stages: tuple[Stage, ...]
+    negative: str | None = None             # what every picture is pushed away from, unless the call says otherwise; None = no caption
 
     @torch.no_grad()
     def walk(self, captions: int | Sequence[str], seed: int = 0, *, negative: Sequence[str] | None = None, edit: Edit | None = None,
@@ -81,24 +88,24 @@ class TextToImage:
         captions = _captions(captions)
         B, g = len(captions), generator(seed)
         cond = self._read(captions)
+        negative = negative if negative is not None or self.negative is None else [self.negative]
         against = None if negative is None else self._read(_negative(negative, B))
         yield "cond", cond
         x = None if picture is None else _repeated(picture, B, "picture").to(self.device)
         _check_start(self.stages[0], edit, picture)
         for stage in self.stages:
-            fitted = None if edit is None else edit.at(B, stage.shape[1:], self.device)
+            fitted = None if edit is None else edit.at(B, stage.size, self.device)
             seen = _seen(stage, x, fitted, g)
             if "low_res" in seen:
                 yield "low_res", seen["low_res"]
             denoise = guided(stage.denoiser, replace(cond, **seen), stage.guidance_scale, negative=against and replace(against, **seen))
-            keep = () if fitted is None or fitted.keep is None else (keep_known(fitted.image, fitted.keep),)
-            denoise = constrained(denoise, *stage.constrain, *keep)
+            denoise = constrained(denoise, *stage.constrain, *_kept(stage, fitted))
             x, times = _start(stage, B, None if stage.enlarge else fitted, g, self.device)
             yield "x_T", x
             for frame in trajectory(denoise, stage.denoiser.diffusion, x, times, sampler=stage.sampler, generator=g):
                 x = frame.x
                 yield "frame", frame
-            x = x.clamp(-1, 1)
+            x = (x if stage.codec is None else stage.codec.decode(x)).clamp(-1, 1)
         yield "image", x
 
     def __call__(self, captions: int | Sequence[str], seed: int = 0, **options) -> Tensor:
@@ -111,9 +118,18 @@ class TextToImage:
         return Cond(*self.encode_text(captions)).map(lambda v: v.to(self.device))
 
     @property
+    def model(self) -> nn.Module:
+        """What training trains: the first stage's denoiser."""
+        return self.stages[0].denoiser
+
+    def with_model(self, model: nn.Module) -> "TextToImage":
+        """The same pipeline with another first denoiser."""
+        return replace(self, stages=(replace(self.stages[0], denoiser=model), *self.stages[1:]))
+
+    @property
     def device(self) -> torch.device:
         """Where the networks are."""
-        return next(self.stages[0].denoiser.parameters()).device
+        return next(self.model.parameters()).device
 
     def to(self, device) -> "TextToImage":
         """This pipeline with its networks moved."""
@@ -173,8 +189,20 @@ def _start(stage: Stage, batch: int, edit: Edit | None, g: torch.Generator, devi
     """Where a stage's walk begins, x_T [B 3 H W], and the times it visits: a partly noised picture skips the first ones."""
     diffusion, times = stage.denoiser.diffusion, stage.times
     if edit is None or edit.strength == 1:
-        return stage.temperature * diffusion.prior((batch, *stage.shape), device=device, generator=g), times
+        x = diffusion.prior((batch, *stage.shape), device=device, generator=g)
+        return x if stage.temperature == 1 else stage.temperature * x, times
     times = [t for t in times if t <= edit.strength * diffusion.T]
     if len(times) < 2:
         raise ValueError(f"strength={edit.strength}: no step is left; choose more strength or more sampling steps")
-    return diffusion.diffuse(edit.image, times[0], g), times
+    return diffusion.diffuse(edit.image if stage.codec is None else stage.codec.encode(edit.image), times[0], g), times
+
+
+def _kept(stage: Stage, edit: Edit | None) -> tuple[Callable, ...]:
+    """The constraint that puts an edit's kept pixels back: of codes, those whose cell is kept from edge to edge."""
+    if edit is None or edit.keep is None:
+        return ()
+    if stage.codec is None:
+        return (keep_known(edit.image, edit.keep),)
+    side = stage.codec.size // stage.codec.grid
+    known = F.avg_pool2d(edit.keep.float(), side).flatten(1) == 1                            # [B N]
+    return (keep_codes(stage.codec.encode(edit.image), known),)

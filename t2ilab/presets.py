@@ -9,13 +9,19 @@ import tyro
 
 from .diffusion.denoiser import ObjectiveConfig
 from .diffusion.schedules import FAST27
+from .diffusion.token_denoiser import TokenObjectiveConfig
 from .families.ddpm import DDPM
 from .families.glide import BASE, GLIDE
 from .families.imagen import BASE as IMAGEN_BASE
 from .families.imagen import Imagen
+from .families.vq_codec import VQCodec
+from .families.vq_diffusion import VQDiffusion
 from .nets.efficient_unet import EfficientUNetConfig
 from .nets.text_transformer import TextConfig
+from .nets.token_transformer import TokenTransformerConfig
 from .nets.unet import UNetConfig
+from .nets.vqgan import VQGANConfig
+from .train.codec import CodecLossConfig
 from .train.fit import FitConfig
 
 
@@ -49,7 +55,7 @@ class SaveConfig:
             raise ValueError(f"keep={self.keep}: choose 1 or more")
 
 
-Family = TypeVar("Family", DDPM, GLIDE, Imagen)
+Family = TypeVar("Family", DDPM, GLIDE, Imagen, VQCodec, VQDiffusion)
 
 
 @dataclass(frozen=True)
@@ -79,15 +85,22 @@ TINY = GLIDE(size=32, text=TextConfig(512, 32, text_layers=2, text_heads=4),    
 MINI = GLIDE(net=replace(BASE, channels=96, head_channels=32))                                                          # 156,947,494
 UPSAMPLER = GLIDE(size=256, low_res=64, schedule="linear", sampler="ddim", sampling_steps=FAST27, guidance_scale=1.0, temperature=0.997,     # 398,361,286
                   net=replace(BASE, blocks=2, mults=(1, 1, 2, 2, 4, 4), attention=(False, False, False, True, True, True)))
-IMAGEN_SHAPES = Imagen(size=16, encoder="t5-shapes", encoder_width=128, text_length=24, cache=False, sampling_steps=50, guidance_scale=2.0,
-                       net=replace(WORDS, mults=(1, 2), attention=(True, True), places=True),
+IMAGEN_SHAPES = Imagen(size=32, encoder="t5-shapes", encoder_width=128, text_length=24, cache=False, sampling_steps=50, guidance_scale=2.0,
+                       net=replace(WORDS, places=True),
                        objective=ObjectiveConfig(predict="x0", weight="v_clipped", times="late", drop=0.1))
 SHARPEN = EfficientUNetConfig(channels=48, mults=(2, 3), blocks=(2, 2), attention=(True, True), cross=(False, False), head_channels=48, patch=4, places=True,
                               text_width=128)
-IMAGEN_TINY = replace(IMAGEN_SHAPES, net=UNetConfig(channels=8, mults=(1, 2), blocks=1, attention=(False, False), film=True, dropout=0.0, text_width=8))
+IMAGEN_TINY = replace(IMAGEN_SHAPES, size=16, net=UNetConfig(channels=8, mults=(1, 2), blocks=1, attention=(False, False), film=True, dropout=0.0, text_width=8))
 IMAGEN_UPSAMPLER = Imagen(size=256, low_res=64, net=EfficientUNetConfig(), crop_size=64, guidance_scale=5.0, augmentation=0.2,
                           objective=ObjectiveConfig(predict="v", drop=0.1))
 IMAGEN_FIT = FitConfig(steps=2_500_000, batch_size=2048, lr=1e-4, betas=(0.9, 0.999), warmup=10_000, decay="none", ema_decay=0.9999, accumulate=64)
+CODEC_SHAPES = VQCodec(size=64, net=VQGANConfig(channels=32, mults=(1, 2, 3), blocks=1, attention=(False, False, True), z_channels=64, code_width=32,
+                                               codes=512, quantizer="ema", patch=2),
+                       loss=CodecLossConfig(squared=1.0, perceptual=0.0, eyes="scenes", adversarial=0.0))
+VQ_SHAPES = VQDiffusion(cache=False, net=TokenTransformerConfig(width=192, layers=6, heads=6, text_width=128), replaced=0.1, masked=0.9,
+                        objective=TokenObjectiveConfig(bound=0.0, auxiliary=0.01, adaptive=False, times="uniform", drop=0.1),
+                        sampler="purity", sampling_steps=20, guidance_scale=2.0)
+F16 = VQGANConfig(mults=(1, 1, 2, 2, 4), attention=(False, False, False, False, True), codes=1024)                     # 72,141,699
 
 PRESETS = {preset.name: preset for preset in [
     Preset(
@@ -182,12 +195,12 @@ PRESETS = {preset.name: preset for preset in [
     Preset(
         "imagen-shapes", IMAGEN_SHAPES,
         DataConfig("shapes"),
-        FitConfig(steps=5_000, batch_size=64, lr=2e-3, optimizer="muon", decay="linear", ema_decay=0.998),
+        FitConfig(steps=9_000, batch_size=32, lr=2e-3, optimizer="muon", decay="linear", ema_decay=0.998),
         family="imagen", then=("imagen-shapes-upsampler",),
         expected="alignment 0.87 on one object, 0.40 on two; longer runs go on rising", hardware="laptop, half an hour on 2 cores"),
     Preset(
         "imagen-shapes-upsampler", replace(
-            IMAGEN_SHAPES, size=64, low_res=16, net=SHARPEN, sampling_steps=20, guidance_scale=1.0, threshold="static",
+            IMAGEN_SHAPES, size=64, low_res=32, net=SHARPEN, sampling_steps=20, guidance_scale=1.0, threshold="static",
             objective=ObjectiveConfig(predict="x0", weight="v_clipped", drop=0.1)),
         DataConfig("shapes"),
         FitConfig(steps=3_000, batch_size=32, lr=2e-3, optimizer="muon", decay="linear", ema_decay=0.998),
@@ -242,4 +255,16 @@ PRESETS = {preset.name: preset for preset in [
         IMAGEN_FIT, SaveConfig(sample_steps=10_000),
         family="imagen",
         expected="256 px pictures at 1024 px", hardware="many GPUs, weeks"),
+    Preset(
+        "vq-codec-shapes", CODEC_SHAPES,
+        DataConfig("shapes"),
+        FitConfig(steps=3_000, batch_size=32, lr=1e-3, decay="linear", ema_decay=0.998),
+        family="vq_codec",
+        expected="scenes that the parser still reads", hardware="laptop, half an hour on 2 cores"),
+    Preset(
+        "vq-shapes", VQ_SHAPES,
+        DataConfig("shapes"),
+        FitConfig(steps=9_000, batch_size=64, lr=2e-3, optimizer="muon", decay="linear", ema_decay=0.998),
+        family="vq_diffusion",
+        expected="scenes as captions say", hardware="laptop, 1 hour on 2 cores"),
 ]}

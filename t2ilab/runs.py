@@ -7,26 +7,25 @@ import os
 import shlex
 import shutil
 import sys
-import typing
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import asdict, fields, is_dataclass, replace
+from dataclasses import asdict, fields, replace
 from itertools import chain, count
 from pathlib import Path
-from types import UnionType
 
 import torch
 from safetensors.torch import save_file
 
 from . import __version__
+from .configs import from_dict
 from .data.images import open_data
 from .data.loaders import Part, stream
 from .families import FAMILIES
 from .pipeline import TextToImage
 from .presets import PRESETS, DataConfig, Preset
-from .shipped import shipped, shipped_run
+from .shipped import shipped
 from .tensors import generator
-from .train.checkpoint import Checkpoints, load_weights, newest, read_tensors, verify, write_text, writing
+from .train.checkpoint import Checkpoints, find_weights, load_weights, newest, read_tensors, write_text, writing
 from .train.fit import Log, TrainState, fit
 from .viz import show_grid
 
@@ -36,44 +35,18 @@ def preset_from_dict(saved: dict) -> Preset:
     if saved.get("family") not in FAMILIES:
         raise ValueError(f"family={saved.get('family')!r}: choose one of {', '.join(FAMILIES)}")
     known = {f.name for f in fields(Preset)}
-    return _from_dict(Preset, {k: v for k, v in saved.items() if k in known}, model=FAMILIES[saved["family"]])
-
-
-def _from_dict(cls, values: dict, **types):
-    hints = typing.get_type_hints(cls) | types
-    unknown = set(values) - set(hints)
-    if unknown:
-        raise ValueError(f"{cls.__name__} has no field {', '.join(sorted(unknown))}: the run is of another version of t2ilab")
-    return cls(**{k: _value(v, hints[k], f"{cls.__name__}.{k}") for k, v in values.items()})
-
-
-def _value(value, hint, name: str):
-    """A value read from JSON, as a field of this type wants it.  ValueError if it is of another."""
-    allowed = typing.get_args(hint) if isinstance(hint, UnionType) else (hint,)
-    if configs := [kind for kind in allowed if is_dataclass(kind)]:
-        return _from_dict(max(configs, key=lambda kind: len({f.name for f in fields(kind)} & set(value))), value)
-    value = tuple(value) if isinstance(value, list) else value
-    allowed += (int,) * (float in allowed)
-    if not isinstance(value, tuple(typing.get_origin(kind) or kind for kind in allowed)):
-        raise ValueError(f"{name}={value!r} should be {getattr(hint, '__name__', hint)}")
-    return value
+    return from_dict(Preset, {k: v for k, v in saved.items() if k in known}, model=FAMILIES[saved["family"]])
 
 
 def find_run(name: str | Path) -> Path:
     """The folder that holds the weights of a run folder, a checkpoint folder, an exported folder, or a run that ships with the project.
 
     ValueError naming the file if a checkpoint is damaged; FileNotFoundError in one line that says what to do."""
-    folder = Path(name)
-    if checkpoint := newest(folder / "checkpoints"):
-        return checkpoint
-    if (folder / "train.safetensors").is_file():            # a checkpoint, whole or not
-        verify(folder)
-    if (folder / "model.safetensors").is_file():
-        return folder
-    if str(name) in shipped():
-        return shipped_run(str(name))
-    what = "every checkpoint there is damaged" if any(folder.glob("checkpoints/step-*")) else "no trained run there"
-    raise FileNotFoundError(f"{name}: {what}" + (f"; train it: t2ilab train {name}" if str(name) in PRESETS else ""))
+    try:
+        return find_weights(name)
+    except FileNotFoundError as error:
+        hint = f"; train it: t2ilab train {name}" if str(name) in PRESETS else ""
+        raise FileNotFoundError(f"{error}{hint}") from error
 
 
 def read_preset(folder: Path) -> Preset:
@@ -100,8 +73,8 @@ def load(name: str | Path, *, cascade: bool = True, **sampling) -> TextToImage:
 
 def _load_stage(folder: Path, sampling: dict) -> TextToImage:
     pipeline = replace(read_preset(folder).model, **sampling).build()
-    load_weights(pipeline.stages[0].denoiser, folder / "model.safetensors")
-    pipeline.stages[0].denoiser.eval().requires_grad_(False)
+    load_weights(pipeline.model, folder / "model.safetensors")
+    pipeline.model.eval().requires_grad_(False)
     return pipeline
 
 
@@ -120,9 +93,10 @@ def _is_trained(folder: Path) -> bool:
 
 def first_runs() -> list[str]:
     """The shipped runs that draw from nothing but a caption or a label; those that enlarge their pictures come with them."""
-    runs = [name for name, files in shipped().items() if "tokenizer.json" not in files]        # the others are text encoders
-    later = {name for first in runs for name in read_preset(find_run(first)).then}
-    return [name for name in runs if name not in later]
+    runs = [name for name, files in shipped().items() if "config.json" in files and "tokenizer.json" not in files]     # the others read or look
+    drawing = {name: preset for name in runs if (preset := read_preset(find_run(name))).family != "vq_codec"}
+    later = {name for preset in drawing.values() for name in preset.then}
+    return [name for name in drawing if name not in later]
 
 
 def cascade(preset: Preset, out: Path) -> list[tuple[Preset, Path]]:
@@ -163,7 +137,7 @@ def train(preset: Preset, out: Path) -> Iterator[tuple[Log, torch.nn.Module]]:
     preset = replace(preset, model=_reading_like(preset).for_data(dataset))
     torch.manual_seed(preset.fit.seed)
     pipeline = preset.model.build()
-    state = TrainState(pipeline.stages[0].denoiser, preset.fit)
+    state = TrainState(pipeline.model, preset.fit)
     checkpoints = Checkpoints(out / "checkpoints", _write_config(preset, out, state), every_steps=preset.save.checkpoint_steps,
                               every_seconds=preset.save.checkpoint_seconds, keep=preset.save.keep)
     checkpoints.restore(state)
@@ -172,12 +146,11 @@ def train(preset: Preset, out: Path) -> Iterator[tuple[Log, torch.nn.Module]]:
     with _Logger(out, state) as logger:
         for log, ema in fit(state.model, _batches(preset, dataset, state), preset.fit, state=state):
             if state.accelerator.is_main_process:
-                logger.write(log, _validation(preset, held, log.step, ema))
+                logger.write(log, _report(ema) | _validation(preset, held, log.step, ema))
                 if checkpoints.due(state):
                     checkpoints.save(state)
                 if _sampling_due(preset, log.step):
-                    _draw_samples(replace(pipeline, stages=(replace(pipeline.stages[0], denoiser=ema),)), preset, dataset,
-                                  out / "samples" / f"step-{log.step:08d}.png")
+                    _draw_samples(pipeline.with_model(ema), preset, dataset, out / "samples" / f"step-{log.step:08d}.png")
             yield log, ema
 
 
@@ -191,6 +164,11 @@ def _begin_with(state: TrainState, run: str) -> None:
     """Take the weights of another run, which stays as it is."""
     for model in (state.model, state.ema):
         load_weights(model, find_run(run) / "model.safetensors")
+
+
+def _report(model: torch.nn.Module) -> dict[str, float]:
+    """What a model says of itself after each step, such as how many codes of a codebook are in use."""
+    return model.report() if hasattr(model, "report") else {}
 
 
 @torch.no_grad()
@@ -288,8 +266,7 @@ def describe_presets() -> list[dict]:
     rows = []
     for name, preset in PRESETS.items():
         with torch.device("meta"):
-            stages = preset.model.build().stages
-        parameters = [p for stage in stages for p in stage.denoiser.parameters()]
+            parameters = list(preset.model.build().model.parameters())
         rows.append({"preset": name, "trainable": sum(p.numel() for p in parameters if p.requires_grad),
                      "frozen": sum(p.numel() for p in parameters if not p.requires_grad), "pixels": preset.model.size,
                      "expected": preset.expected, "hardware": preset.hardware})

@@ -34,3 +34,32 @@ def keep_known(image: Tensor, known: Tensor):
 
 # What Imagen compares: percentile -> constraints.
 THRESHOLDS = {"none": lambda percentile: (), "static": lambda percentile: (clip,), "dynamic": lambda percentile: (dynamic_threshold(percentile),)}
+
+
+def top_r(r: float):
+    """A constraint on log-probabilities [B K N] of tokens: the likeliest codes of each position until their shares reach r; the others are out.
+
+    r: above 0; from 1 on, nothing is left out.  ValueError below.  Lesson: notebooks/08_vq_diffusion.ipynb"""
+    if r <= 0:
+        raise ValueError(f"truncation={r}: choose a share above 0; 1 leaves nothing out")
+
+    def constraint(logits: Tensor) -> Tensor:
+        p, order = logits.softmax(1).sort(1, descending=True)
+        out = p.cumsum(1) - p >= r                                              # VQ-Diffusion truncation: those before it reach r already
+        return logits.masked_fill(out.gather(1, order.argsort(1)), -torch.inf)
+    return constraint if r < 1 else lambda logits: logits
+
+
+def top_k(k: int):
+    """A constraint on log-probabilities [B K N] of tokens: the k likeliest codes of each position.  ValueError for k below 1."""
+    if k < 1:
+        raise ValueError(f"top_k={k}: choose 1 or more")
+    return lambda logits: logits.masked_fill(logits < logits.topk(min(k, logits.shape[1]), 1).values[:, -1:], -torch.inf)
+
+
+def keep_codes(codes: Tensor, known: Tensor):
+    """A constraint on log-probabilities [B K N] of tokens: known ones are what they are.  codes: [B N] int64.  known: [B N] bool."""
+    def constraint(logits: Tensor) -> Tensor:
+        here = torch.arange(logits.shape[1], device=logits.device)[:, None] == codes[:, None]               # [B K N]
+        return logits.masked_fill(known[:, None] & ~here, -torch.inf).where(~(known[:, None] & here), 0.0)
+    return constraint

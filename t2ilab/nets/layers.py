@@ -70,12 +70,12 @@ class Attention(nn.Module):
     Text [B L D] joins as extra keys and values before the pixels' own, as in GLIDE and Imagen.  mask: [B L] bool, True = may be looked at;
     None = all of it."""
 
-    def __init__(self, channels: int, *, head_channels: int | None, text_width: int = 0, places: bool = False):
+    def __init__(self, channels: int, *, head_channels: int | None, text_width: int = 0, places: bool = False, norm=group_norm):
         super().__init__()
         if head_channels and channels % head_channels:
             raise ValueError(f"head_channels={head_channels}: choose a divisor of the {channels} channels that have attention")
         self.heads = channels // (head_channels or channels)
-        self.norm, self.qkv = group_norm(channels), nn.Linear(channels, 3 * channels)
+        self.norm, self.qkv = norm(channels), nn.Linear(channels, 3 * channels)
         self.text = nn.Linear(text_width, 2 * channels) if text_width else None
         self.places = nn.Linear(8, channels) if places else None
         self.proj = zero(nn.Linear(channels, channels))
@@ -89,7 +89,7 @@ class Attention(nn.Module):
             k_text, v_text = self.text(text).chunk(2, dim=2)                                # [B L C] each
             k, v = torch.cat([k_text, k], dim=1), torch.cat([v_text, v], dim=1)             # [B L+HW C]
         seen = None if mask is None else F.pad(mask, (0, H * W), value=True)                # [B L+HW]: every pixel is seen
-        h = self.proj(_attend(q, k, v, self.heads, seen))                                   # [B HW C]
+        h = self.proj(attend(q, k, v, self.heads, seen))                                   # [B HW C]
         return x + h.mT.unflatten(2, (H, W))
 
 
@@ -108,11 +108,11 @@ class CrossAttention(nn.Module):
 
     def forward(self, x: Tensor, text: Tensor, mask: Tensor | None = None) -> Tensor:
         k, v = self.text(text).chunk(2, dim=2)                                              # [B L C] each
-        h = self.proj(_attend(self.q(self.norm(x).flatten(2).mT), k, v, self.heads, mask))  # [B HW C]
+        h = self.proj(attend(self.q(self.norm(x).flatten(2).mT), k, v, self.heads, mask))  # [B HW C]
         return x + h.mT.unflatten(2, x.shape[2:])
 
 
-def _attend(q: Tensor, k: Tensor, v: Tensor, heads: int, mask: Tensor | None) -> Tensor:
+def attend(q: Tensor, k: Tensor, v: Tensor, heads: int, mask: Tensor | None = None) -> Tensor:
     """softmax(q k^T) v in several heads: [B N C], [B M C], [B M C] -> [B N C].  mask: [B M] bool, which keys may be seen; None = all."""
     q, k, v = (z.unflatten(2, (heads, -1)).transpose(1, 2) for z in (q, k, v))              # [B heads . C/heads]
     h = F.scaled_dot_product_attention(q, k, v, attn_mask=None if mask is None else mask[:, None, None])

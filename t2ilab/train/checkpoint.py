@@ -17,6 +17,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from ..shipped import shipped, shipped_run
 from .fit import TrainState
 
 CHECKSUMS = "sha256.json"
@@ -86,6 +87,23 @@ def newest(folder: Path) -> Path | None:
         except ValueError as error:
             warnings.warn(f"passing over a checkpoint: {error}", stacklevel=2)
     return None
+
+
+def find_weights(name: str | Path) -> Path:
+    """The folder with a config.json and weights of a run folder, a checkpoint folder, an exported folder, or a run that ships with the project.
+
+    ValueError naming the file if a checkpoint is damaged; FileNotFoundError if there are none."""
+    folder = Path(name)
+    if checkpoint := newest(folder / "checkpoints"):
+        return checkpoint
+    if (folder / "train.safetensors").is_file():            # a checkpoint, whole or not
+        verify(folder)
+    if (folder / "model.safetensors").is_file():
+        return folder
+    if str(name) in shipped():
+        return shipped_run(str(name))
+    what = "every checkpoint there is damaged" if any(folder.glob("checkpoints/step-*")) else "no trained run there"
+    raise FileNotFoundError(f"{name}: {what}")
 
 
 class Checkpoints:

@@ -1,0 +1,129 @@
+"""The first half of VQ-Diffusion (Gu et al. 2022): a codec that turns pictures into a grid of codes, trained before anything is drawn, then frozen.
+
+VQGAN (Esser et al. 2021). The network is nets/vqgan.py, the losses are train/codec.py.
+"""
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from ..configs import from_dict
+from ..diffusion.denoiser import Cond
+from ..nets.vqgan import VQGAN, VQGANConfig
+from ..train.checkpoint import find_weights, load_weights
+from ..train.codec import CodecLossConfig, CodecObjective
+
+
+@dataclass(frozen=True)
+class VQCodec:
+    size: int = 256                          # pixels, H = W
+    net: VQGANConfig = field(default_factory=VQGANConfig)
+    loss: CodecLossConfig = field(default_factory=CodecLossConfig)
+
+    def __post_init__(self):
+        if self.size % self.net.factor:
+            raise ValueError(f"size={self.size}: choose a multiple of {self.net.factor}, the side of a code's cell in pixels")
+
+    @property
+    def grid(self) -> int:
+        """Codes along each side of a picture."""
+        return self.size // self.net.factor
+
+    def build(self) -> "Reconstruction":
+        """The codec with all that trains it, with random weights."""
+        return Reconstruction(CodecObjective(self.net, self.loss), self.size)
+
+    def for_data(self, dataset) -> "VQCodec":
+        """The same model: a codec reads no captions."""
+        return self
+
+    def example(self, batch, generator=None):
+        """(x0 [B 3 H W] in [-1, 1], nothing) from a batch of images."""
+        return batch.images, Cond()
+
+    def probe(self, batch):
+        """(captions, options) of a run that shows how training is going."""
+        return len(batch.images), {"picture": batch.images}
+
+
+@dataclass(frozen=True)
+class Reconstruction:
+    """Pictures in, the same pictures out, through codes: how a codec stands where models that draw stand."""
+    model: CodecObjective
+    size: int
+    stages: tuple = ()
+    encode_text: None = None
+
+    @torch.no_grad()
+    def walk(self, captions=1, seed: int = 0, *, picture: Tensor | None = None, **_) -> Iterator[tuple[str, Tensor]]:
+        """("codes", [B h w]), then ("image", [B 3 H W]).  picture: [B 3 H W] in [-1, 1]."""
+        if picture is None:
+            raise ValueError("a codec paints pictures again and draws none itself: give it one (picture=, --picture)")
+        codes = self.model.codec.encode(fitted(picture, self.size).to(self.model.seen.device))
+        yield "codes", codes
+        yield "image", self.model.codec.decode(codes).clamp(-1, 1)
+
+    def __call__(self, captions=1, seed: int = 0, **options) -> Tensor:
+        """Pictures [B 3 H W] in [-1, 1]: the last value of the walk."""
+        *_, (_, image) = self.walk(captions, seed, **options)
+        return image
+
+    def with_model(self, model: CodecObjective) -> "Reconstruction":
+        """The same with other weights."""
+        return replace(self, model=model)
+
+    def to(self, device) -> "Reconstruction":
+        """This with its networks moved."""
+        self.model.to(device)
+        return self
+
+
+def fitted(images: Tensor, size: int) -> Tensor:
+    """Pictures [B 3 H W] at a codec's size."""
+    if images.shape[-2:] == (size, size):
+        return images
+    return torch.nn.functional.interpolate(images, (size, size), mode="bilinear", antialias=True).clamp(-1, 1)
+
+
+@dataclass(frozen=True)
+class FrozenCodec:
+    """A trained codec by the name of its run, loaded with the first picture: pictures [B 3 H W] in [-1, 1] <-> codes [B N], row by row.
+
+    codes, grid: what the model that draws codes was made for; ValueError if the run's codec has others."""
+    run: str
+    codes: int                               # K
+    grid: int                                # codes along each side
+
+    @cached_property
+    def net(self) -> VQGAN:
+        """The codec itself, with frozen weights.  FileNotFoundError in one line if there is no such run."""
+        folder = find_weights(self.run)
+        saved = json.loads((folder / "config.json").read_text(encoding="utf8"))
+        if saved.get("family") != "vq_codec":
+            raise ValueError(f"codec={self.run!r} is a run of another kind: choose one that was trained as a codec, such as vq-codec-shapes")
+        config = from_dict(VQCodec, saved["model"])
+        if (config.net.codes, config.grid) != (self.codes, self.grid):
+            raise ValueError(f"codec={self.run!r} has {config.net.codes} codes on a grid of {config.grid} x {config.grid}, "
+                             f"the model wants {self.codes} on {self.grid} x {self.grid}")
+        model = config.build().model
+        load_weights(model, folder / "model.safetensors")
+        return model.codec.eval().requires_grad_(False)
+
+    @property
+    def size(self) -> int:
+        """Pixels along each side of its pictures."""
+        return self.grid * self.net.config.factor
+
+    @torch.no_grad()
+    def encode(self, images: Tensor) -> Tensor:
+        """[B 3 H W] of any size -> [B N] int64."""
+        net = self.net.to(images.device)
+        return net.encode(fitted(images, self.size)).flatten(1)
+
+    @torch.no_grad()
+    def decode(self, codes: Tensor) -> Tensor:
+        """[B N] int64 -> [B 3 H W]"""
+        return self.net.to(codes.device).decode(codes.unflatten(1, (self.grid, self.grid)))

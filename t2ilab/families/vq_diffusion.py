@@ -1,0 +1,125 @@
+"""VQ-Diffusion (Gu et al. 2022) and Improved VQ-Diffusion (Tang et al. 2022): captions, labels or nothing become a grid of codes, a codec paints it.
+
+In the papers' order: the codec, mask-and-replace, the transformer that says which code was there, the bound and the auxiliary loss, truncation; then
+learnable guidance, and the ways of choosing which masks to show. A sampling method is a handful of arguments, kept nowhere between two calls.
+"""
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..diffusion.constraints import top_k, top_r
+from ..diffusion.denoiser import Cond
+from ..diffusion.mask_replace import MaskReplaceDiffusion, mask_replace_tables
+from ..diffusion.token_denoiser import TokenDenoiser, TokenObjectiveConfig
+from ..diffusion.token_sampling import TOKEN_SAMPLERS
+from ..nets.token_transformer import TokenTransformer, TokenTransformerConfig
+from ..pipeline import Stage, TextToImage
+from ..text.encoders import FrozenEncoder
+from .ddpm import Labels
+from .vq_codec import FrozenCodec
+
+
+@dataclass(frozen=True)
+class VQDiffusion:
+    codec: str = "vq-codec-shapes"           # the run of the codec: a folder, or one that ships with the project
+    codes: int = 512                         # K, its codes
+    grid: int = 8                            # codes along each side of a picture
+    size: int = 64                           # pixels of its pictures, H = W
+    encoder: str = "t5-shapes"               # what reads captions: ships with the project, a folder, or a name of the Hugging Face hub
+    encoder_normalised: bool = False         # each token's features are made as long as 1
+    text_length: int = 24                    # L: tokens of a caption; longer ones are cut
+    cache: bool = True                       # keep features on disk; off for captions that never come twice
+    net: TokenTransformerConfig = field(default_factory=TokenTransformerConfig)
+    T: int = 100                             # noising steps
+    replaced: float = 1e-6                   # share of random codes at T: 1e-6 as the published models were trained; 0.1 as the paper says
+    masked: float = 0.99999                  # share of masks at T; 0.9 beside replaced=0.1
+    objective: TokenObjectiveConfig = field(default_factory=TokenObjectiveConfig)
+    sampler: str = "ancestral"               # ancestral (the posterior), even or purity (so many masks a step), or legacy_fast (wrong, to compare)
+    sampling_steps: int = 100                # network calls a picture: fewer than T is fast, more than T is high quality
+    guidance_scale: float = 1.0              # 1 = off, 0 = unconditional; needs objective.drop, or zero_shot
+    zero_shot: bool = False                  # guide away from the empty caption as the encoder reads it, not from a learned one
+    truncation: float = 1.0                  # each token is drawn among its likeliest codes, up to this share; 1 = all
+    top_k: int = 0                           # each token is drawn among so many codes; 0 = all
+    prior_weight: float = 0.0                # purity: how much surer a sure token is made
+    labels: tuple[str, ...] = ()             # names of the net's classes; training fills them in from the data set
+
+    def __post_init__(self):
+        if self.sampler not in TOKEN_SAMPLERS:
+            raise ValueError(f"sampler={self.sampler!r}: choose one of {', '.join(TOKEN_SAMPLERS)}")
+        if self.sampling_steps < 1 or self.grid < 1 or self.top_k < 0 or self.prior_weight < 0:
+            raise ValueError(f"sampling_steps={self.sampling_steps}, grid={self.grid}, top_k={self.top_k}, prior_weight={self.prior_weight}: "
+                             "steps and grid are at least 1, the others at least 0")
+        if self.zero_shot and not self.net.text_width:
+            raise ValueError("zero_shot: an empty caption is for models that read captions")
+        self._constraints(), self.diffusion
+
+    def build(self) -> TextToImage:
+        """The pipeline, with a transformer of random weights; the codec and the encoder are loaded when they are first needed.
+
+        ValueError for guidance that has nothing to push away from."""
+        drop = self.objective.drop
+        if self.guidance_scale != 1 and not drop and not self.zero_shot:
+            raise ValueError(f"guidance_scale={self.guidance_scale}: this model was never trained without captions (drop=0), so there is nothing to "
+                             "push away from: train it with --drop 0.1, or choose --zero-shot")
+        length = self.text_length if self.net.text_width else 1
+        net = TokenTransformer(self.net, codes=self.codes, grid=self.grid, steps=self.T, no_caption=length if drop else 0)
+        stage = Stage(TokenDenoiser(net, self.diffusion, self.objective), (self.grid ** 2,), self.sampling_steps, self.guidance_scale,
+                      self._constraints(), TOKEN_SAMPLERS[self.sampler](self.prior_weight), codec=self.frozen_codec)
+        return TextToImage(self.reads, (stage,), negative="" if self.zero_shot else None)
+
+    @cached_property
+    def diffusion(self) -> MaskReplaceDiffusion:
+        """Mask-and-replace with this model's shares."""
+        return MaskReplaceDiffusion(*mask_replace_tables(self.T, replaced=self.replaced, masked=self.masked), self.codes)
+
+    @cached_property
+    def frozen_codec(self) -> FrozenCodec:
+        """What turns pictures into codes and back."""
+        return FrozenCodec(self.codec, self.codes, self.grid)
+
+    @cached_property
+    def reads(self):
+        """What reads the captions or labels."""
+        if not self.net.text_width:
+            return Labels(self.labels, self.net.classes)
+        encoder = FrozenEncoder(self.encoder, self.text_length, width=self.net.text_width, cache=self.cache)
+        return Reader(encoder, self.encoder_normalised, empty=self.zero_shot)
+
+    def _constraints(self) -> tuple:
+        return (*((top_k(self.top_k),) if self.top_k else ()), *((top_r(self.truncation),) if self.truncation != 1 else ()))
+
+    def for_data(self, dataset) -> "VQDiffusion":
+        """The same model with the data set's class names.  ValueError if their number is not the network's."""
+        if self.net.classes and self.net.classes != len(dataset.classes):
+            raise ValueError(f"classes={self.net.classes}, but the data set has {len(dataset.classes)}: train with --classes {len(dataset.classes)}")
+        return replace(self, labels=tuple(dataset.classes)) if self.net.classes else self
+
+    def example(self, batch, generator=None):
+        """(x0 [B N] int64, Cond) from a batch of images with captions or labels; a label of -1 is no label."""
+        codes = self.frozen_codec.encode(batch.images)
+        if self.net.text_width:
+            return codes, Cond(*self.reads(batch.captions))
+        if self.net.classes:
+            return codes, Cond(batch.labels.clamp(min=0)[:, None], (batch.labels >= 0)[:, None])
+        return codes, Cond()
+
+    def probe(self, batch):
+        """(captions, options) of a sampling run that shows how training is going."""
+        if self.net.text_width:
+            return batch.captions, {}
+        return ([str(max(label, 0)) for label in batch.labels.tolist()] if self.net.classes else len(batch.images)), {}
+
+
+@dataclass(frozen=True)
+class Reader:
+    """Captions as a frozen encoder's features, as long as 1 each where asked for.  empty: an empty caption is read like any other."""
+    encoder: FrozenEncoder
+    normalised: bool
+    empty: bool = False
+
+    def __call__(self, captions: Sequence[str]) -> tuple[Tensor, Tensor]:
+        features, mask = self.encoder([caption or " " for caption in captions] if self.empty else captions)
+        return F.normalize(features, dim=2) if self.normalised else features, mask

@@ -1,0 +1,119 @@
+"""Published VQ-Diffusion and VQGAN weights in our networks, from the original code's layout or from diffusers'.
+
+VQ-Diffusion (Gu et al. 2022), github.com/microsoft/VQ-Diffusion; VQGAN (Esser et al. 2021), github.com/CompVis/taming-transformers. The layers are the
+same under other names; queries, keys and values, three layers there, are one or two here. Left out: fetching the files.
+"""
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor, nn
+
+from ..nets.layers import Attention, Double, Halve
+from ..nets.token_transformer import TokenTransformer
+from ..nets.vqgan import VQGAN, Block
+
+CODEC = {   # layout -> our part of a codec -> theirs; {i} counts levels from the door, {r} from the bottom, {j} the blocks of a level
+    "original": {
+        "enter": "quant_conv", "leave": "post_quant_conv", "entries": ("quantize.embedding.weight", "quantize.embed.weight"), "choose": "quantize.proj",
+        "first": "conv_in", "middle": ("mid.block_1", "mid.attn_1", "mid.block_2"), "norm": "norm_out", "last": "conv_out",
+        "down": "down.{i}", "up": "up.{r}", Block: "block.{j}", Attention: "attn.{j}", Halve: "downsample", Double: "upsample",
+        "attention": ("norm", ("q", "k", "v"), "proj_out"), "skip": "nin_shortcut"},
+    "diffusers": {
+        "enter": "quant_conv", "leave": "post_quant_conv", "entries": ("quantize.embedding.weight",), "choose": "quantize.proj",
+        "first": "conv_in", "middle": ("mid_block.resnets.0", "mid_block.attentions.0", "mid_block.resnets.1"), "norm": "conv_norm_out", "last": "conv_out",
+        "down": "down_blocks.{i}", "up": "up_blocks.{i}", Block: "resnets.{j}", Attention: "attentions.{j}", Halve: "downsamplers.0", Double: "upsamplers.0",
+        "attention": ("group_norm", ("to_q", "to_k", "to_v"), "to_out.0"), "skip": "conv_shortcut"},
+}
+TRANSFORMER = {   # layout -> our part of a transformer -> theirs
+    "original": {
+        "tokens": "content_emb.emb", "rows": "content_emb.height_emb", "columns": "content_emb.width_emb", "norm": "to_logits.0", "leave": "to_logits.1",
+        "blocks": "blocks", "table": "emb", "linear": "linear", "block.norm": "ln1", "block.cross_norm": "ln1_1", "block.mlp_norm": "ln2",
+        "attention": "attn1", "cross": "attn2", "qkv": ("query", "key", "value"), "proj": "proj", "mlp": ("mlp.0", "mlp.2")},
+    "diffusers": {
+        "tokens": "latent_image_embedding.emb", "rows": "latent_image_embedding.height_emb", "columns": "latent_image_embedding.width_emb",
+        "norm": "norm_out", "leave": "out", "blocks": "transformer_blocks", "table": "emb", "linear": "linear", "block.norm": "norm1",
+        "block.cross_norm": "norm2", "block.mlp_norm": "norm3", "attention": "attn1", "cross": "attn2", "qkv": ("to_q", "to_k", "to_v"),
+        "proj": "to_out.0", "mlp": ("ff.net.0.proj", "ff.net.2")},
+}
+Sources = Iterator[tuple[str, tuple[str, ...]]]
+
+
+def convert_codec(state: dict[str, Tensor], codec: VQGAN, layout: str = "original") -> dict[str, Tensor]:
+    """The float32 weights of our VQGAN from theirs.  layout: original (taming-transformers) or diffusers (VQModel).
+
+    ValueError, in one line, names what is missing, unexpected or misshapen."""
+    names = CODEC[layout]
+    entries = next((name for name in names["entries"] if name in state), names["entries"][0])
+    sources = {"quantizer.entries": (entries,)}
+    pairs = [("enter", names["enter"]), ("leave", names["leave"]), ("quantizer.choose", names["choose"])]
+    for ours, theirs in pairs:
+        sources |= {f"{ours}.{kind}": (f"{theirs}.{kind}",) for kind in ("weight", "bias")}
+    for part in ("encoder", "decoder"):
+        sources |= dict(_picture_part(getattr(codec, part), part, names))
+    return _gathered(state, codec, sources, extra=("loss.", "quantize.ema", "quantize.cluster", "quantize.temperature"))
+
+
+def convert_transformer(state: dict[str, Tensor], net: TokenTransformer, layout: str = "original") -> dict[str, Tensor]:
+    """The float32 weights of our TokenTransformer from theirs.  layout: original or diffusers (Transformer2DModel).
+
+    ValueError, in one line, names what is missing, unexpected or misshapen."""
+    n, sources = TRANSFORMER[layout], {}
+    for ours in ("tokens", "rows", "columns", "norm", "leave"):
+        sources |= {f"{ours}.{kind}": (f"{n[ours]}.{kind}",) for kind in ("weight", "bias")}
+    for i in range(len(net.blocks)):
+        here, there = f"blocks.{i}", f"{n['blocks']}.{i}"
+        for norm in ("norm", "cross_norm", "mlp_norm"):
+            theirs = f"{there}.{n[f'block.{norm}']}"
+            sources |= {f"{here}.{norm}.{a}": (f"{theirs}.{b}",) for a, b in {"table.weight": f"{n['table']}.weight", "linear.weight": f"{n['linear']}.weight",
+                        "linear.bias": f"{n['linear']}.bias", "weight": "weight", "bias": "bias"}.items()}
+        for kind in ("weight", "bias"):
+            for ours in ("attention", "cross"):
+                q, k, v = (f"{there}.{n[ours]}.{name}.{kind}" for name in n["qkv"])
+                sources |= {f"{here}.{ours}.q.{kind}": (q,), f"{here}.{ours}.kv.{kind}": (k, v), f"{here}.{ours}.proj.{kind}": (f"{there}.{n[ours]}.{n['proj']}.{kind}",)}
+            for ours, theirs in zip(("mlp.0", "mlp.2"), n["mlp"]):
+                sources |= {f"{here}.{name}.{kind}": (f"{there}.{theirs}.{kind}",) for name in (ours, ours.replace("mlp", "mlp.layers"))}
+    return _gathered(state, net, sources, extra=())
+
+
+def _picture_part(part: nn.Sequential, name: str, names: dict) -> Sources:
+    """(our weight, theirs) of an encoder or a decoder: a walk through its layers, which are in the same order on both sides."""
+    layers = [(i, layer) for i, layer in enumerate(part) if any(True for _ in layer.parameters())]
+    (first, _), *body, (norm, _), (last, _) = layers
+    down = name == "encoder"
+    middle, body = (body[-3:], body[:-3]) if down else (body[:3], body[3:])
+    named = [(first, part[first], names["first"]), (norm, part[norm], names["norm"]), (last, part[last], names["last"])]
+    named += [(i, layer, theirs) for (i, layer), theirs in zip(middle, names["middle"])]
+    levels, level, j = sum(isinstance(layer, Halve | Double) for _, layer in body), 0, -1
+    for i, layer in body:
+        j += isinstance(layer, Block)
+        there = names["down" if down else "up"].format(i=level, r=levels - level)
+        named.append((i, layer, f"{there}.{names[type(layer)].format(j=j)}"))
+        if isinstance(layer, Halve | Double):
+            level, j = level + 1, -1
+    for i, layer, theirs in named:
+        for weight in layer.state_dict():
+            yield f"{name}.{i}.{weight}", tuple(f"{name}.{theirs}.{w}" for w in _inside(layer, weight, names))
+
+
+def _inside(layer: nn.Module, weight: str, names: dict) -> tuple[str, ...]:
+    """Their names of one of a layer's weights, inside that layer."""
+    where, _, kind = weight.rpartition(".")
+    if isinstance(layer, Attention):
+        norm, qkv, proj = names["attention"]
+        return {"norm": (f"{norm}.{kind}",), "qkv": tuple(f"{v}.{kind}" for v in qkv), "proj": (f"{proj}.{kind}",)}[where]
+    return (weight.replace("skip", names["skip"]),)
+
+
+def _gathered(state: dict[str, Tensor], model: nn.Module, sources: dict[str, tuple[str, ...]], extra: tuple[str, ...]) -> dict[str, Tensor]:
+    """Our state dict, each weight joined from theirs.  extra: beginnings of their names that we have no use for."""
+    own = model.state_dict()
+    wanted = {k: sources[k] for k in own if k in sources}
+    known = {name for names in wanted.values() for name in names}
+    wrong = [f"{name} is unexpected" for name in state if name not in known and not name.startswith(extra)]
+    wrong += [f"{name} is missing" for name in sorted(known - state.keys())]
+    found = {k: torch.cat([state[name].float() for name in names]) for k, names in wanted.items() if known <= state.keys()}
+    found = {k: v.flatten(1) if own[k].ndim == 2 and v.shape[2:] == (1, 1) else v for k, v in found.items()}      # a convolution of width 1 is a linear layer
+    wrong += [f"{' and '.join(wanted[k])} is {list(v.shape)}, should be {list(own[k].shape)}" for k, v in found.items() if v.shape != own[k].shape]
+    if wrong:
+        raise ValueError("these weights are of another model: " + "; ".join(wrong[:8]) + f" (and {len(wrong) - 8} more)" * (len(wrong) > 8))
+    return {k: found.get(k, v) for k, v in own.items()}                                  # counts of a codebook's use are in no file

@@ -1,0 +1,369 @@
+"""Mask-and-replace: tables, matrices and posteriors against brute force, draws against their tables, and six ways to sample against arithmetic."""
+import math
+from itertools import pairwise, product
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch.testing import assert_close
+
+from t2ilab.diffusion.constraints import keep_codes, top_k, top_r
+from t2ilab.diffusion.denoiser import Cond, Prediction
+from t2ilab.diffusion.mask_replace import MaskReplaceDiffusion, mask_replace_tables
+from t2ilab.diffusion.sampling import sample, trajectory
+from t2ilab.diffusion.token_denoiser import TokenDenoiser, TokenObjectiveConfig, bound_term
+from t2ilab.diffusion.token_sampling import TOKEN_SAMPLERS, legacy_fast, masks_left, shown
+from t2ilab.tensors import generator
+
+K = 3
+SHARES = {"as trained": {}, "paper": dict(replaced=0.1, masked=0.9), "masking alone": dict(replaced=0.0, masked=1.0), "replacing alone": dict(replaced=1.0, masked=0.0)}
+
+
+def diffusion(shares="paper", T=6, codes=K):
+    return MaskReplaceDiffusion(*mask_replace_tables(T, **SHARES[shares]), codes)
+
+
+def probabilities(n, seed=0, codes=K):
+    """[B K 1] float64 that add up to 1."""
+    return torch.rand(n, codes, 1, generator=generator(seed), dtype=torch.float64).log().softmax(1)
+
+
+# ---------------------------------------------------------------------------------------------------------------------------- tables
+
+def test_tables_are_those_of_the_published_models():
+    alpha, gamma = mask_replace_tables(100)
+    assert_close(gamma[[1, 2, 51, 99, 100]], torch.tensor([9e-6, .0101098, .5050499, .9898892, .99999], dtype=torch.float64), atol=1e-7, rtol=0)
+    assert_close(1 - alpha[1:] - gamma[1:], torch.full((100,), 1e-6, dtype=torch.float64), atol=1e-12, rtol=0)
+    assert (alpha[0], gamma[0]) == (1, 0)
+    one_step = [MaskReplaceDiffusion(alpha, gamma, 2887).between(t + 1, t) for t in (0, 1, 50, 98, 99)]
+    assert_close(torch.stack([g for _, _, g in one_step]), torch.tensor([9e-6, .0101009, .0199996, .4997526, .9990110], dtype=torch.float64), atol=1e-7, rtol=0)
+    assert_close(2887 * torch.stack([one_step[k][1] for k in (1, 2, 4)]), torch.tensor([1.01e-8, 3.96e-8, 9.88e-5], dtype=torch.float64), atol=0, rtol=5e-3)
+
+
+def test_the_papers_tables_end_in_nine_masks_and_one_random_code_of_ten():
+    alpha, gamma = mask_replace_tables(100, replaced=0.1, masked=0.9)
+    assert_close(torch.stack([alpha[-1], gamma[-1]]), torch.tensor([0.0, 0.9], dtype=torch.float64), atol=1e-9, rtol=0)
+    assert (alpha.diff() <= 0).all() and (gamma.diff() >= 0).all() and 1 - alpha[50] - gamma[50] < 0.06
+
+
+@pytest.mark.parametrize("options", [dict(replaced=-0.1), dict(masked=1.1), dict(replaced=0.6, masked=0.6), dict(early=1.0)])
+def test_shares_that_are_none_are_refused(options):
+    with pytest.raises(ValueError, match="add up to 1"):
+        mask_replace_tables(10, **options)
+
+
+# ---------------------------------------------------------------------------------------------------------------------------- matrices
+
+@pytest.mark.parametrize("shares", SHARES)
+def test_a_product_of_steps_is_the_closed_form(shares):
+    """VQ-Diffusion Eq. 4 and VQ-Diffusion mask-and-replace matrix: Q_t ... Q_1 written out equals what the tables say at once, for any two times."""
+    d = diffusion(shares)
+    for s, t in product(range(d.T), range(1, d.T + 1)):
+        if s < t:
+            Q = torch.linalg.multi_dot([d.transition_matrix(r, r - 1) for r in range(t, s, -1)]) if t - s > 1 else d.transition_matrix(t, s)
+            assert_close(Q, d.transition_matrix(t, s), atol=1e-12, rtol=0)
+    Q = d.transition_matrix(4, 0)
+    assert_close(d.marginal(torch.arange(K)[None], 4)[0], Q[:, :K], atol=1e-12, rtol=0)
+    assert_close(Q.sum(0), torch.ones(K + 1, dtype=torch.float64))
+
+
+def test_between_two_whole_times_the_tables_are_straight():
+    d = diffusion()
+    (a, _, g), (a3, _, g3), (a4, _, g4) = d.bars(3.25), d.bars(3), d.bars(4)
+    assert_close(torch.stack([a, g]), torch.stack([0.75 * a3 + 0.25 * a4, 0.75 * g3 + 0.25 * g4]))
+    assert [float(v) for v in d.bars(d.T)] == [float(v) for v in d.bars(torch.tensor([d.T]))]
+
+
+@pytest.mark.parametrize("shares", SHARES)
+def test_the_posterior_is_bayes_by_brute_force(shares):
+    """VQ-Diffusion Eq. 5: for every t, every s below it (halves too), every x_t and every x_0 that can lead there."""
+    d, seen = diffusion(shares), 0
+    for t, s in [(t, s) for t in (1, 2, 4, 6, 3.5) for s in (0, 1, 3, 2.5) if s < t]:
+        from_0, step = d.transition_matrix(s, 0) if s else torch.eye(K + 1, dtype=torch.float64), d.transition_matrix(t, s)
+        to_t = d.transition_matrix(t, 0)
+        for x_t, x0 in product(range(K + 1), range(K)):
+            if to_t[x_t, x0] > 0:
+                bayes = step[x_t] * from_0[:, x0] / to_t[x_t, x0]
+                ours = d.posterior(F.one_hot(torch.tensor([[x0]]), K).movedim(-1, 1).double(), torch.tensor([[x_t]]), t, s)[0, :, 0]
+                assert_close(ours, bayes, atol=1e-12, rtol=1e-9)
+                seen += 1
+    assert seen > 50
+
+
+@pytest.mark.parametrize("shares", SHARES)
+@pytest.mark.parametrize("t, s", [(6, 5), (6, 1), (3, 0), (2.5, 1.25)])
+def test_the_posterior_of_a_guess_is_its_average_over_x0(shares, t, s):
+    """VQ-Diffusion x0 reparameterisation: p(x_s | x_t) is the mean of q(x_s | x_t, x_0) over the network's guess of x_0; its rows add up to 1."""
+    d = diffusion(shares)
+    n = K + (shares != "replacing alone")                                                     # without masks there is no x_t = [MASK]
+    p, x_t = probabilities(n), torch.arange(n)[:, None]
+    one = [F.one_hot(torch.full((n, 1), k), K).movedim(-1, 1).double() for k in range(K)]
+    mean = sum(p[:, k, None] * d.posterior(one[k], x_t, t, s) for k in range(K))
+    assert_close(d.posterior(p, x_t, t, s), mean)
+    assert_close(mean.sum(1), torch.ones(n, 1, dtype=torch.float64))
+
+
+@pytest.mark.parametrize("shares", SHARES)
+def test_rows_add_up_to_one_in_float32_at_full_size(shares):
+    d = diffusion(shares, T=100, codes=2887)
+    p = torch.randn(1, 2887, 64, generator=generator(0)).mul(4).softmax(1)
+    x_t = torch.randint(2887, (1, 64), generator=generator(1))
+    x_t[:, :32] = 2887 if shares != "replacing alone" else x_t[:, :32]
+    for t, s in [(1, 0), (2, 1), (51, 50), (99, 98), (100, 99), (100, 10)]:
+        assert_close(d.posterior(p, x_t, t, s).sum(1), torch.ones(1, 64), atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("shares", ["as trained", "paper", "replacing alone"])
+def test_two_steps_are_one_long_step(shares):
+    """Going from t to r and from r to s, x_0 being known, is going from t to s: what makes fast sampling exact."""
+    d = diffusion(shares)
+    for x0, x_t in product(range(K), range(K + 1)):
+        if d.transition_matrix(6, 0)[x_t, x0] == 0:
+            continue
+        one = F.one_hot(torch.tensor([[x0]]), K).movedim(-1, 1).double()
+        for r, s in [(3, 1), (5, 0), (2.5, 0.5)]:
+            to_r = d.posterior(one, torch.tensor([[x_t]]), 6, r)[0, :, 0]
+            two = sum(to_r[x_r] * d.posterior(one, torch.tensor([[x_r]]), r, s)[0, :, 0] for x_r in range(K + 1) if to_r[x_r] > 0)
+            assert_close(two, d.posterior(one, torch.tensor([[x_t]]), 6, s)[0, :, 0], atol=1e-10, rtol=1e-7)
+
+
+def test_one_step_equals_diffusers_scheduler():
+    """VQ-Diffusion Eq. 5 as diffusers computes it in logarithms (its time is ours minus 1; its step to 0 has a case of its own)."""
+    theirs = pytest.importorskip("diffusers").VQDiffusionScheduler(num_vec_classes=12)
+    d = diffusion("as trained", T=100, codes=11)
+    x_t, log_p = torch.randint(12, (3, 20), generator=generator(0)), torch.randn(3, 11, 20, generator=generator(1)).log_softmax(1)
+    for t in (2, 3, 50, 99, 100):
+        assert_close(d.posterior(log_p.exp(), x_t, t, t - 1), theirs.q_posterior(log_p, x_t, torch.tensor(t - 1)).exp(), atol=2e-5, rtol=1e-3)
+    assert_close(d.posterior(log_p.exp(), x_t, 1, 0)[:, :11], log_p.exp().where(x_t[:, None] == 11, d.posterior(log_p.exp(), x_t, 1, 0)[:, :11]))
+
+
+# ---------------------------------------------------------------------------------------------------------------------------- draws
+
+def close_to(counts, p):
+    """Whether counts are draws from p, within 5 standard deviations."""
+    n = counts.sum()
+    return bool(((counts - n * p).abs() <= 5 * (n * p * (1 - p)).sqrt() + 1e-9).all())
+
+
+@pytest.mark.parametrize("shares", SHARES)
+def test_diffusing_draws_from_the_marginal(shares):
+    d, x0 = diffusion(shares), torch.ones(1, 20_000, dtype=torch.int64)
+    for t in (1, 3, 4.5, 6):
+        counts = torch.bincount(d.diffuse(x0, t, generator(1))[0], minlength=K + 1).double()
+        assert close_to(counts, d.marginal(x0[:, :1], t)[0, :, 0])
+
+
+@pytest.mark.parametrize("shares", SHARES)
+@pytest.mark.parametrize("t, s", [(6, 3), (2, 0), (4.5, 4)])
+def test_a_step_draws_from_the_posterior(shares, t, s):
+    d = diffusion(shares)
+    for x_t in range(K + 1):
+        p = probabilities(1, seed=x_t)
+        many = torch.full((1, 20_000), x_t)
+        x_s = d.step(Prediction(p.log().expand(-1, -1, 20_000)), many, t, s, generator(x_t, 1))
+        if x_t < K or shares != "replacing alone":
+            assert close_to(torch.bincount(x_s[0], minlength=K + 1).double(), d.posterior(p, many[:, :1], t, s)[0, :, 0])
+
+
+def test_draws_are_the_same_for_the_same_seed():
+    d, p = diffusion(), Prediction(torch.randn(2, K, 50, generator=generator(0)))
+    x = torch.full((2, 50), K)
+    one, two, other = (d.step(p, x, 5, 2, generator(seed)) for seed in (1, 1, 2))
+    assert torch.equal(one, two) and not torch.equal(one, other)
+
+
+def test_where_nothing_is_masked_the_walk_starts_from_random_codes():
+    assert diffusion("replacing alone").prior((1, 3000), generator=generator(0)).unique().tolist() == [0, 1, 2]
+    assert diffusion().prior((1, 3000)).unique().tolist() == [K]
+
+
+# ---------------------------------------------------------------------------------------------------------------------------- training
+
+PAIRS = torch.tensor([[0, 1], [2, 2], [1, 0]])
+SHARE = torch.tensor([0.5, 0.3, 0.2], dtype=torch.float64)
+
+
+def ideal(d):
+    """The exact p(x_0 | x_t) of each token by itself, for data whose tokens are independent: a denoiser without a network."""
+    p = torch.stack([sum(share * F.one_hot(pair[n], K).double() for pair, share in zip(PAIRS, SHARE)) for n in range(2)], dim=1)       # [K N]
+
+    def denoise(x_t, t, cond=None):
+        B = len(x_t)
+        likely = torch.stack([d.marginal(torch.full((B, 2), k), torch.as_tensor(t).expand(B)).gather(1, x_t[:, None])[:, 0] for k in range(K)], dim=1)
+        joint = likely * p                                                                   # [B K N]
+        return Prediction((joint / joint.sum(1, keepdim=True)).log())
+    return denoise, p
+
+
+@pytest.mark.parametrize("shares", ["paper", "as trained"])
+def test_the_bound_of_a_perfect_model_is_minus_log_p(shares):
+    """Every term, weighted by every x_t that can occur: for the exact posterior the bound is no bound but -log p(x_0) itself."""
+    d = diffusion(shares, T=4)
+    denoise, p = ideal(d)
+    for x0 in product(range(K), repeat=2):
+        x0 = torch.tensor([x0])
+        terms = torch.zeros((), dtype=torch.float64)
+        for t in range(1, d.T + 1):
+            q = d.marginal(x0, t)[0]                                                          # [K+1 N]
+            for x_t in product(range(K + 1), repeat=2):
+                share = q[x_t[0], 0] * q[x_t[1], 1]
+                if share > 0:
+                    x = torch.tensor([x_t])
+                    terms = terms + share * 2 * bound_term(d, x0, x, t, t - 1, denoise(x, t).x0)[0]
+        end = d.marginal(x0, d.T)[0]                                                          # KL(q(x_T | x_0) || p(x_T)), p(x_T) the data's own
+        prior = torch.stack([sum(p[k, n] * d.marginal(torch.full((1, 2), k), d.T)[0, :, n] for k in range(K)) for n in range(2)], dim=1)
+        terms = terms + (end * (end / prior).log().nan_to_num(0)).sum()
+        assert_close(terms, -(p[x0[0, 0], 0] * p[x0[0, 1], 1]).log(), atol=1e-6, rtol=1e-6)
+
+
+class Guess(torch.nn.Module):
+    """A network that always says the same."""
+
+    def __init__(self, n=2):
+        super().__init__()
+        self.logits = torch.nn.Parameter(torch.linspace(-1, 1, K * n).view(K, n))
+
+    def forward(self, x, t, cond):
+        self.clock = t
+        return self.logits.expand(len(x), -1, -1)
+
+
+def test_the_loss_is_a_term_of_the_bound_and_the_guess_of_x0():
+    """VQ-Diffusion auxiliary loss: 5e-4 times -log p(x_0 | x_t), twice at t = 0 and once at T; all of it times T."""
+    d = diffusion(T=10)
+    x0, t = torch.tensor([[0, 1], [2, 0]]), torch.tensor([3, 10])
+    model = TokenDenoiser(Guess(), d)
+    x_t = d.diffuse(x0, t, generator(1))
+    log_p = model(x_t, t).x0
+    nll = -log_p.gather(1, x0[:, None])[:, 0].mean(1)
+    assert_close(model.loss_at(x0, x_t, t, Cond()), 10 * bound_term(d, x0, x_t, t, t - 1, log_p) + 10 * 5e-4 * torch.tensor([1.7, 1.0]) * nll)
+    plain = TokenDenoiser(Guess(), d, TokenObjectiveConfig(bound=0.0, auxiliary=0.1, adaptive=False))
+    assert_close(plain.loss_at(x0, x_t, t, Cond()), nll)
+
+
+def test_important_times_are_learned_in_training_only():
+    d, x0 = diffusion(T=10), torch.randint(K, (8, 2), generator=generator(3))
+    model = TokenDenoiser(Guess(), d)
+    model.eval().loss(x0, generator=generator(1))
+    assert model.importance.seen.sum() == 0
+    model.train().loss(x0, generator=generator(1))
+    assert model.importance.seen.sum() == 8
+
+
+@pytest.mark.parametrize("wrong", [-1, K])
+def test_codes_that_are_none_are_refused(wrong):
+    with pytest.raises(ValueError, match=r"codes in 0\.\.2"):
+        TokenDenoiser(Guess(), diffusion()).loss(torch.tensor([[0, wrong]]))
+
+
+# ---------------------------------------------------------------------------------------------------------------------------- sampling
+
+def test_tokens_appear_as_evenly_as_the_schedule_says():
+    """10.34 of 1,024 tokens in the first step of 100, k times as many with k times fewer steps."""
+    d = diffusion("as trained", T=100)
+    for n in (100, 50, 10):
+        left = masks_left(d, d.times(n), 1024)
+        placed = [a - b for a, b in pairwise(left)]
+        assert abs(sum(placed) - 0.99999 * 1024) < 1e-6 and max(placed[1:-1]) - min(placed[1:-1]) < 1e-6
+        assert placed[1] == pytest.approx(10.343 * 100 / n, abs=0.01)
+
+
+def drawn_a_step(sampler, n, tokens=1024, codes=4):
+    """How many tokens a sampling run shows in each step, on average over a few pictures."""
+    d = diffusion("as trained", T=100, codes=codes)
+    frames = trajectory(lambda x, t: Prediction(torch.zeros(len(x), codes, tokens)), d, d.prior((16, tokens)), d.times(n), sampler=sampler, generator=generator(0))
+    left = [tokens, *[(frame.x == codes).sum(1).double().mean().item() for frame in frames]]
+    return [a - b for a, b in pairwise(left)]
+
+
+def test_the_originals_fast_sampling_guesses_most_tokens_at_once_and_ours_does_not():
+    theirs, ours = drawn_a_step(legacy_fast, 10), drawn_a_step(None, 10)
+    assert max(ours) < 125 and sum(ours) == 1024
+    assert theirs[-1] > 600 and theirs[-1] == max(theirs)
+
+
+@pytest.mark.parametrize("by_purity", [False, True])
+@pytest.mark.parametrize("n", [1, 7, 100, 250])
+@pytest.mark.parametrize("tokens", [1, 100])
+def test_a_fixed_number_of_masks_is_shown_a_step_and_none_is_left(by_purity, n, tokens):
+    """Also with more steps than T, which is high-quality inference, and with more steps than tokens."""
+    d = diffusion("as trained", T=100, codes=4)
+    x, seen = d.prior((2, tokens)), []
+    for frame in trajectory(lambda x, t: Prediction(torch.randn(2, 4, tokens, generator=generator(int(t * 10)))), d, x, d.times(n),
+                            sampler=shown(by_purity), generator=generator(0)):
+        was_shown = x != 4
+        assert torch.equal(frame.x[was_shown], x[was_shown])                                 # what is shown stays
+        x = frame.x
+        assert ((x == 4).sum(1) == round(float(d.bars(frame.t)[2]) * tokens)).all()
+        seen.append(frame.t)
+    assert (x < 4).all() and len(seen) == n
+
+
+def test_purity_shows_sure_tokens_first_and_sharpens_them():
+    """Improved VQ-Diffusion purity prior: positions by how likely their likeliest code is, codes from p^(1 + r purity)."""
+    d, tokens = diffusion("as trained", T=100, codes=4), 2000
+    sure = torch.arange(tokens) < tokens // 2
+    log_p = torch.where(sure, torch.tensor([0.97, 0.01, 0.01, 0.01])[:, None], torch.full((4, 1), 0.25)).log()[None]
+    x_s = shown(True)(d)(Prediction(log_p), d.prior((1, tokens)), 100, 90, generator(0))[0]
+    assert (x_s[sure] < 4).sum() > 3 * (x_s[~sure] < 4).sum() > 0
+    flat = torch.tensor([0.6, 0.4, 0.0, 0.0]).clamp(min=1e-9).log()[None, :, None].expand(1, 4, tokens)
+    firsts = [(shown(True, weight)(d)(Prediction(flat), d.prior((1, tokens)), 100, 0, generator(1)) == 0).double().mean().item() for weight in (0.0, 5.0)]
+    sharp = 0.6 ** 4 / (0.6 ** 4 + 0.4 ** 4)                                                 # 1 + 5 * 0.6 = 4
+    assert firsts[0] == pytest.approx(0.6, abs=0.06) and firsts[1] == pytest.approx(sharp, abs=0.06)
+
+
+@pytest.mark.parametrize("sampler", ["ancestral", "even", "purity"])
+@pytest.mark.parametrize("n", [1, 3, 20, 137, 1500])
+def test_any_number_of_steps_ends_in_codes(sampler, n):
+    """Speeds between 1 and 2 and below 0.1 are numbers of steps like others."""
+    d = diffusion("as trained", T=100)
+    steps = []
+
+    def denoise(x, t):
+        steps.append(t)
+        return Prediction(torch.zeros(len(x), K, 16))
+    x = sample(denoise, d, (2, 16), d.times(n), sampler=TOKEN_SAMPLERS[sampler](1.0), generator=generator(0))
+    assert len(steps) == n and x.min() >= 0 and x.max() < K
+
+
+def test_the_network_is_asked_for_whole_times():
+    net = Guess(16)
+    model = TokenDenoiser(net, diffusion("as trained", T=100))
+    sample(lambda x, t: model(x, t), model.diffusion, (2, 16), [100, 99.5, 0.25, 0], generator=generator(0))
+    assert net.clock.tolist() == [1, 1] and net.clock.dtype == torch.int64
+
+
+def test_a_perfect_model_draws_the_data_whatever_the_number_of_steps():
+    """Tokens that are independent come out in their own shares, from a schedule that replaces as well as masks."""
+    d = diffusion("paper", T=20)
+    denoise, p = ideal(d)
+    for n in (1, 4, 20, 33):
+        x = sample(lambda x, t: denoise(x, t), d, (6000, 2), d.times(n), generator=generator(n))
+        for position in range(2):
+            assert close_to(torch.bincount(x[:, position], minlength=K).double(), p[:, position]) or n < 4
+
+
+# ---------------------------------------------------------------------------------------------------------------------------- constraints
+
+def test_truncation_keeps_the_likeliest_codes_until_they_reach_r():
+    """VQ-Diffusion truncation: a code stays if those likelier than it are worth less than r; the likeliest always stays."""
+    p = torch.tensor([[0.1, 0.5, 0.15, 0.25]])[:, :, None]
+    kept = {r: [k for k in range(4) if top_r(r)(p.log())[0, k, 0] > -math.inf] for r in (0.01, 0.5, 0.51, 0.75, 0.8, 0.95)}
+    assert kept == {0.01: [1], 0.5: [1], 0.51: [1, 3], 0.75: [1, 3], 0.8: [1, 2, 3], 0.95: [0, 1, 2, 3]}
+    assert torch.equal(top_r(1.0)(p.log()), p.log()) and torch.equal(top_r(0.8)(p.log())[0, 1], p.log()[0, 1])
+    with pytest.raises(ValueError, match="truncation=0"):
+        top_r(0)
+
+
+def test_top_k_keeps_k_codes():
+    p = torch.tensor([[0.1, 0.5, 0.15, 0.25]])[:, :, None].log()
+    assert [(top_k(k)(p) > -math.inf).sum().item() for k in (1, 2, 4, 9)] == [1, 2, 4, 4] and top_k(1)(p)[0, 1] > -math.inf
+    with pytest.raises(ValueError, match="top_k=0"):
+        top_k(0)
+
+
+def test_known_codes_are_what_they_are():
+    codes, known = torch.tensor([[2, 0, 1]]), torch.tensor([[True, False, True]])
+    logits = torch.randn(1, K, 3, generator=generator(0))
+    kept = keep_codes(codes, known)(logits)
+    assert kept.softmax(1)[0, [2, 1], [0, 2]].tolist() == [1, 1] and torch.equal(kept[0, :, 1], logits[0, :, 1])
