@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 
 from .data.decode import read_image
@@ -17,10 +18,14 @@ from .viz import show_grid
 
 @dataclass(frozen=True)
 class SamplingOptions:
-    sampler: str | None = None              # ancestral, ddim or dpm_solver_pp_2m; the run's own if not given
+    sampler: str | None = None              # ancestral, ddim, dpm_solver_pp_2m; VQ-Diffusion: ancestral, even, purity; the run's own if not given
     sampling_steps: int | None = None       # network calls a picture; the run's own if not given
     guidance_scale: float | None = None     # 1 = off, 0 = unconditional; the run's own if not given
     cascade: bool = True                    # with the stages that enlarge the first one's pictures
+    truncation: float | None = None         # VQ-Diffusion: each code is drawn among the likeliest, up to this share; 1 = all
+    top_k: int | None = None                # VQ-Diffusion: each code is drawn among so many; 0 = all
+    prior_weight: float | None = None       # VQ-Diffusion, purity: how much surer a sure code is made
+    zero_shot: bool | None = None           # VQ-Diffusion: guide away from the empty caption, where no other was learned
 
 
 @dataclass(frozen=True)
@@ -84,11 +89,13 @@ def draw(pipeline, captions: list[str], *, seed: int, label: str, **options) -> 
 
 
 def save(images: Tensor, captions: Sequence[str], out: Path, record: dict) -> None:
-    """One PNG a picture, all of them as grid.png, and samples.json with what they were drawn from.  captions: () for pictures without any."""
+    """One PNG a picture, with its caption inside, all of them as grid.png, and samples.json with what they were drawn from.  captions: () for pictures without any."""
     out.mkdir(parents=True, exist_ok=True)
     for i, image in enumerate(images):
         pixels = to_uint8(image).permute(1, 2, 0).cpu().numpy()                                  # [H W 3]
-        Image.fromarray(pixels).save(out / f"{i:03d}_{_slug(captions[i] if captions else 'sample')}_seed{record['seed']}.png")
+        about = PngInfo()
+        about.add_itxt("Description", captions[i] if captions else "")
+        Image.fromarray(pixels).save(out / f"{i:03d}_{_slug(captions[i] if captions else 'sample')}_seed{record['seed']}.png", pnginfo=about)
     show_grid(images, captions or None, path=out / "grid.png")
     (out / "samples.json").write_text(json.dumps(record, indent=1, ensure_ascii=False, default=str) + "\n", encoding="utf8")
 

@@ -60,8 +60,8 @@ def read_preset(folder: Path) -> Preset:
 def load(name: str | Path, *, cascade: bool = True, **sampling) -> TextToImage:
     """The pipeline of a run, ready to sample: `load("ddpm-shapes")`, `load("runs/mine")`, `load("runs/mine", sampling_steps=10)`.
 
-    cascade: with the stages that enlarge its pictures, as far as they are trained.  sampling: sampler, sampling_steps, guidance_scale override
-    the first stage's own.  Lesson: notebooks/03_ddpm.ipynb"""
+    cascade: with the stages that enlarge its pictures, as far as they are trained.  sampling: sampler, sampling_steps, guidance_scale and other
+    fields of its family override the first stage's own; ValueError for one it has not.  Lesson: notebooks/03_ddpm.ipynb"""
     pipeline = _load_stage(find_run(name), sampling)
     for later in _later_runs(name) if cascade else ():
         stage = _load_stage(find_run(later), {})
@@ -72,7 +72,10 @@ def load(name: str | Path, *, cascade: bool = True, **sampling) -> TextToImage:
 
 
 def _load_stage(folder: Path, sampling: dict) -> TextToImage:
-    pipeline = replace(read_preset(folder).model, **sampling).build()
+    model = read_preset(folder).model
+    if unknown := sampling.keys() - {field.name for field in fields(model)}:
+        raise ValueError(f"{folder}: a run of this family has no {' and no '.join(sorted(unknown))} to choose")
+    pipeline = replace(model, **sampling).build()
     load_weights(pipeline.model, folder / "model.safetensors")
     pipeline.model.eval().requires_grad_(False)
     return pipeline
@@ -161,9 +164,9 @@ def _reading_like(preset: Preset):
 
 
 def _begin_with(state: TrainState, run: str) -> None:
-    """Take the weights of another run, which stays as it is."""
+    """Take the weights of another run, which stays as it is; a "no caption" that it never learned begins here."""
     for model in (state.model, state.ema):
-        load_weights(model, find_run(run) / "model.safetensors")
+        load_weights(model, find_run(run) / "model.safetensors", new=("net.no_caption",))
 
 
 def _report(model: torch.nn.Module) -> dict[str, float]:

@@ -37,4 +37,18 @@ LEDGER = {
     "Imagen dynamic thresholding": "clip x_0 to the s-th percentile and divide by it (Saharia et al. 2022, appendix)",
     "Imagen noise conditioning augmentation": "the small picture, enlarged, is diffused by a known amount that the network is told (Saharia et al. 2022, appendix)",
     "Imagen skip scaling": "shortcuts are multiplied by 1 / sqrt(2) (Saharia et al. 2022, Appendix B)",
+    # van den Oord, Vinyals, Kavukcuoglu 2017, Neural Discrete Representation Learning; Esser, Rombach, Ommer 2021, Taming Transformers
+    "VQ-VAE loss": "||sg(z) - e||^2 + beta ||z - sg(e)||^2, beside the error of the picture",
+    "VQ-VAE moving averages": "a code as the mean of what takes it, sums and counts forgetting at one pace (appendix A.1)",
+    "straight-through": "forward e, backward z",
+    "VQGAN adaptive weight": "|gradient of the error| / |gradient of the critic's mark| at the decoder's last layer",
+    # Gu et al. 2022, Vector Quantized Diffusion Model; Tang et al. 2022, Improved Vector Quantized Diffusion Models
+    "VQ-Diffusion Eq. 4": "q(x_t | x_0), the product of all steps",
+    "VQ-Diffusion Eq. 5": "q(x_s | x_t, x_0) by Bayes",
+    "VQ-Diffusion mask-and-replace matrix": "stay with alpha + beta, become another code with beta, be masked with gamma; a mask stays",
+    "VQ-Diffusion x0 reparameterisation": "p(x_s | x_t) = sum over x_0 of q(x_s | x_t, x_0) p(x_0 | x_t)",
+    "VQ-Diffusion auxiliary loss": "lambda times -log p(x_0 | x_t), beside the bound",
+    "VQ-Diffusion truncation": "each token among its likeliest codes, up to a share r",
+    "Improved VQ-Diffusion learnable guidance": "a learned \"no caption\" to push away from",
+    "Improved VQ-Diffusion purity prior": "masks shown in proportion to max p, codes drawn from p^(1 + r max p)",
 }

@@ -17,9 +17,9 @@ from t2ilab.families.glide import GLIDE, enlarge, shrink, some_known
 from t2ilab.nets.layers import Attention
 from t2ilab.nets.text_transformer import TextConfig, TextTransformer
 from t2ilab.pipeline import given
-from t2ilab.presets import MINI, TINY
+from t2ilab.presets.glide import MINI, TINY
 from t2ilab.presets import PRESETS as ALL
-from t2ilab.presets import UPSAMPLER as PUBLISHED_UPSAMPLER
+from t2ilab.presets.glide import UPSAMPLER as PUBLISHED_UPSAMPLER
 from t2ilab.tensors import from_uint8, generator, to_uint8
 from t2ilab.train.fit import FitConfig, fit
 

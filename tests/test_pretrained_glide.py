@@ -29,7 +29,7 @@ from t2ilab.families.glide import GLIDE, enlarge
 from t2ilab.nets.text_transformer import TextConfig
 from t2ilab.nets.unet import UNetConfig
 from t2ilab.pipeline import given
-from t2ilab.presets import MINI, TINY, UPSAMPLER
+from t2ilab.presets.glide import MINI, TINY, UPSAMPLER
 from t2ilab.pretrained.glide import convert, load_official, read_official
 from t2ilab.text.tokenizer import Tokenizer, read_merges
 

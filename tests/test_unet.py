@@ -10,7 +10,7 @@ from toys import wave
 from t2ilab.diffusion.denoiser import Cond
 from t2ilab.nets.layers import Attention, Double, Halve, ResBlock, place_waves, sinusoid
 from t2ilab.nets.unet import UNet, UNetConfig
-from t2ilab.presets import HO, IDDPM
+from t2ilab.presets.ddpm import HO, IDDPM
 from t2ilab.tensors import generator
 
 TINY = UNetConfig(channels=32, mults=(1, 2), blocks=1, attention=(True, True), dropout=0.0)

@@ -21,16 +21,19 @@ from PIL import Image
 
 from ..shipped import cache_root
 from .coco import coco
+from .cub import cub
 from .decode import Fit, measure, open_rgb, read_image
 from .example import Example
 from .folders import dogs, folder, sbu
+from .imagenet import imagenet
 from .layouts import Listing, cifar10, first_few, flowers102
 from .shapes import Scenes
 
 __all__ = ["LAYOUTS", "NAMES", "Bad", "Fit", "ImageSet", "open_data", "read_image"]
 
 log = logging.getLogger(__name__)
-LAYOUTS = {"cifar10": cifar10, "flowers102": flowers102, "sbu": sbu, "dogs": dogs, "coco": coco, "folder": folder}    # (root, split, download) -> Listing
+LAYOUTS = {"cifar10": cifar10, "flowers102": flowers102, "sbu": sbu, "dogs": dogs, "coco": coco, "cub": cub, "imagenet": imagenet,
+           "folder": folder}                                            # (root, split, download) -> Listing
 NAMES = ("shapes", *LAYOUTS)
 
 
@@ -75,8 +78,8 @@ class ImageSet:
 def open_data(name: str, root=None, *, size: int, split: str = "train", crop: str = "centre", flip: bool = False,
               limit: int | None = None, download: bool = False, max_broken: float = 0.01):
     """A data set by name: shapes (drawn, endless), cifar10, flowers102, sbu (photographs with captions from
-    the web), dogs (120 breeds), coco (scenes, five captions each), or folder (any pictures of yours).
-    Which files each expects: layouts.py, folders.py and coco.py.
+    the web), dogs (120 breeds), coco (scenes, five captions each), cub (200 kinds of birds, ten captions each), imagenet (1,000 classes), or folder
+    (any pictures of yours).  Which files each expects: layouts.py, folders.py, coco.py, cub.py and imagenet.py.
 
     root: the folder that holds it (default: $T2ILAB_DATA or ./data).  size: S, pictures become [3 S S].  crop, flip: see decode.Fit.
     limit: only so many pictures, evenly spaced.  Nothing is downloaded unless download=True.  max_broken: share of broken files allowed.

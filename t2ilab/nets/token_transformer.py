@@ -127,7 +127,9 @@ class TokenTransformer(nn.Module):
         else:
             if not there.all() and self.no_caption is None:
                 raise ValueError("this model was never trained without captions: give each picture one, and guidance_scale=1 or a negative caption")
-            text = cond.text if self.no_caption is None else torch.where(there[:, None, None], cond.text, self.no_caption)   # Improved VQ-Diffusion learnable guidance
+            text = cond.text
+            if self.no_caption is not None:
+                text = torch.where(there[:, None, None], text, self.no_caption)              # Improved VQ-Diffusion learnable guidance
         return replace(cond, text=text, mask=None)
 
     def forward(self, x: Tensor, t: Tensor, cond) -> Tensor:
@@ -151,7 +153,8 @@ class TokenTransformer(nn.Module):
             raise ValueError(f"x_t {list(x.shape)}: this transformer takes [B {self.grid ** 2}] tokens")
         wants = [len(x), 1] if c.classes else [len(x), *(text or [0, 0])[1:2], c.text_width] if c.text_width else None
         if text != wants:
-            raise ValueError(f"text {text}: this transformer takes " + (f"[{len(x)} 1] labels" if c.classes else f"[{len(x)} L {c.text_width}]" if wants else "none"))
+            kind = f"[{len(x)} 1] labels" if c.classes else f"[{len(x)} L {c.text_width}]" if wants else "none"
+            raise ValueError(f"text {text}: this transformer takes {kind}")
 
 
 def _start(layer: nn.Module) -> None:

@@ -37,7 +37,7 @@ HEAD_BY_HEAD = {"qkv": 3, "c_qkv": 3, "encoder_kv": 2}      # their layers that 
 def load_official(path: str | Path, model: GLIDE, merges: str | Path) -> TextToImage:
     """OpenAI's GLIDE, ready to sample: `load_official("base.pt", GLIDE(), "vocab.bpe.gz")`.
 
-    path: their .pt file or the same as safetensors.  model: its configuration, such as those in presets.py.  merges: the vocabulary file published
+    path: their .pt file or the same as safetensors.  model: its configuration, such as those in presets/.  merges: the vocabulary file published
     with it.  Raises FileNotFoundError or ValueError in one line.  Lesson: notebooks/05_glide.ipynb"""
     model = replace(model, merges=read_merges(merges))
     if len(model.merges) != model.text.vocabulary - BYTES - 1:

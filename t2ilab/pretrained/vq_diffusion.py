@@ -69,7 +69,8 @@ def convert_transformer(state: dict[str, Tensor], net: TokenTransformer, layout:
         for kind in ("weight", "bias"):
             for ours in ("attention", "cross"):
                 q, k, v = (f"{there}.{n[ours]}.{name}.{kind}" for name in n["qkv"])
-                sources |= {f"{here}.{ours}.q.{kind}": (q,), f"{here}.{ours}.kv.{kind}": (k, v), f"{here}.{ours}.proj.{kind}": (f"{there}.{n[ours]}.{n['proj']}.{kind}",)}
+                sources |= {f"{here}.{ours}.q.{kind}": (q,), f"{here}.{ours}.kv.{kind}": (k, v),
+                            f"{here}.{ours}.proj.{kind}": (f"{there}.{n[ours]}.{n['proj']}.{kind}",)}
             for ours, theirs in zip(("mlp.0", "mlp.2"), n["mlp"]):
                 sources |= {f"{here}.{name}.{kind}": (f"{there}.{theirs}.{kind}",) for name in (ours, ours.replace("mlp", "mlp.layers"))}
     return _gathered(state, net, sources, extra=())

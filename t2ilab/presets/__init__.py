@@ -1,0 +1,9 @@
+"""Every named run as one literal: what is built, what it eats, how it trains, and the number it should reach.
+
+`t2ilab train NAME` runs one; every field is an option there. No YAML, no registry. One file a family.
+"""
+from . import ddpm, glide, imagen, vq
+from .config import DataConfig, Preset, SaveConfig
+
+__all__ = ["PRESETS", "DataConfig", "Preset", "SaveConfig"]
+PRESETS = {preset.name: preset for family in (ddpm, glide, imagen, vq) for preset in family.PRESETS}

@@ -1,0 +1,122 @@
+"""VQ-Diffusion (Gu et al. 2022; Tang et al. 2022) and its codecs (VQGAN, Esser et al. 2021): every named run as one literal."""
+from dataclasses import replace
+
+from ..diffusion.token_denoiser import TokenObjectiveConfig
+from ..families.vq_codec import VQCodec
+from ..families.vq_diffusion import VQDiffusion
+from ..nets.token_transformer import TokenTransformerConfig
+from ..nets.vqgan import VQGANConfig
+from ..train.codec import CodecLossConfig
+from ..train.fit import FitConfig
+from .config import DataConfig, Preset, SaveConfig
+
+CODEC_SHAPES = VQCodec(size=64, net=VQGANConfig(channels=64, mults=(1, 2), blocks=1, attention=(False, True), z_channels=128, code_width=32,
+                                               codes=512, quantizer="ema", patch=4),
+                       loss=CodecLossConfig(squared=1.0, perceptual=0.0, eyes="scenes", adversarial=0.0))
+VQ_SHAPES = VQDiffusion(cache=False, net=TokenTransformerConfig(width=192, layers=6, heads=6, text_width=128), replaced=0.1, masked=0.9,
+                        objective=TokenObjectiveConfig(bound=0.0, auxiliary=0.01, adaptive=False, times="uniform", drop=0.1),
+                        sampler="purity", sampling_steps=20, guidance_scale=2.0)
+F16 = VQGANConfig(mults=(1, 1, 2, 2, 4), attention=(False, False, False, False, True), codes=1024)                     # 72,141,699 parameters
+ITHQ = VQGANConfig(channels=64, mults=(1, 2, 4, 8), code_width=128, codes=4096, quantizer="ema")                       # 63,485,379
+COCO = VQDiffusion(codec="runs/vq-codec-coco", codes=2887, grid=32, size=256, encoder="openai/clip-vit-base-patch32", encoder_normalised=True,
+                   text_length=77, truncation=0.86)                                                                    # 388,780,871
+PICTURES = TokenTransformerConfig(width=512, layers=24, mlp="conv", text_width=0, place_table=32)
+CODEC_FIT = FitConfig(steps=500_000, batch_size=32, lr=1.44e-4, betas=(0.5, 0.9), decay="none", ema_decay=0.9999)
+VQ_FIT = FitConfig(steps=500_000, batch_size=64, lr=4.5e-4, betas=(0.9, 0.96), weight_decay=0.045, warmup=1000, clip=0.5, ema_decay=0.9996)
+SLOWLY = SaveConfig(checkpoint_seconds=3600, sample_steps=10_000)
+
+PRESETS = [
+    Preset(
+        "vq-codec-shapes", CODEC_SHAPES,
+        DataConfig("shapes"),
+        FitConfig(steps=2_500, batch_size=32, lr=2e-3, optimizer="muon", decay="linear", ema_decay=0.995),
+        family="vq_codec",
+        expected="scenes that the parser still reads", hardware="laptop, half an hour on 2 cores"),
+    Preset(
+        "vq-codec-coco", VQCodec(net=VQGANConfig(quantizer="gumbel")),                                                  # 68,995,971
+        DataConfig("coco", crop="random", flip=True, workers=8), CODEC_FIT, SLOWLY,
+        family="vq_codec",
+        expected="photographs in 1,024 codes of 8,192 (published: Gumbel, f8)", hardware="8 GPUs, days"),
+    Preset(
+        "vq-codec-imagenet", VQCodec(net=replace(F16, codes=16384)),                                                    # 76,073,859
+        DataConfig("imagenet", crop="random", flip=True, workers=8), CODEC_FIT, SLOWLY,
+        family="vq_codec",
+        expected="photographs in 256 codes of 16,384 (published: f16)", hardware="8 GPUs, days"),
+    Preset(
+        "vq-codec-ffhq", VQCodec(net=F16),
+        DataConfig("folder", flip=True, workers=8), CODEC_FIT, SLOWLY,
+        family="vq_codec",
+        expected="faces in 256 codes of 1,024 (published: f16)", hardware="8 GPUs, days"),
+    Preset(
+        "vq-codec-ithq", VQCodec(net=ITHQ),
+        DataConfig("folder", crop="random", flip=True, workers=8), CODEC_FIT, SLOWLY,
+        family="vq_codec",
+        expected="any picture in 1,024 codes of 4,096 (published: moving averages, f8)", hardware="8 GPUs, days"),
+    Preset(
+        "vq-shapes", VQ_SHAPES,
+        DataConfig("shapes"),
+        FitConfig(steps=9_000, batch_size=64, lr=2e-3, optimizer="muon", decay="linear", ema_decay=0.998),
+        family="vq_diffusion",
+        expected="scenes as captions say", hardware="laptop, 1 hour on 2 cores"),
+    Preset(
+        "vq-shapes-classes", replace(VQ_SHAPES, net=replace(VQ_SHAPES.net, text_width=0, classes=18)),
+        DataConfig("shapes"),
+        FitConfig(steps=3_000, batch_size=64, lr=2e-3, optimizer="muon", decay="linear", ema_decay=0.998),
+        family="vq_diffusion",
+        expected="the coloured shape that was asked for", hardware="laptop, half an hour on 2 cores"),
+    Preset(
+        "vq-shapes-free", replace(VQ_SHAPES, net=replace(VQ_SHAPES.net, text_width=0), guidance_scale=1.0, objective=replace(VQ_SHAPES.objective, drop=0.0)),
+        DataConfig("shapes"),
+        FitConfig(steps=3_000, batch_size=64, lr=2e-3, optimizer="muon", decay="linear", ema_decay=0.998),
+        family="vq_diffusion",
+        expected="scenes of its own choice", hardware="laptop, half an hour on 2 cores"),
+    Preset(
+        "vq-coco", COCO,
+        DataConfig("coco", crop="random", workers=8), replace(VQ_FIT, lr=2e-4), SLOWLY,
+        family="vq_diffusion",
+        expected="FID 19.75 on COCO (VQ-Diffusion-B; -F, begun on more data, 13.86)", hardware="8 GPUs, days"),
+    Preset(
+        "vq-coco-tune", replace(COCO, objective=TokenObjectiveConfig(drop=0.1), truncation=1.0, guidance_scale=3.0),
+        DataConfig("coco", crop="random", workers=8), replace(VQ_FIT, lr=2e-4, steps=100_000), SLOWLY,
+        family="vq_diffusion", start="runs/vq-coco",
+        expected="FID 8.44 on COCO (Improved VQ-Diffusion)", hardware="8 GPUs, days"),
+    Preset(
+        "vq-cub", COCO,
+        DataConfig("cub", crop="random", workers=8), VQ_FIT, SLOWLY,
+        family="vq_diffusion",
+        expected="FID 10.32 on CUB-200 (VQ-Diffusion-F)", hardware="1 GPU, days"),
+    Preset(
+        "vq-cub-s", replace(COCO, net=TokenTransformerConfig(width=192, layers=18, mlp="conv", mlp_mult=2)),             # 35,936,647
+        DataConfig("cub", crop="random", workers=8), VQ_FIT, SLOWLY,
+        family="vq_diffusion",
+        expected="FID 12.97 on CUB-200 (VQ-Diffusion-S)", hardware="1 GPU, a day"),
+    Preset(
+        "vq-imagenet", replace(COCO, codec="runs/vq-codec-imagenet", codes=974, grid=16, net=replace(PICTURES, classes=1000),    # 518,025,678
+                               objective=TokenObjectiveConfig(auxiliary=1e-3)),
+        DataConfig("imagenet", crop="random", workers=8), replace(VQ_FIT, warmup=5000), SLOWLY,
+        family="vq_diffusion",
+        expected="FID 11.89 on ImageNet (VQ-Diffusion)", hardware="8 GPUs, weeks"),
+    Preset(
+        "vq-ffhq", replace(COCO, codec="runs/vq-codec-ffhq", codes=1024, grid=16, net=replace(PICTURES, layers=20),              # 411,185,664
+                           objective=TokenObjectiveConfig(auxiliary=1e-3)),
+        DataConfig("folder", workers=8), replace(VQ_FIT, warmup=2000), SLOWLY,
+        family="vq_diffusion",
+        expected="FID 6.33 on FFHQ (VQ-Diffusion)", hardware="8 GPUs, days"),
+    Preset(
+        "vq-ithq", replace(COCO, codec="runs/vq-codec-ithq", codes=4096, net=TokenTransformerConfig(width=1408, layers=36, gradient_checkpointing=True),
+                           objective=TokenObjectiveConfig(drop=0.1)),                                                   # 1,359,274,624 + 39,424
+        DataConfig("folder", crop="random", workers=8), replace(VQ_FIT, lr=1e-4, warmup=7000), SLOWLY,
+        family="vq_diffusion",
+        expected="pictures of your own captions", hardware="8 GPUs, weeks"),
+    Preset(
+        "vq-flowers102", replace(COCO, codec="runs/vq-codec-flowers102", codes=1024, grid=16, size=128, guidance_scale=3.0,
+                                 net=TokenTransformerConfig(width=512, layers=12, heads=8), objective=TokenObjectiveConfig(drop=0.1)),
+        DataConfig("flowers102", split="all", crop="random", flip=True, workers=4), replace(VQ_FIT, steps=100_000), SaveConfig(sample_steps=5_000),
+        family="vq_diffusion",
+        expected="flowers of the kind that was asked for", hardware="1 GPU, about 1 day"),
+    Preset(
+        "vq-codec-flowers102", VQCodec(size=128, net=VQGANConfig(channels=64, codes=1024, quantizer="ema", code_width=64)),
+        DataConfig("flowers102", split="all", crop="random", flip=True, workers=4), replace(CODEC_FIT, steps=100_000), SaveConfig(sample_steps=5_000),
+        family="vq_codec",
+        expected="flowers in 256 codes of 1,024", hardware="1 GPU, about 1 day"),
+]
