@@ -4,7 +4,6 @@ VQ-Diffusion (Gu et al. 2022), Improved VQ-Diffusion (Tang et al. 2022). A sampl
 how fast it is, is the list of times.
 """
 import torch
-from torch import Tensor
 
 
 def ancestral(diffusion):

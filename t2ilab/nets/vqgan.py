@@ -4,7 +4,6 @@ VQ-VAE (van den Oord et al. 2017), VQGAN (Esser et al. 2021). Left out: the loss
 """
 from dataclasses import dataclass
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 

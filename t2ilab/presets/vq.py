@@ -13,7 +13,7 @@ from .config import DataConfig, Preset, SaveConfig
 CODEC_SHAPES = VQCodec(size=64, net=VQGANConfig(channels=64, mults=(1, 2), blocks=1, attention=(False, True), z_channels=128, code_width=32,
                                                codes=512, quantizer="ema", patch=4),
                        loss=CodecLossConfig(squared=1.0, perceptual=0.0, eyes="scenes", adversarial=0.0))
-VQ_SHAPES = VQDiffusion(cache=False, net=TokenTransformerConfig(width=192, layers=6, heads=6, text_width=128), replaced=0.1, masked=0.9,
+VQ_SHAPES = VQDiffusion(cache=False, net=TokenTransformerConfig(width=128, layers=6, heads=4, text_width=128), replaced=0.1, masked=0.9,
                         objective=TokenObjectiveConfig(bound=0.0, auxiliary=0.01, adaptive=False, times="uniform", drop=0.1),
                         sampler="purity", sampling_steps=20, guidance_scale=2.0)
 F16 = VQGANConfig(mults=(1, 1, 2, 2, 4), attention=(False, False, False, False, True), codes=1024)                     # 72,141,699 parameters
