@@ -153,7 +153,7 @@ def sample(run: Annotated[Word, tyro.conf.arg(metavar="RUN")], captions: tyro.co
 
 
 def evaluate(run: Annotated[Word, tyro.conf.arg(metavar="RUN")], out: Path | None = None, n: int = 512, cascade: bool = False,
-             guidance: tuple[float, ...] = (), thresholds: tuple[float, ...] = (), augmentation: tuple[float, ...] = ()) -> None:
+             guidance: tuple[float, ...] = (), thresholds: tuple[float, ...] = (), augmentation: tuple[float, ...] = (), methods: bool = False) -> None:
     """Mark a run of the captioned scenes with the scene parser; writes metrics.json and samples.png.
 
     Args:
@@ -164,7 +164,9 @@ def evaluate(run: Annotated[Word, tyro.conf.arg(metavar="RUN")], out: Path | Non
         guidance: guidance scales to compare too, as in 0 1 2 3 6 12; writes guidance.json and guidance.png
         thresholds: guidance scales at which to compare no, static and dynamic thresholding; writes thresholds.json and thresholds.png
         augmentation: amounts of noise on the picture to enlarge to compare, 0 to 1; writes augmentation.json and augmentation.png
+        methods: compare the ways to sample codes; writes methods.json and methods.png
     """
+    from . import marking
     from .evaluate.report import write_report
     from .runs import export, find_run, load, read_preset
     folder = find_run(run)
@@ -174,58 +176,18 @@ def evaluate(run: Annotated[Word, tyro.conf.arg(metavar="RUN")], out: Path | Non
     out = out or Path(run)
     export(folder, out)
     pipeline = load(run if cascade else out, cascade=cascade)
-    metrics, command = _marks(preset.model, pipeline, n), f"t2ilab evaluate {run} --n {n}{' --cascade' * cascade}"
+    metrics, command = marking.marks(preset.model, pipeline, n), f"t2ilab evaluate {run} --n {n}{' --cascade' * cascade}"
     write_report(pipeline, out, metrics, command=command)
     _table([("metric", "value"), *((k, str(v)) for k, v in metrics.items())])
-    _draw_more(preset.model, pipeline, out)
+    marking.draw_more(preset.model, pipeline, out)
     if guidance:
-        _compare_guidance(pipeline, guidance, out, n, command)
+        marking.compare_guidance(pipeline, guidance, out, n, command)
     if thresholds:
-        _compare_thresholds(pipeline, thresholds, out, n, command)
+        marking.compare_thresholds(pipeline, thresholds, out, n, command)
     if augmentation:
-        _compare_augmentation(run, augmentation, out, n, command)
-
-
-def _marks(model, pipeline, n: int) -> dict:
-    from .evaluate.captions import caption_metrics, enlarging_metrics
-    from .evaluate.report import scene_metrics
-    if not hasattr(model, "low_res"):
-        return scene_metrics(pipeline, n=n)
-    return enlarging_metrics(pipeline, model.low_res, n=n) if model.low_res else caption_metrics(pipeline, n=n)
-
-
-def _draw_more(model, pipeline, out: Path) -> None:
-    from .evaluate.captions import draw_enlarging, draw_inpainting
-    from .viz import show
-    if getattr(model, "low_res", 0):
-        show(draw_enlarging(pipeline, model.low_res), path=out / "enlarged.png")
-    elif getattr(model, "known", 0):
-        show(draw_inpainting(pipeline), path=out / "inpainting.png")
-
-
-def _compare_guidance(pipeline, scales: tuple[float, ...], out: Path, n: int, command: str) -> None:
-    from .evaluate.captions import draw_sweep, guidance_sweep
-    result = guidance_sweep(pipeline, scales, n=n)
-    _write_comparison("guidance", result, draw_sweep(result), out, command, scales)
-
-
-def _compare_thresholds(pipeline, scales: tuple[float, ...], out: Path, n: int, command: str) -> None:
-    from .evaluate.cascades import draw_thresholds, threshold_sweep
-    _write_comparison("thresholds", threshold_sweep(pipeline, scales, n=n), draw_thresholds(pipeline, scales), out, command, scales)
-
-
-def _compare_augmentation(run: str, levels: tuple[float, ...], out: Path, n: int, command: str) -> None:
-    from .evaluate.cascades import augmentation_sweep, draw_augmentation
-    from .runs import find_run, load, read_preset
-    result = augmentation_sweep(lambda level: load(run, cascade=False, augmentation=level), read_preset(find_run(run)).model.low_res, levels, n=n)
-    _write_comparison("augmentation", result, draw_augmentation(result), out, command, levels)
-
-
-def _write_comparison(name: str, result: dict, picture, out: Path, command: str, values: tuple[float, ...]) -> None:
-    from .viz import show
-    result = result | {"command": f"{command} --{name} {' '.join(f'{v:g}' for v in values)}"}
-    (out / f"{name}.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf8")
-    show(picture, path=out / f"{name}.png")
+        marking.compare_augmentation(run, augmentation, out, n, command)
+    if methods:
+        marking.compare_methods(preset.model, out, n, command)
 
 
 def data(action: Annotated[Word, tyro.conf.arg(metavar="inspect|fetch")], name: Annotated[Word, tyro.conf.arg(metavar="NAME|LIST")],
@@ -235,7 +197,7 @@ def data(action: Annotated[Word, tyro.conf.arg(metavar="inspect|fetch")], name: 
 
     Args:
         action: inspect for counts, sizes, colours, bad files, a contact sheet; fetch for a folder of captioned pictures
-        name: shapes, cifar10, flowers102, sbu, dogs, coco or folder; after fetch, a .tsv, .csv or .parquet with captions and addresses
+        name: shapes, cifar10, flowers102, sbu, dogs, coco, cub, imagenet or folder; after fetch, a .tsv, .csv or .parquet with captions and addresses
         root: folder it lies in
         out: folder for the report, runs/data/NAME if not given; after fetch, folder for the pictures, data/LIST if not given
         note: a paragraph to add to the report

@@ -87,7 +87,7 @@ def test_presets_print_a_table_and_json(capsys):
     rows = {row["preset"]: row for row in json.loads(capsys.readouterr().out)}
     assert {name: rows[name]["trainable"] for name in ("ddpm-cifar10", "iddpm-cifar10", "ddpm-flowers102")} == {
         "ddpm-cifar10": 35_746_307, "iddpm-cifar10": 52_546_438, "ddpm-flowers102": 92_025_731}
-    assert rows.keys() == PRESETS.keys() and all(row["frozen"] == 0 and row["pixels"] in (16, 32, 64, 256, 1024) for row in rows.values())
+    assert rows.keys() == PRESETS.keys() and all(row["frozen"] == 0 and row["pixels"] in (16, 32, 64, 128, 256, 1024) for row in rows.values())
 
 
 # A whole session
@@ -126,7 +126,7 @@ def test_every_sampling_option_is_recorded(run, here):
     assert cli.main(["sample", str(run), "red circle", *options]) == 0
     assert json.loads((here / "s" / "samples.json").read_text()) == {
         "run": str(run), "captions": ["red circle"], "n": 1, "seed": 3, "sampler": "dpm_solver_pp_2m", "sampling_steps": 4, "guidance_scale": 2.5,
-        "cascade": True, "negative": None, "image": None, "mask": None, "strength": 1.0, "picture": None}
+        "cascade": True, "truncation": None, "top_k": None, "prior_weight": None, "zero_shot": None, "negative": None, "image": None, "mask": None, "strength": 1.0, "picture": None}
     want = load(run, sampler="dpm_solver_pp_2m", sampling_steps=4, guidance_scale=2.5)(["red circle"], seed=3)
     drawn = np.asarray(Image.open(here / "s" / "000_red-circle_seed3.png"))
     assert np.array_equal(drawn, to_uint8(want[0]).permute(1, 2, 0).numpy())

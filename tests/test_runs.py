@@ -214,7 +214,7 @@ def test_shipped_files_have_the_checksums_that_ship_with_them():
         pytest.skip("no trained run in results/")
     assert here == shipped.shipped().keys()
     for name, files in shipped.shipped().items():
-        assert {"config.json", "model.safetensors"} <= files.keys() and shipped.shipped_run(name) == shipped.RESULTS / name
+        assert "model.safetensors" in files and shipped.shipped_run(name) == shipped.RESULTS / name
         for file, digest in files.items():
             assert hashlib.sha256((shipped.RESULTS / name / file).read_bytes()).hexdigest() == digest
 

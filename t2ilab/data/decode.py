@@ -5,7 +5,6 @@ Left out on purpose: vector graphics, camera raw, colour profiles, video, and an
 """
 import warnings
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch

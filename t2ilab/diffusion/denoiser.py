@@ -9,7 +9,6 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from ..tensors import randn
 from .gaussian import PREDICTS, GaussianDiffusion
 from .losses import TIMES, WEIGHTS, ImportanceTimes, natural_weight, vlb_term
 

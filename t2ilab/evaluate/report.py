@@ -67,12 +67,14 @@ def drawn(scenes: Sequence[Scene], size: int) -> Tensor:
 
 def demo_captions(pipeline, n: int = 24) -> tuple[list[str], dict]:
     """n captions that show a model of the scenes off, and the options to draw them with: captions of the grammar for a model that reads text,
-    with small pictures if it enlarges; else labels it was trained on for the first half and no label for the rest."""
+    with pictures if it starts from some; else labels it was trained on for the first half and no label for the rest."""
     names = getattr(pipeline.encode_text, "names", None)
     if names is None:
         scenes = [scenes.draw(generator(1, k)) for k, scenes in zip(range(n), cycle([Scenes(objects=(1,)), Scenes(objects=(2,))]))]
-        small = drawn([scene for scene, _ in scenes], pipeline.stages[0].shape[-1] // 2)
-        return [caption for _, caption in scenes], {} if pipeline.stages[0].enlarge is None else {"picture": small}
+        first = pipeline.stages[0] if pipeline.stages else None                  # a codec has no stages: it paints any picture again
+        if first and first.enlarge is None:
+            return [caption for _, caption in scenes], {}
+        return [caption for _, caption in scenes], {"picture": drawn([scene for scene, _ in scenes], first.shape[-1] // 2 if first else pipeline.size)}
     names = [name for name in names if name not in NEVER_TRAINED]
     return [names[i * len(names) // (n // 2)] if names and i < n // 2 else "" for i in range(n)], {}
 

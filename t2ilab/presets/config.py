@@ -14,7 +14,7 @@ from ..train.fit import FitConfig
 
 @dataclass(frozen=True)
 class DataConfig:
-    data: str = "shapes"                # data set: shapes, cifar10, flowers102, sbu, dogs, coco or folder
+    data: str = "shapes"                # data set: shapes, cifar10, flowers102, sbu, dogs, coco, cub, imagenet or folder
     root: str | None = None             # folder it lies in; none needed for shapes
     split: str = "train"                # part of it to train on
     crop: str = "centre"                # centre or random
