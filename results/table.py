@@ -9,7 +9,7 @@ TABLES = {      # a run belongs to the table whose first number it has: {column:
     "captions": {"one object": "one_object", "two objects": "two_objects", "one, never shown": "held_out_one", "two, one never shown": "held_out_two",
                  "all right, one": "one_object_all", "all right, two": "two_objects_all"},
     "enlarging": {"PSNR in dB": "psnr_upsampler", "bicubic's": "psnr_bicubic"},
-    "codecs": {"PSNR in dB, one object": "psnr_one_object", "two": "psnr_two_objects", "still read, one": "read_one_object", "two ": "read_two_objects",
+    "codecs": {"PSNR in dB, one object": "psnr_one_object", "PSNR, two": "psnr_two_objects", "still read, one": "read_one_object", "still read, two": "read_two_objects",
                "codes used": "codes_used", "perplexity": "perplexity"},
 }
 

@@ -31,7 +31,7 @@ PRESETS = [
         DataConfig("shapes"),
         FitConfig(steps=2_500, batch_size=32, lr=2e-3, optimizer="muon", decay="linear", ema_decay=0.995),
         family="vq_codec",
-        expected="scenes that the parser still reads", hardware="laptop, half an hour on 2 cores"),
+        expected="36 dB on one object, 33 on two; all still read", hardware="laptop, half an hour on 2 cores"),
     Preset(
         "vq-codec-coco", VQCodec(net=VQGANConfig(quantizer="gumbel")),                                                  # 68,995,971
         DataConfig("coco", crop="random", flip=True, workers=8), CODEC_FIT, SLOWLY,
