@@ -1,8 +1,7 @@
-"""Does it matter who reads the captions? `python results/encoders.py` trains the same 16 px base three times and marks its pictures.
+"""Does it matter who reads the captions? `python results/encoders.py` trains the same 32 px base three times and marks its pictures.
 
 Readers: the frozen language model that ships with the project, the same one with random weights (frozen too), and GLIDE's text transformer, which
-learns with the pictures. Equal steps, batches and U-Net; the small pictures are enlarged by the same shipped upsampler and marked by the scene
-parser. Writes imagen-shapes/encoders.json; runs go to runs/encoders/ and are resumed.
+learns with the pictures. Equal steps, batches and U-Net; the scene parser marks the pictures. Writes imagen-shapes/encoders.json; runs go to runs/encoders/ and are resumed.
 """
 import argparse
 import json
@@ -46,14 +45,10 @@ def presets(steps: int, runs: Path) -> dict:
             "learned with the pictures": replace(preset, model=learned, family="glide")}
 
 
-def marks(pipeline, upsampler, n: int) -> dict[str, float]:
-    """Alignment of n fresh captions of each kind, drawn small and enlarged."""
-    result = {}
-    for kind in KINDS:
-        captions = [caption for _, caption in fresh_scenes(kind, n)]
-        small = sample_many(pipeline, captions)
-        result[kind] = round(alignment(sample_many(upsampler, captions, picture=small), captions).score, 4)
-    return result
+def marks(pipeline, n: int) -> dict[str, float]:
+    """Alignment of n fresh captions of each kind."""
+    captions = {kind: [caption for _, caption in fresh_scenes(kind, n)] for kind in KINDS}
+    return {kind: round(alignment(sample_many(pipeline, said), said).score, 4) for kind, said in captions.items()}
 
 
 def main() -> None:
@@ -63,13 +58,13 @@ def main() -> None:
     parser.add_argument("--runs", type=Path, default=Path("runs/encoders"))
     options = parser.parse_args()
     options.runs.mkdir(parents=True, exist_ok=True)
-    upsampler, result = load("imagen-shapes-upsampler"), {}
+    result = {}
     for name, preset in presets(options.steps, options.runs).items():
         folder = options.runs / name.replace(" ", "-")
         losses = [log.loss for log, _ in train(preset, folder)]
         pipeline = load(folder, cascade=False)
         trained = sum(p.numel() for p in preset.model.build().stages[0].denoiser.parameters())
-        result[name] = marks(pipeline, upsampler, options.n) | {"trained parameters": trained}
+        result[name] = marks(pipeline, options.n) | {"trained parameters": trained}
         print(name, result[name], f"last losses {sum(losses[-100:]) / max(1, len(losses[-100:])):.4f}" if losses else "")
     record = {"steps": options.steps, "samples": options.n, "encoders": result,
               "command": f"python results/encoders.py --steps {options.steps} --n {options.n}"}
