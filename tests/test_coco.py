@@ -53,7 +53,7 @@ def test_captions_lose_stray_blanks_newlines_and_halves_of_characters_and_may_be
 
 
 @pytest.mark.parametrize("year", [2014, 2017])
-@pytest.mark.parametrize("inner, into", [("", "{}"), ("coco", "{}"), ("", "images/{}"), ("", "images"), ("coco", ".")])
+@pytest.mark.parametrize("inner, into", [("", "{}"), ("coco", "{}"), ("", "images/{}"), ("", "images"), ("coco", "."), ("", "{0}/{0}")])
 def test_pictures_lie_in_a_folder_of_their_split_in_images_or_flat(year, inner, into, tmp_path):
     tiny_data.coco(tmp_path / inner, year, into)
     (tmp_path / inner / f"train{year}").mkdir(exist_ok=True)

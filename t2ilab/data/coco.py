@@ -20,7 +20,7 @@ ANNOTATION = {"image_id": int, "caption": str}
 def coco(root: Path, split: str, download: bool) -> Listing:
     """MS COCO's captions: root/annotations/captions_train2017.json and root/train2017/000000000009.jpg, or the same in root/coco.
 
-    The pictures may also lie in images/train2017, in images, or in the root itself. Those that are missing count as broken. No classes.
+    The pictures may also lie in train2017/train2017, in images/train2017, in images, or in the root itself. Those that are missing count as broken. No classes.
     Only one edition is read, because val of one is part of train of the other: 2017, or 2014 where only 2014 has captions or has pictures.
     split: train, val, or all, which is both or the one that is there. Order: by image id, train first. Errors: see open_data."""
     parts = choose(split, {"train": ["train"], "val": ["val"], "all": ["train", "val"]})
@@ -101,7 +101,7 @@ def _plain(caption):
 
 def _folder(home, name, path, files):
     """The first folder that holds any of the listed pictures."""
-    places = (home / name, home / "images" / name, home / "images", home)
+    places = (home / name, home / name / name, home / "images" / name, home / "images", home)
     for place in places:
         if any(os.path.isfile(place / file) for file in files):
             return place
