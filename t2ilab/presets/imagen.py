@@ -26,7 +26,7 @@ PRESETS = [
         DataConfig("shapes"),
         FitConfig(steps=9_000, batch_size=32, lr=2e-3, optimizer="muon", decay="linear", ema_decay=0.998),
         family="imagen", then=("imagen-shapes-upsampler",),
-        expected="alignment 0.87 on one object, 0.40 on two; longer runs go on rising", hardware="laptop, half an hour on 2 cores"),
+        expected="alignment 1.00 on one object, 0.63 on two; longer runs go on rising", hardware="laptop, an hour and a half on one core"),
     Preset(
         "imagen-shapes-upsampler", replace(
             IMAGEN_SHAPES, size=64, low_res=32, net=SHARPEN, sampling_steps=20, guidance_scale=1.0,
@@ -34,7 +34,7 @@ PRESETS = [
         DataConfig("shapes"),
         FitConfig(steps=3_000, batch_size=32, lr=2e-3, optimizer="muon", decay="linear", ema_decay=0.998),
         family="imagen",
-        expected="27.9 dB, 2.6 more than bicubic", hardware="laptop, half an hour on 2 cores"),
+        expected="29.6 dB after 1,500 steps, where bicubic has 30.6", hardware="laptop, half an hour on 2 cores"),
     Preset(
         "imagen-tiny", IMAGEN_TINY,
         DataConfig("shapes"),
