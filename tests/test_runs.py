@@ -145,6 +145,7 @@ def test_the_log_loses_what_was_written_after_the_checkpoint_and_tensorboard_sho
     assert len(logged(tmp_path)) == 5
     with open(tmp_path / "log.jsonl", "a") as file:
         file.write('{"step": 6, "lo')                                       # as a full disk may leave it
+    time.sleep(1.1)                                                         # TensorBoard orders files by the second, then by a number read as text: 99 after 100
     list(train(TINY, tmp_path))
     assert [row["step"] for row in logged(tmp_path)] == [1, 2, 3, 4, 5, 6]
     events = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
