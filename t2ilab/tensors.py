@@ -28,6 +28,11 @@ def randn(shape, generator=None, *, device="cpu", dtype=torch.float32) -> Tensor
     return torch.randn(shape, generator=generator, dtype=dtype).to(device)
 
 
+def gumbel(shape, generator=None) -> Tensor:
+    """Standard Gumbel noise: added to log-probabilities it makes the largest of them a draw. Drawn on the CPU, as randn."""
+    return -torch.log(-torch.log(torch.rand(shape, generator=generator).clamp(1e-20, 1 - 1e-7)))
+
+
 def to_uint8(x: Tensor) -> Tensor:
     """Pixels [-1, 1] as uint8 0..255, rounded (never truncated: that darkens by half a level)."""
     return ((x.float() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)

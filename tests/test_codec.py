@@ -77,10 +77,10 @@ def test_codes_that_are_none_are_refused(codes):
 @pytest.mark.parametrize("kind", ["nearest", "ema"])
 def test_the_nearest_entry_is_taken(kind):
     quantizer, z = started(kind), z_of()
-    apart = (z.movedim(1, -1)[..., None, :] - quantizer.codebook).square().sum(-1)           # [B h w K]
+    apart = (z.movedim(1, -1)[..., None, :] - quantizer.entries).square().sum(-1)           # [B h w K]
     z_q, codes, _ = quantizer.eval()(z)
     assert torch.equal(codes, apart.argmin(-1)) and len(codes.unique()) > 2
-    assert_close(z_q, quantizer.codebook[codes].movedim(-1, 1))
+    assert_close(z_q, quantizer.entries[codes].movedim(-1, 1))
 
 
 @pytest.mark.parametrize("kind", ["nearest", "ema"])
@@ -265,6 +265,8 @@ def test_a_codec_run_logs_its_codes_and_paints_pictures_again(tmp_path):
     assert pipeline(2, picture=x).shape == (2, 3, 16, 16) and dict(pipeline.walk(2, picture=x))["codes"].shape == (2, 8, 8)
     with pytest.raises(ValueError, match="draws none itself"):
         pipeline(2)
+    with pytest.raises(ValueError, match="reads no captions"):
+        pipeline(2, picture=x, negative=["dark"])
     frozen = FrozenCodec(str(tmp_path / "small"), 7, 8)
     assert frozen.encode(x).shape == (2, 64) and torch.equal(frozen.decode(frozen.encode(x)).clamp(-1, 1), pipeline(2, picture=x))
     assert frozen.encode(pictures(1, 20)).shape == (1, 64)                                    # other sizes are made to fit

@@ -39,7 +39,7 @@ THRESHOLDS = {"none": lambda percentile: (), "static": lambda percentile: (clip,
 def top_r(r: float):
     """A constraint on log-probabilities [B K N] of tokens: the likeliest codes of each position until their shares reach r; the others are out.
 
-    r: above 0; from 1 on, nothing is left out.  ValueError below.  Lesson: notebooks/08_vq_diffusion.ipynb"""
+    r: above 0; from 1 on, nothing is left out.  ValueError below."""
     if r <= 0:
         raise ValueError(f"truncation={r}: choose a share above 0; 1 leaves nothing out")
 

@@ -5,6 +5,8 @@ how fast it is, is the list of times.
 """
 import torch
 
+from ..tensors import gumbel
+
 
 def ancestral(diffusion):
     """Each token by itself: a draw from p(x_s | x_t), exact for steps of any length."""
@@ -15,7 +17,7 @@ def shown(by_purity: bool, weight: float = 0.0):
     """Show exactly as many masks a step as the schedule says, and never touch what is shown.
 
     by_purity=False: any masks, evenly (high-quality inference).  True: rather those whose likeliest code is likely (purity prior); weight also
-    sharpens what is drawn there: p^(1 + weight * purity).  Lesson: notebooks/08_vq_diffusion.ipynb"""
+    sharpens what is drawn there: p^(1 + weight * purity)."""
     def sampler(diffusion):
         def step(pred, x_t, t, s, generator=None):
             log_p = pred.x0.log_softmax(1)                                                   # [B K N]
@@ -23,7 +25,7 @@ def shown(by_purity: bool, weight: float = 0.0):
             x0 = diffusion.guess((1 + weight * purity[:, None]) * log_p if by_purity else log_p, generator)    # Improved VQ-Diffusion purity prior
             masked = x_t == diffusion.K
             stay = round(float(diffusion.bars(s)[2]) * x_t.shape[1])                         # masks that should be left
-            noise = -torch.log(-torch.log(torch.rand(x_t.shape, generator=generator).clamp(1e-20, 1 - 1e-7))).to(purity)
+            noise = gumbel(x_t.shape, generator).to(purity)
             rank = ((purity.log() if by_purity else 0 * purity) + noise).masked_fill(~masked, -torch.inf).argsort(1, descending=True).argsort(1)
             return torch.where(masked & (rank < (masked.sum(1) - stay)[:, None]), x0, x_t)
         return step
@@ -35,11 +37,6 @@ def legacy_fast(diffusion):
 
     Too few masks are shown all the way, and most are guessed at once at the end."""
     return lambda pred, x_t, t, s, generator=None: diffusion.step(pred, x_t, min(s + 1, t), s, generator)
-
-
-def masks_left(diffusion, times, tokens: int) -> list[float]:
-    """How many of so many tokens are still masked at each time, on average."""
-    return [float(diffusion.bars(t)[2]) * tokens for t in times]
 
 
 TOKEN_SAMPLERS = {   # prior weight -> sampler

@@ -58,8 +58,10 @@ class Reconstruction:
     encode_text: None = None
 
     @torch.no_grad()
-    def walk(self, captions=1, seed: int = 0, *, picture: Tensor | None = None, **_) -> Iterator[tuple[str, Tensor]]:
-        """("codes", [B h w]), then ("image", [B 3 H W]).  picture: [B 3 H W] in [-1, 1]."""
+    def walk(self, captions=1, seed: int = 0, *, picture: Tensor | None = None, negative=None, edit=None) -> Iterator[tuple[str, Tensor]]:
+        """("codes", [B h w]), then ("image", [B 3 H W]).  picture: [B 3 H W] in [-1, 1].  Captions and seed change nothing; ValueError for an edit."""
+        if negative is not None or edit is not None:
+            raise ValueError("a codec reads no captions and changes nothing on purpose: give it a picture alone (picture=, --picture)")
         if picture is None:
             raise ValueError("a codec paints pictures again and draws none itself: give it one (picture=, --picture)")
         codes = self.model.codec.encode(fitted(picture, self.size).to(self.model.seen.device))
@@ -107,7 +109,8 @@ class FrozenCodec:
         config = from_dict(VQCodec, saved["model"])
         if (config.net.codes, config.grid) != (self.codes, self.grid):
             raise ValueError(f"codec={self.run!r} has {config.net.codes} codes on a grid of {config.grid} x {config.grid}, "
-                             f"the model wants {self.codes} on {self.grid} x {self.grid}")
+                             f"the model wants {self.codes} on {self.grid} x {self.grid}: choose another codec, or train with "
+                             f"--codes {config.net.codes} --grid {config.grid}")
         model = config.build().model
         load_weights(model, folder / "model.safetensors")
         return model.codec.eval().requires_grad_(False)

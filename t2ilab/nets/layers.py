@@ -16,9 +16,9 @@ def zero(layer: nn.Module) -> nn.Module:
     return layer
 
 
-def group_norm(channels: int) -> nn.GroupNorm:
+def group_norm(channels: int, eps: float = 1e-5) -> nn.GroupNorm:
     """GroupNorm in 32 groups, or fewer where 32 does not divide the channels."""
-    return nn.GroupNorm(math.gcd(32, channels), channels)
+    return nn.GroupNorm(math.gcd(32, channels), channels, eps)
 
 
 def sinusoid(t: Tensor, channels: int, *, last: int = 0) -> Tensor:

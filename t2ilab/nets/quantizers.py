@@ -3,9 +3,13 @@
 VQ-VAE (van den Oord et al. 2017): nearest entry, learned by gradients or by moving averages (its Appendix A.1); Gumbel-softmax (Jang et al. 2017), as
 in DALL-E (Ramesh et al. 2021). A code that nobody takes any more is put where pictures are.
 """
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from ..tensors import gumbel
 
 COMMITMENT = 0.25                # how strongly the encoder is pulled to the entries it takes
 DECAY, SMALLEST = 0.99, 1e-5     # of the moving averages; keeps a division from failing
@@ -15,28 +19,24 @@ DEAD = 0.03                      # a code taken less often than this share of an
 class Quantizer(nn.Module):
     """z [B D h w] -> (z_q [B D h w], codes [B h w] int64, loss [B]).  In training it counts who takes what.
 
-    used: buffer [K], a moving average of how often each code is taken in a batch."""
+    used: buffer [K], a moving average of how often each code is taken in a batch.  entries: the codebook [K D], of each kind's own making."""
+    entries: Tensor
 
     def __init__(self, codes: int, width: int):
         super().__init__()
         self.register_buffer("used", torch.zeros(codes))
 
-    @property
-    def codebook(self) -> Tensor:
-        """[K D]"""
-        raise NotImplementedError
-
     def nearest(self, z: Tensor) -> Tensor:
         """The code of each cell, without chance: [B D h w] -> [B h w]."""
         flat = z.float().movedim(1, -1).flatten(0, 2)                                        # [N D]
-        book = self.codebook.float()
+        book = self.entries.float()
         with torch.autocast(z.device.type, enabled=False):
             distance = book.square().sum(1) - 2 * flat @ book.T                              # [N K], up to |z|^2, which is the same for all codes
         return distance.argmin(1).view(len(z), *z.shape[2:])
 
     def embed(self, codes: Tensor) -> Tensor:
         """The entries of codes: [B h w] -> [B D h w]."""
-        return F.embedding(codes, self.codebook).movedim(-1, 1)
+        return F.embedding(codes, self.entries).movedim(-1, 1)
 
     def usage(self) -> dict[str, float]:
         """Share of the codes in use, and perplexity: how many codes, taken evenly, would be as hard to guess."""
@@ -58,10 +58,6 @@ class NearestCode(Quantizer):
     def __init__(self, codes: int, width: int):
         super().__init__(codes, width)
         self.entries = nn.Parameter(torch.empty(codes, width).uniform_(-1 / codes, 1 / codes))
-
-    @property
-    def codebook(self) -> Tensor:
-        return self.entries
 
     def forward(self, z: Tensor, generator=None) -> tuple[Tensor, Tensor, Tensor]:
         codes = self.nearest(z)
@@ -128,10 +124,6 @@ class GumbelCode(Quantizer):
         self.register_buffer("seen", torch.zeros((), dtype=torch.int64))
 
     @property
-    def codebook(self) -> Tensor:
-        return self.entries
-
-    @property
     def temperature(self) -> float:
         """Of the choice now: high = random, low = decided."""
         done = min(1.0, self.seen.item() / self.STEPS)
@@ -143,12 +135,11 @@ class GumbelCode(Quantizer):
     def forward(self, z: Tensor, generator=None) -> tuple[Tensor, Tensor, Tensor]:
         logits = self.choose(z).float()                                                      # [B K h w]
         log_p = logits.log_softmax(1)
-        even = self.EVEN * (log_p.exp() * (log_p + torch.log(torch.tensor(float(logits.shape[1]))))).sum(1).flatten(1).mean(1)     # KL to uniform
+        even = self.EVEN * (log_p.exp() * (log_p + math.log(logits.shape[1]))).sum(1).flatten(1).mean(1)     # KL to uniform
         if not self.training:
             codes = logits.argmax(1)
             return self.embed(codes), codes, even
-        noise = -torch.log(-torch.log(torch.rand(logits.shape, generator=generator).clamp(1e-20, 1 - 1e-7))).to(logits.device)
-        soft = ((logits + noise) / self.temperature).softmax(1)
+        soft = ((logits + gumbel(logits.shape, generator).to(logits)) / self.temperature).softmax(1)
         codes = soft.argmax(1)
         hard = F.one_hot(codes, logits.shape[1]).movedim(-1, 1).to(soft)
         self._count(codes)

@@ -100,12 +100,12 @@ class TokenBlock(nn.Module):
 class TokenTransformer(nn.Module):
     """x_t [B N] int64 in 0..K, t [B] int64 in 1..T, cond -> logits [B K N] of x_0.  N = grid * grid, row by row.
 
-    cond.text: features [B L D] of a caption, or labels [B 1] int64; an all-False mask is no caption.  no_caption: L, if "no caption" is learned, or
-    True for labels; 0 if it is not.  Lesson: notebooks/08_vq_diffusion.ipynb"""
+    cond.text: features [B L D] of a caption, or labels [B 1] int64; an all-False mask is no caption.  no_caption: L, if "no caption" is learned
+    (any number for labels); 0 if it is not."""
 
     def __init__(self, config: TokenTransformerConfig, *, codes: int, grid: int, steps: int = 100, no_caption: int = 0):
         super().__init__()
-        c, self.config, self.grid = config, config, grid
+        c, self.config, self.grid, self.knows_none = config, config, grid, bool(no_caption)
         if not grid <= (c.place_table or grid):
             raise ValueError(f"place_table={c.place_table}: choose at least the grid's {grid}")
         self.tokens = nn.Embedding(codes + 1, c.width)
@@ -119,17 +119,14 @@ class TokenTransformer(nn.Module):
         """The condition with "no caption" filled in: learned features (Improved VQ-Diffusion learnable guidance), or the label after the last."""
         if cond.text is None or cond.mask is None:
             return cond
-        there = cond.mask.any(1)
+        there, text = cond.mask.any(1), cond.text
+        if not self.knows_none and not there.all():
+            raise ValueError(f"this model was never trained without {'labels' if self.config.classes else 'captions'}: give each picture one, "
+                             "and guidance_scale=1")
         if self.config.classes:
-            text = torch.where(there[:, None], cond.text, self.config.classes)
-            if not there.all() and self.blocks[0].mlp_norm.table.num_embeddings == self.config.classes:
-                raise ValueError("this model was never trained without labels: give each picture one, and guidance_scale=1")
-        else:
-            if not there.all() and self.no_caption is None:
-                raise ValueError("this model was never trained without captions: give each picture one, and guidance_scale=1 or a negative caption")
-            text = cond.text
-            if self.no_caption is not None:
-                text = torch.where(there[:, None, None], text, self.no_caption)              # Improved VQ-Diffusion learnable guidance
+            text = torch.where(there[:, None], text, self.config.classes)
+        elif self.knows_none:
+            text = torch.where(there[:, None, None], text, self.no_caption)                  # Improved VQ-Diffusion learnable guidance
         return replace(cond, text=text, mask=None)
 
     def forward(self, x: Tensor, t: Tensor, cond) -> Tensor:

@@ -3,11 +3,12 @@
 VQ-VAE (van den Oord et al. 2017), VQGAN (Esser et al. 2021). Left out: the losses that train it (train/codec.py), and any diffusion.
 """
 from dataclasses import dataclass
+from functools import partial
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .layers import Attention, Double, Halve
+from .layers import Attention, Double, Halve, group_norm
 from .quantizers import QUANTIZERS
 
 
@@ -37,9 +38,7 @@ class VQGANConfig:
         return self.patch * 2 ** (len(self.mults) - 1)
 
 
-def norm(channels: int) -> nn.GroupNorm:
-    """VQGAN's own GroupNorm, which is a little more exact than the U-Nets'."""
-    return nn.GroupNorm(min(32, channels), channels, eps=1e-6)
+norm = partial(group_norm, eps=1e-6)             # as published; the U-Nets have 1e-5
 
 
 class Block(nn.Module):
@@ -88,7 +87,7 @@ def decoder(c: VQGANConfig) -> nn.Sequential:
 
 
 class VQGAN(nn.Module):
-    """Pictures [B 3 H W] in [-1, 1] <-> codes [B h w] int64 in 0..K-1.  H and W divide by config.factor.  Lesson: notebooks/07_codec.ipynb"""
+    """Pictures [B 3 H W] in [-1, 1] <-> codes [B h w] int64 in 0..K-1.  H and W divide by config.factor."""
 
     def __init__(self, config: VQGANConfig = VQGANConfig()):
         super().__init__()

@@ -42,6 +42,7 @@ class SaveConfig:
             raise ValueError(f"keep={self.keep}: choose 1 or more")
 
 
+LAPTOP = FitConfig(batch_size=32, lr=2e-3, optimizer="muon", decay="linear", ema_decay=0.998)      # what trains models of the scenes on a laptop
 Family = TypeVar("Family", DDPM, GLIDE, Imagen, VQCodec, VQDiffusion)
 
 

@@ -1,9 +1,11 @@
 """DDPM (Ho et al. 2020) and improved DDPM (Nichol & Dhariwal 2021): every named run as one literal."""
+from dataclasses import replace
+
 from ..diffusion.denoiser import ObjectiveConfig
 from ..families.ddpm import DDPM
 from ..nets.unet import UNetConfig
 from ..train.fit import FitConfig
-from .config import DataConfig, Preset, SaveConfig
+from .config import LAPTOP, DataConfig, Preset, SaveConfig
 
 SMALL = UNetConfig(channels=48, mults=(1, 2, 2), blocks=1, attention=(False, False, True), head_channels=48, film=True, dropout=0.0, patch=2,
                    classes=18)
@@ -16,7 +18,7 @@ PRESETS = [
         "ddpm-shapes", DDPM(schedule="cosine", net=SMALL, sampling_steps=100,
              objective=ObjectiveConfig(predict="x0", weight="v_clipped", drop=0.2)),
         DataConfig("shapes"),
-        FitConfig(steps=9_000, batch_size=32, lr=2e-3, optimizer="muon", decay="linear", ema_decay=0.998),
+        replace(LAPTOP, steps=9_000),
         expected="95 % of samples are valid scenes", hardware="laptop, 1 hour on 2 cores"),
     Preset(
         "ddpm-cifar10", DDPM(net=HO, objective=ObjectiveConfig(variance="large")),

@@ -7,7 +7,7 @@ from ..families.glide import BASE, GLIDE
 from ..nets.text_transformer import TextConfig
 from ..nets.unet import UNetConfig
 from ..train.fit import FitConfig
-from .config import DataConfig, Preset, SaveConfig
+from .config import LAPTOP, DataConfig, Preset, SaveConfig
 
 WORDS = UNetConfig(channels=48, mults=(1, 2, 2), blocks=1, attention=(False, True, True), head_channels=48, film=True, dropout=0.0, patch=2, text_width=128)
 SHAPES = GLIDE(size=32, known=0.25, sampling_steps=50, guidance_scale=1.5, text=TextConfig(512, 24, text_layers=2, text_heads=4), net=replace(WORDS, places=True),
@@ -22,7 +22,7 @@ PRESETS = [
     Preset(
         "glide-shapes", SHAPES,
         DataConfig("shapes"),
-        FitConfig(steps=16_000, batch_size=32, lr=2e-3, optimizer="muon", decay="linear", ema_decay=0.998),
+        replace(LAPTOP, steps=16_000),
         family="glide", then=("glide-shapes-upsampler",),
         expected="alignment 0.99 on one object, 0.95 on two", hardware="laptop, 2 hours on 2 cores"),
     Preset(
@@ -30,7 +30,7 @@ PRESETS = [
             SHAPES, size=64, low_res=32, low_res_noise=0.05, net=replace(WORDS, patch=4), sampling_steps=20, guidance_scale=1.0,
             objective=ObjectiveConfig(predict="x0", weight="v_clipped", variance="learned", loss="hybrid", drop=0.2)),
         DataConfig("shapes"),
-        FitConfig(steps=3_000, batch_size=32, lr=2e-3, optimizer="muon", decay="linear", ema_decay=0.998),
+        replace(LAPTOP, steps=3_000),
         family="glide",
         expected="35 dB, 4.6 more than bicubic", hardware="laptop, half an hour on 2 cores"),
     Preset(

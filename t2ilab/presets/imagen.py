@@ -6,7 +6,7 @@ from ..families.imagen import BASE, Imagen
 from ..nets.efficient_unet import EfficientUNetConfig
 from ..nets.unet import UNetConfig
 from ..train.fit import FitConfig
-from .config import DataConfig, Preset, SaveConfig
+from .config import LAPTOP, DataConfig, Preset, SaveConfig
 from .glide import WORDS
 
 IMAGEN_SHAPES = Imagen(size=32, encoder="t5-shapes", encoder_width=128, text_length=24, cache=False, sampling_steps=50, guidance_scale=2.0,
@@ -24,7 +24,7 @@ PRESETS = [
     Preset(
         "imagen-shapes", IMAGEN_SHAPES,
         DataConfig("shapes"),
-        FitConfig(steps=9_000, batch_size=32, lr=2e-3, optimizer="muon", decay="linear", ema_decay=0.998),
+        replace(LAPTOP, steps=9_000),
         family="imagen", then=("imagen-shapes-upsampler",),
         expected="alignment 1.00 on one object, 0.63 on two; longer runs go on rising", hardware="laptop, an hour and a half on one core"),
     Preset(
@@ -32,7 +32,7 @@ PRESETS = [
             IMAGEN_SHAPES, size=64, low_res=32, net=SHARPEN, sampling_steps=20, guidance_scale=1.0,
             objective=ObjectiveConfig(predict="x0", weight="v_clipped", drop=0.1)),
         DataConfig("shapes"),
-        FitConfig(steps=3_000, batch_size=32, lr=2e-3, optimizer="muon", decay="linear", ema_decay=0.998),
+        replace(LAPTOP, steps=3_000),
         family="imagen",
         expected="29.6 dB after 1,500 steps, where bicubic has 30.6", hardware="laptop, half an hour on 2 cores"),
     Preset(

@@ -8,7 +8,7 @@ from ..nets.token_transformer import TokenTransformerConfig
 from ..nets.vqgan import VQGANConfig
 from ..train.codec import CodecLossConfig
 from ..train.fit import FitConfig
-from .config import DataConfig, Preset, SaveConfig
+from .config import LAPTOP, DataConfig, Preset, SaveConfig
 
 CODEC_SHAPES = VQCodec(size=64, net=VQGANConfig(channels=64, mults=(1, 2), blocks=1, attention=(False, True), z_channels=128, code_width=32,
                                                codes=512, quantizer="ema", patch=4),
@@ -29,7 +29,7 @@ PRESETS = [
     Preset(
         "vq-codec-shapes", CODEC_SHAPES,
         DataConfig("shapes"),
-        FitConfig(steps=2_500, batch_size=32, lr=2e-3, optimizer="muon", decay="linear", ema_decay=0.995),
+        replace(LAPTOP, steps=2_500, ema_decay=0.995),
         family="vq_codec",
         expected="36 dB on one object, 33 on two; all still read", hardware="laptop, half an hour on 2 cores"),
     Preset(
@@ -55,19 +55,19 @@ PRESETS = [
     Preset(
         "vq-shapes", VQ_SHAPES,
         DataConfig("shapes"),
-        FitConfig(steps=9_000, batch_size=64, lr=2e-3, optimizer="muon", decay="linear", ema_decay=0.998),
+        replace(LAPTOP, steps=9_000, batch_size=64),
         family="vq_diffusion",
         expected="scenes as captions say", hardware="laptop, 1 hour on 2 cores"),
     Preset(
         "vq-shapes-classes", replace(VQ_SHAPES, net=replace(VQ_SHAPES.net, text_width=0, classes=18)),
         DataConfig("shapes"),
-        FitConfig(steps=3_000, batch_size=64, lr=2e-3, optimizer="muon", decay="linear", ema_decay=0.998),
+        replace(LAPTOP, steps=3_000, batch_size=64),
         family="vq_diffusion",
         expected="the coloured shape that was asked for", hardware="laptop, half an hour on 2 cores"),
     Preset(
         "vq-shapes-free", replace(VQ_SHAPES, net=replace(VQ_SHAPES.net, text_width=0), guidance_scale=1.0, objective=replace(VQ_SHAPES.objective, drop=0.0)),
         DataConfig("shapes"),
-        FitConfig(steps=3_000, batch_size=64, lr=2e-3, optimizer="muon", decay="linear", ema_decay=0.998),
+        replace(LAPTOP, steps=3_000, batch_size=64),
         family="vq_diffusion",
         expected="scenes of its own choice", hardware="laptop, half an hour on 2 cores"),
     Preset(

@@ -22,7 +22,7 @@ class CodecLossConfig:
     perceptual: float = 1.0          # weight of how different both pictures look to a network
     eyes: str = "vgg16"              # that network: vgg16 (torchvision's weights, fetched once) or scenes (ships with the project)
     adversarial: float = 0.8         # weight of the critic's mark, on top of the adaptive weight; 0 = no critic
-    critic_from: int = 10_000        # step from which the critic counts; it starts to learn there too
+    critic_from: int = 10_000        # batches after which the critic counts; it starts to learn there too
     critic: DiscriminatorConfig = field(default_factory=DiscriminatorConfig)
 
     def __post_init__(self):
@@ -41,7 +41,7 @@ class CodecObjective(nn.Module):
         self._eyes: list[nn.Module] = []                                         # in a list, so that frozen eyes are in no checkpoint
 
     def loss(self, x0: Tensor, cond: Cond = Cond(), generator=None) -> Tensor:
-        """[B].  x0: pictures [B 3 H W] in [-1, 1].  Lesson: notebooks/07_codec.ipynb"""
+        """[B].  x0: pictures [B 3 H W] in [-1, 1]."""
         c = self.config
         painted, _, rounding = self.codec(x0, generator)
         painted = painted.float()
@@ -58,11 +58,12 @@ class CodecObjective(nn.Module):
 
     def _adversarial(self, x0: Tensor, painted: Tensor, alike: Tensor) -> Tensor:
         """[B]: minus the critic's mark, weighted so that it pulls the last layer as hard as the error does; plus what the critic itself minimises."""
+        if self.seen <= self.config.critic_from:
+            return sum(0 * p.sum() for p in self.critic.parameters())                        # every process gets a gradient for every weight
         frozen = {name: p.detach() for name, p in self.critic.named_parameters()}
         fool = -functional_call(self.critic, frozen, (painted,)).flatten(1).mean(1)          # no gradient for the critic here
         learn = hinge(self.critic(x0), self.critic(painted.detach()))                        # and none for the codec here
-        started = float(self.seen > self.config.critic_from)
-        return started * (self.config.adversarial * self.adaptive_weight(alike, fool) * fool + learn)
+        return self.config.adversarial * self.adaptive_weight(alike, fool) * fool + learn
 
     def adaptive_weight(self, alike: Tensor, fool: Tensor) -> Tensor:
         """How hard the error pulls the decoder's last layer, divided by how hard the critic does."""
