@@ -191,6 +191,40 @@ def sees_the_bug(function):
             return f"for v={v:g}, ab={ab:g} the mean is another: follow v through the three lines, without the noise"
 
 
+# Lesson 07: a codec
+
+def rounds_through(function):
+    """A checker for a function x -> x rounded to whole numbers, with a slope of 1."""
+    x = torch.tensor([-1.7, -0.2, 0.4, 2.6], requires_grad=True)
+    y = function(x) if callable(function) else None
+    if not isinstance(y, torch.Tensor) or not torch.allclose(y, x.round()):
+        return "going forward, return x.round()"
+    if not y.requires_grad:
+        return "no gradient passes: it has to come from x itself, and the rest must have none"
+    (slope,) = torch.autograd.grad(y.sum(), x)
+    return None if torch.allclose(slope, torch.ones_like(x)) else f"the slope is {slope.tolist()}, and should be 1 everywhere"
+
+
+def counts_evenly(function):
+    """A checker for a function (codes, K) -> perplexity."""
+    for codes, K, wanted in ((torch.arange(12).view(3, 4) % 4, 4, 4.0), (torch.zeros(5, dtype=torch.int64), 9, 1.0), (torch.tensor([0, 0, 1]), 3, 1.8899)):
+        answer = function(codes, K) if callable(function) else None
+        if answer is None or not abs(float(answer) - wanted) < 1e-3:
+            return f"for codes {codes.flatten().tolist()} of {K} it should be {wanted:.4g}, not {answer}"
+
+
+def renumbers(function):
+    """A checker for (entries [K D], in_use) -> table [K]: a used code gets its place in the list, any other that of the used entry nearest to its own."""
+    entries, in_use = torch.tensor([0.0, 1.0, 4.0, 0.4, 5.0, 9.0, 7.5, 2.1])[:, None], [1, 2, 5]
+    table = function(entries, in_use) if callable(function) else None
+    if not isinstance(table, torch.Tensor) or table.shape != (8,) or table.dtype != torch.int64:
+        return "return an int64 tensor with a new number for each old code"
+    if table[in_use].tolist() != [0, 1, 2]:
+        return f"the codes {in_use} are in use: they should become 0, 1, 2, not {table[in_use].tolist()}"
+    wrong = [k for k, wanted in enumerate([0, 0, 1, 0, 1, 2, 2, 0]) if table[k] != wanted]
+    return f"code {wrong[0]} is not in use: which of the used entries is nearest to its own?" if wrong else None
+
+
 EXERCISES = {
     # Lesson 01
     "01a": exactly(648, hint="multiply the number of choices; a position has five words, or is not stated"),
@@ -216,4 +250,8 @@ EXERCISES = {
     "06a": repairs,
     "06b": sees_the_bug,
     "06c": near(152.6, within=0.5, hint="captions x tokens x numbers a token x 2 bytes, in units of 2**30 bytes"),
+    # Lesson 07
+    "07a": rounds_through,
+    "07b": counts_evenly,
+    "07c": renumbers,
 }

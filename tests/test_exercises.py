@@ -33,3 +33,36 @@ def test_the_bug_doubles_the_noise_and_shifts_the_mean():
 def test_features_are_counted_in_gib_of_bf16():
     assert EXERCISES["06c"](10**6 * 20 * 4096 * 2 / 2**30) is None
     assert EXERCISES["06c"](10**6 * 20 * 4096 * 4 / 2**30) == EXERCISES["06c"](10**6 * 20 * 4096 * 2 / 10**9) == EXERCISES["06c"](1953.1)
+
+
+def test_rounding_must_keep_the_value_and_the_slope():
+    check = EXERCISES["07a"]
+    assert check(lambda x: x + (x.round() - x).detach()) is None
+    assert "no gradient" in check(lambda x: x.round().detach())
+    assert "slope" in check(lambda x: x.round())                                            # torch's own slope of rounding is 0
+    assert "going forward" in check(lambda x: x.round() + (x - x.round()).detach()) and "going forward" in check(lambda x: None)
+
+
+def test_perplexity_counts_codes_as_if_they_were_even():
+    check = EXERCISES["07b"]
+
+    def perplexity(codes, K):
+        p = torch.bincount(codes.flatten(), minlength=K) / codes.numel()
+        return (-torch.special.xlogy(p, p).sum()).exp()
+    assert check(perplexity) is None
+    assert "should be 1" in check(lambda codes, K: K)                                       # all codes, used or not
+    assert "should be 1.89" in check(lambda codes, K: len(codes.unique()))                  # used ones, even or not
+    assert "not nan" in check(lambda codes, K: (lambda p: (-(p * p.log()).sum()).exp())(torch.bincount(codes.flatten(), minlength=K) / codes.numel()))
+
+
+def test_an_unused_code_must_go_to_the_nearest_used_one():
+    check = EXERCISES["07c"]
+    assert check(lambda entries, in_use: torch.cdist(entries, entries[in_use]).argmin(1)) is None
+
+    def all_to_the_first(entries, in_use):
+        table = torch.zeros(len(entries), dtype=torch.int64)
+        table[in_use] = torch.arange(len(in_use))
+        return table
+    assert "not in use" in check(all_to_the_first)
+    assert "should become 0, 1, 2" in check(lambda entries, in_use: torch.tensor(in_use)[torch.cdist(entries, entries[in_use]).argmin(1)])
+    assert "int64" in check(lambda entries, in_use: torch.cdist(entries, entries[in_use]))

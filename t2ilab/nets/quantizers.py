@@ -19,7 +19,8 @@ DEAD = 0.03                      # a code taken less often than this share of an
 class Quantizer(nn.Module):
     """z [B D h w] -> (z_q [B D h w], codes [B h w] int64, loss [B]).  In training it counts who takes what.
 
-    used: buffer [K], a moving average of how often each code is taken in a batch.  entries: the codebook [K D], of each kind's own making."""
+    used: buffer [K], a moving average of how often each code is taken in a batch.  entries: the codebook [K D], of each kind's own making.
+    Lesson: notebooks/07_codec.ipynb"""
     entries: Tensor
 
     def __init__(self, codes: int, width: int):

@@ -87,7 +87,7 @@ def decoder(c: VQGANConfig) -> nn.Sequential:
 
 
 class VQGAN(nn.Module):
-    """Pictures [B 3 H W] in [-1, 1] <-> codes [B h w] int64 in 0..K-1.  H and W divide by config.factor."""
+    """Pictures [B 3 H W] in [-1, 1] <-> codes [B h w] int64 in 0..K-1.  H and W divide by config.factor.  Lesson: notebooks/07_codec.ipynb"""
 
     def __init__(self, config: VQGANConfig = VQGANConfig()):
         super().__init__()

@@ -41,7 +41,7 @@ class CodecObjective(nn.Module):
         self._eyes: list[nn.Module] = []                                         # in a list, so that frozen eyes are in no checkpoint
 
     def loss(self, x0: Tensor, cond: Cond = Cond(), generator=None) -> Tensor:
-        """[B].  x0: pictures [B 3 H W] in [-1, 1]."""
+        """[B].  x0: pictures [B 3 H W] in [-1, 1].  Lesson: notebooks/07_codec.ipynb"""
         c = self.config
         painted, _, rounding = self.codec(x0, generator)
         painted = painted.float()
