@@ -19,7 +19,7 @@ VQ_SHAPES = VQDiffusion(cache=False, net=TokenTransformerConfig(width=128, layer
 F16 = VQGANConfig(mults=(1, 1, 2, 2, 4), attention=(False, False, False, False, True), codes=1024)                     # 72,141,699 parameters
 ITHQ = VQGANConfig(channels=64, mults=(1, 2, 4, 8), code_width=128, codes=4096, quantizer="ema")                       # 63,485,379
 COCO = VQDiffusion(codec="runs/vq-codec-coco", codes=2887, grid=32, size=256, encoder="openai/clip-vit-base-patch32", encoder_normalised=True,
-                   text_length=77, truncation=0.86)                                                                    # 388,780,871
+                   text_length=77, truncation=0.86)                    # 388,780,871; draws the codes that are taken most: t2ilab codes runs/vq-codec-coco
 PICTURES = TokenTransformerConfig(width=512, layers=24, mlp="conv", text_width=0, place_table=32)
 CODEC_FIT = FitConfig(steps=500_000, batch_size=32, lr=1.44e-4, betas=(0.5, 0.9), decay="none", ema_decay=0.9999)
 VQ_FIT = FitConfig(steps=500_000, batch_size=64, lr=4.5e-4, betas=(0.9, 0.96), weight_decay=0.045, warmup=1000, clip=0.5, ema_decay=0.9996)
