@@ -31,6 +31,7 @@ class VQDiffusion:
     size: int = 64                           # pixels of its pictures, H = W
     encoder: str = "t5-shapes"               # what reads captions: ships with the project, a folder, or a name of the Hugging Face hub
     encoder_normalised: bool = False         # each token's features are made as long as 1
+    attend_padding: bool = False             # captions are filled up with token 0 and that is read too, as the published models were trained
     text_length: int = 24                    # L: tokens of a caption; longer ones are cut
     cache: bool = True                       # keep features on disk; off for captions that never come twice
     net: TokenTransformerConfig = field(default_factory=TokenTransformerConfig)
@@ -86,7 +87,7 @@ class VQDiffusion:
         """What reads the captions or labels."""
         if not self.net.text_width:
             return Labels(self.labels, self.net.classes)
-        encoder = FrozenEncoder(self.encoder, self.text_length, width=self.net.text_width, cache=self.cache)
+        encoder = FrozenEncoder(self.encoder, self.text_length, width=self.net.text_width, attend_padding=self.attend_padding, cache=self.cache)
         return Reader(encoder, self.encoder_normalised, empty=self.zero_shot)
 
     def _constraints(self) -> tuple:
