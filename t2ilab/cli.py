@@ -1,4 +1,4 @@
-"""The command line: `t2ilab demo`, `train`, `pretrain`, `resume`, `sample`, `evaluate`, `data inspect`, `data fetch`, `presets`.
+"""The command line: `t2ilab demo`, `train`, `pretrain`, `resume`, `sample`, `evaluate`, `codes`, `data inspect`, `data fetch`, `presets`.
 
 Every option comes from a dataclass field or a function argument, its help from the comment beside it. A mistake is one line, never a traceback.
 """
@@ -190,6 +190,22 @@ def evaluate(run: Annotated[Word, tyro.conf.arg(metavar="RUN")], out: Path | Non
         marking.compare_methods(preset.model, out, n, command)
 
 
+def codes(run: Annotated[Word, tyro.conf.arg(metavar="RUN")], data: str | None = None, root: str | None = None, n: int = 10_000) -> None:
+    """Count which of its codes a codec really takes, so that a model can draw the most used alone; writes used_codes.json.
+
+    Args:
+        run: a codec's run folder, or the name of one that ships with the project
+        data: data set to count on; the one it was trained on if not given
+        root: folder it lies in
+        n: pictures to count on, at most
+    """
+    from .marking import count_used
+    path, counts = count_used(run, n, data=data, root=root)
+    shares, taken = counts.sort(descending=True).values.double().cumsum(0) / counts.sum(), int(counts.count_nonzero())
+    _table([("share of all cells", "codes"), *((f"{share:.1%}", f"{int((shares < share).sum()) + 1:,}") for share in (0.9, 0.99, 0.999, 1.0))])
+    print(f"{path}: {taken:,} of {len(counts):,} codes taken.  Draw these or fewer: t2ilab train PRESET --codec {run} --codes {taken}")
+
+
 def data(action: Annotated[Word, tyro.conf.arg(metavar="inspect|fetch")], name: Annotated[Word, tyro.conf.arg(metavar="NAME|LIST")],
          root: tyro.conf.Positional[Path | None] = None, *, out: Path | None = None, note: str = "", download: bool = False,
          limit: int | None = None, retry_dead: bool = False, fetching: Fetching = Fetching()) -> None:
@@ -238,7 +254,8 @@ def _table(rows: list[tuple[str, ...]]) -> None:
         print("  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip())
 
 
-COMMANDS = {"demo": demo, "train": train, "pretrain": pretrain, "resume": resume, "sample": sample, "evaluate": evaluate, "data": data, "presets": presets}
+COMMANDS = {"demo": demo, "train": train, "pretrain": pretrain, "resume": resume, "sample": sample, "evaluate": evaluate, "codes": codes, "data": data,
+            "presets": presets}
 
 
 def _parse(args: list[str] | None):

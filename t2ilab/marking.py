@@ -1,12 +1,21 @@
-"""What `t2ilab evaluate` measures of a run, by its kind, and the comparisons it can add: each as numbers and a picture in the run's folder."""
+"""What `t2ilab evaluate` measures of a run, by its kind, and the comparisons it can add: each as numbers and a picture in the run's folder.
+
+And what `t2ilab codes` counts of a codec."""
 import json
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
+from torch import Tensor
+
+from .data.loaders import stream
 from .evaluate.captions import caption_metrics, draw_enlarging, draw_inpainting, draw_sweep, enlarging_metrics, guidance_sweep
 from .evaluate.cascades import augmentation_sweep, draw_augmentation, draw_thresholds, threshold_sweep
-from .evaluate.codecs import codec_metrics, draw_codec, draw_methods, method_sweep, methods
+from .evaluate.codecs import codec_metrics, count_codes, draw_codec, draw_methods, method_sweep, methods
 from .evaluate.report import scene_metrics
-from .runs import find_run, load, read_preset
+from .families.vq_codec import USED_CODES
+from .runs import data_of, find_run, load, read_preset
+from .train.checkpoint import write_text
 from .viz import show
 
 
@@ -52,6 +61,33 @@ def compare_methods(model, out: Path, n: int, command: str) -> None:
         raise ValueError(f"{out}: ways to sample codes are for runs that draw codes, such as vq-shapes")
     ways = methods(model.T, model.guidance_scale)
     _write_comparison("methods", method_sweep(lambda f: load(out, **f), ways, n=n), draw_methods(lambda f: load(out, **f), ways), out, command, ())
+
+
+def count_used(run: str, n: int, *, data: str | None = None, root: str | None = None) -> tuple[Path, Tensor]:
+    """Write which codes a codec takes, the most used first, into its folder: (that file, how often it takes each [K] int64).
+
+    n: pictures, at most, of the data set that it was trained on, or of another one.  ValueError for a run that is no codec."""
+    preset = read_preset(find_run(run))
+    if preset.family != "vq_codec":
+        raise ValueError(f"{run} is no codec: choose a run that was trained as one, such as vq-codec-shapes")
+    if n < 1:
+        raise ValueError(f"n={n}: choose 1 or more")
+    given = {name: value for name, value in (("data", data), ("root", root)) if value is not None}
+    dataset, _ = data_of(replace(preset.data, **given), preset.model.size)
+    counts = count_codes(load(run).model.codec, _pictures(dataset, min(n, len(dataset)), preset.data.workers, run))
+    order, path = counts.argsort(descending=True, stable=True), Path(run) / USED_CODES
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_text(path, json.dumps({"codes": order[:counts.count_nonzero()].tolist()}) + "\n")
+    return path, counts
+
+
+def _pictures(dataset, n: int, workers: int, label: str) -> Iterator[Tensor]:
+    """n different pictures of a data set, in batches [B 3 H W], under a progress bar."""
+    from tqdm import tqdm
+    with tqdm(total=n, desc=label, unit="picture") as bar:
+        for start, batch in zip(range(0, n, 32), stream(dataset, batch_size=32, workers=workers)):
+            yield batch.images[:n - start]
+            bar.update(min(32, n - start))
 
 
 def _write_comparison(name: str, result: dict, picture, out: Path, command: str, values: tuple[float, ...]) -> None:

@@ -1,8 +1,9 @@
-"""How much of a scene survives a codec, and what each way of sampling codes makes of the same captions."""
+"""How much of a scene survives a codec, which codes it takes, and what each way of sampling codes makes of the same captions."""
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import pairwise
 
+import torch
 from torch import Tensor
 
 from ..viz import strip
@@ -32,6 +33,14 @@ def codec_metrics(pipeline, *, n: int = 256) -> dict[str, float]:
         metrics |= {f"psnr_{kind}": round(psnr(painted, true), 2),
                     f"read_{kind}": round(alignment(painted, [caption for _, caption in scenes]).score, 4)}
     return metrics | {name: round(value, 4) for name, value in pipeline.model.report().items()}
+
+
+def count_codes(codec, batches: Iterable[Tensor]) -> Tensor:
+    """How often a codec takes each of its codes: [K] int64.  batches: pictures [B 3 H W] in [-1, 1], at its size."""
+    counts, device = torch.zeros(codec.config.codes, dtype=torch.int64), next(codec.parameters()).device
+    for images in batches:
+        counts += torch.bincount(codec.encode(images.to(device)).flatten(), minlength=len(counts)).cpu()
+    return counts
 
 
 def draw_codec(pipeline, n: int = 8):

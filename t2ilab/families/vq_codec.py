@@ -3,9 +3,11 @@
 VQGAN (Esser et al. 2021). The network is nets/vqgan.py, the losses are train/codec.py.
 """
 import json
+import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -15,6 +17,8 @@ from ..diffusion.denoiser import Cond
 from ..nets.vqgan import VQGAN, VQGANConfig
 from ..train.checkpoint import find_weights, load_weights
 from ..train.codec import CodecLossConfig, CodecObjective
+
+USED_CODES = "used_codes.json"           # in a codec's folder: {"codes": those it takes, the most used first}, as `t2ilab codes` counted them
 
 
 @dataclass(frozen=True)
@@ -94,26 +98,71 @@ def fitted(images: Tensor, size: int) -> Tensor:
 class FrozenCodec:
     """A trained codec by the name of its run, loaded with the first picture: pictures [B 3 H W] in [-1, 1] <-> codes [B N], row by row.
 
-    codes, grid: what the model that draws codes was made for; ValueError if the run's codec has others."""
+    codes, grid: what the model that draws codes was made for; ValueError if the run's codec has fewer, or another grid.
+    used: which of the codec's codes 0..K-1 stand for, where it has more than K; () = those it takes most, by the count in its folder. Each cell of
+    a picture takes the nearest of these; in the original all other codes become 0, whatever they look like."""
     run: str
     codes: int                               # K
     grid: int                                # codes along each side
+    used: tuple[int, ...] = ()
 
     @cached_property
-    def net(self) -> VQGAN:
-        """The codec itself, with frozen weights.  FileNotFoundError in one line if there is no such run."""
-        folder = find_weights(self.run)
-        saved = json.loads((folder / "config.json").read_text(encoding="utf8"))
+    def folder(self) -> Path:
+        """Where its weights lie.  FileNotFoundError in one line if there is no such run."""
+        return find_weights(self.run)
+
+    @cached_property
+    def config(self) -> VQCodec:
+        """What was trained, with all its codes."""
+        saved = json.loads((self.folder / "config.json").read_text(encoding="utf8"))
         if saved.get("family") != "vq_codec":
             raise ValueError(f"codec={self.run!r} is a run of another kind: choose one that was trained as a codec, such as vq-codec-shapes")
         config = from_dict(VQCodec, saved["model"])
-        if (config.net.codes, config.grid) != (self.codes, self.grid):
+        if config.grid != self.grid or config.net.codes < self.codes:
             raise ValueError(f"codec={self.run!r} has {config.net.codes} codes on a grid of {config.grid} x {config.grid}, "
                              f"the model wants {self.codes} on {self.grid} x {self.grid}: choose another codec, or train with "
                              f"--codes {config.net.codes} --grid {config.grid}")
-        model = config.build().model
-        load_weights(model, folder / "model.safetensors")
-        return model.codec.eval().requires_grad_(False)
+        return config
+
+    @cached_property
+    def kept(self) -> tuple[int, ...]:
+        """The codec's codes that 0..K-1 stand for; () = all of them.
+
+        FileNotFoundError with the command that counts, if nobody has; ValueError for codes that it has not, or too few."""
+        if not self.used and self.config.net.codes == self.codes:
+            return ()
+        source, listed = ("used", self.used) if self.used else (Path(self.run) / USED_CODES, self._counted())
+        known = self.config.net.codes
+        if not all(type(code) is int and 0 <= code < known for code in listed) or len(set(listed)) < len(listed):
+            raise ValueError(f"{source} is no list of different codes in 0..{known - 1}, which {self.run} has; count again: {self._count}")
+        kept = self.used or tuple(sorted(listed[:self.codes]))
+        if len(kept) != self.codes:
+            raise ValueError(f"{source} has {len(kept)} codes, the model wants {self.codes}: train with --codes {len(kept)}, or count on more pictures: "
+                             f"{self._count}")
+        return kept
+
+    @property
+    def _count(self) -> str:
+        return f"t2ilab codes {shlex.quote(self.run)}"
+
+    def _counted(self) -> list:
+        """The codes that stand in the codec's folder, the most used first."""
+        path = Path(self.run) / USED_CODES
+        try:
+            return list(json.loads(path.read_text(encoding="utf8"))["codes"])
+        except FileNotFoundError as error:
+            raise FileNotFoundError(f"codec={self.run!r} has {self.config.net.codes} codes, the model wants {self.codes}: count which it takes most: "
+                                    f"{self._count}; or train with --codes {self.config.net.codes}") from error
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
+            raise ValueError(f"{path} is no count of codes ({error}); count again: {self._count}") from error
+
+    @cached_property
+    def net(self) -> VQGAN:
+        """The codec itself, with frozen weights and the codes that the model draws."""
+        model, kept = self.config.build().model, self.kept
+        load_weights(model, self.folder / "model.safetensors")
+        codec = model.codec.with_codes(kept) if kept else model.codec
+        return codec.eval().requires_grad_(False)
 
     @property
     def size(self) -> int:

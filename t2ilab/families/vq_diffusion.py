@@ -25,11 +25,13 @@ from .vq_codec import FrozenCodec
 @dataclass(frozen=True)
 class VQDiffusion:
     codec: str = "vq-codec-shapes"           # the run of the codec: a folder, or one that ships with the project
-    codes: int = 512                         # K, its codes
+    codes: int = 512                         # K: all of the codec's codes, or fewer: those that it takes most, by the count of t2ilab codes
+    used: tuple[int, ...] = ()               # where the codec has more: which of them 0..K-1 stand for; training fills them in from that count
     grid: int = 8                            # codes along each side of a picture
     size: int = 64                           # pixels of its pictures, H = W
     encoder: str = "t5-shapes"               # what reads captions: ships with the project, a folder, or a name of the Hugging Face hub
     encoder_normalised: bool = False         # each token's features are made as long as 1
+    attend_padding: bool = False             # captions are filled up with token 0 and that is read too, as the published models were trained
     text_length: int = 24                    # L: tokens of a caption; longer ones are cut
     cache: bool = True                       # keep features on disk; off for captions that never come twice
     net: TokenTransformerConfig = field(default_factory=TokenTransformerConfig)
@@ -78,24 +80,26 @@ class VQDiffusion:
     @cached_property
     def frozen_codec(self) -> FrozenCodec:
         """What turns pictures into codes and back."""
-        return FrozenCodec(self.codec, self.codes, self.grid)
+        return FrozenCodec(self.codec, self.codes, self.grid, self.used)
 
     @cached_property
     def reads(self):
         """What reads the captions or labels."""
         if not self.net.text_width:
             return Labels(self.labels, self.net.classes)
-        encoder = FrozenEncoder(self.encoder, self.text_length, width=self.net.text_width, cache=self.cache)
+        encoder = FrozenEncoder(self.encoder, self.text_length, width=self.net.text_width, attend_padding=self.attend_padding, cache=self.cache)
         return Reader(encoder, self.encoder_normalised, empty=self.zero_shot)
 
     def _constraints(self) -> tuple:
         return (*((top_k(self.top_k),) if self.top_k else ()), *((top_r(self.truncation),) if self.truncation != 1 else ()))
 
     def for_data(self, dataset) -> "VQDiffusion":
-        """The same model with the data set's class names.  ValueError if their number is not the network's."""
+        """The same model with the data set's class names, and with the codes it draws, so that a later count changes nothing.
+
+        ValueError if the classes are not as many as the network's."""
         if self.net.classes and self.net.classes != len(dataset.classes):
             raise ValueError(f"classes={self.net.classes}, but the data set has {len(dataset.classes)}: train with --classes {len(dataset.classes)}")
-        return replace(self, labels=tuple(dataset.classes)) if self.net.classes else self
+        return replace(self, labels=tuple(dataset.classes) if self.net.classes else self.labels, used=self.frozen_codec.kept)
 
     def example(self, batch, generator=None):
         """(x0 [B N] int64, Cond) from a batch of images with captions or labels; a label of -1 is no label."""

@@ -2,9 +2,11 @@
 
 VQ-VAE (van den Oord et al. 2017), VQGAN (Esser et al. 2021). Left out: the losses that train it (train/codec.py), and any diffusion.
 """
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -117,3 +119,12 @@ class VQGAN(nn.Module):
         if codes.ndim != 3 or codes.numel() and not 0 <= int(codes.min()) <= int(codes.max()) < self.config.codes:
             raise ValueError(f"codes {list(codes.shape)}: this codec takes [B h w] in 0..{self.config.codes - 1}")
         return self.decoder(self.leave(self.quantizer.embed(codes)))
+
+    def with_codes(self, kept: Sequence[int]) -> "VQGAN":
+        """The same codec with some of its codes alone: its code k is kept[k] here.
+
+        kept: two or more different ones of 0..K-1.  A cell takes the nearest of them, or where a network chooses the likeliest."""
+        fewer, rows = VQGAN(replace(self.config, codes=len(kept))), torch.tensor(kept)
+        of_a_code = {name for name, v in self.state_dict().items() if name.startswith("quantizer.") and v.ndim}      # all but a counter: a row a code
+        fewer.load_state_dict({name: v[rows] if name in of_a_code else v for name, v in self.state_dict().items()})
+        return fewer

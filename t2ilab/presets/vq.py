@@ -18,8 +18,9 @@ VQ_SHAPES = VQDiffusion(cache=False, net=TokenTransformerConfig(width=128, layer
                         sampler="purity", sampling_steps=20, guidance_scale=2.0)
 F16 = VQGANConfig(mults=(1, 1, 2, 2, 4), attention=(False, False, False, False, True), codes=1024)                     # 72,141,699 parameters
 ITHQ = VQGANConfig(channels=64, mults=(1, 2, 4, 8), code_width=128, codes=4096, quantizer="ema")                       # 63,485,379
+# 388,780,871; draws the codes that are taken most: t2ilab codes runs/vq-codec-coco. No cache: 77 positions of each caption would be 65 GB for COCO.
 COCO = VQDiffusion(codec="runs/vq-codec-coco", codes=2887, grid=32, size=256, encoder="openai/clip-vit-base-patch32", encoder_normalised=True,
-                   text_length=77, truncation=0.86)                                                                    # 388,780,871
+                   attend_padding=True, text_length=77, cache=False, truncation=0.86)
 PICTURES = TokenTransformerConfig(width=512, layers=24, mlp="conv", text_width=0, place_table=32)
 CODEC_FIT = FitConfig(steps=500_000, batch_size=32, lr=1.44e-4, betas=(0.5, 0.9), decay="none", ema_decay=0.9999)
 VQ_FIT = FitConfig(steps=500_000, batch_size=64, lr=4.5e-4, betas=(0.9, 0.96), weight_decay=0.045, warmup=1000, clip=0.5, ema_decay=0.9996)
@@ -109,7 +110,7 @@ PRESETS = [
         family="vq_diffusion",
         expected="pictures of your own captions", hardware="8 GPUs, weeks"),
     Preset(
-        "vq-flowers102", replace(COCO, codec="runs/vq-codec-flowers102", codes=1024, grid=16, size=128, guidance_scale=3.0,
+        "vq-flowers102", replace(COCO, codec="runs/vq-codec-flowers102", codes=1024, grid=16, size=128, attend_padding=False, cache=True, guidance_scale=3.0,
                                  net=TokenTransformerConfig(width=512, layers=12, heads=8), objective=TokenObjectiveConfig(drop=0.1)),
         DataConfig("flowers102", split="all", crop="random", flip=True, workers=4), replace(VQ_FIT, steps=100_000), SaveConfig(sample_steps=5_000),
         family="vq_diffusion",

@@ -76,6 +76,19 @@ def convert_transformer(state: dict[str, Tensor], net: TokenTransformer, layout:
     return _gathered(state, net, sources, extra=())
 
 
+def convert_used(table: Tensor) -> tuple[int, ...]:
+    """The codes of the codec that a published VQ-Diffusion draws, in its own order: what VQDiffusion calls `used`.
+
+    table: [K] int64, every code of the codec -> its number in the model, such as taming_vqvae_2887.pt. Codes that the model lacks have number 0 there,
+    which is painted as the first of them.  ValueError for a table with gaps."""
+    first: dict[int, int] = {}
+    for code, number in enumerate(table.flatten().tolist()):
+        first.setdefault(number, code)
+    if sorted(first) != list(range(len(first))):
+        raise ValueError(f"table {list(table.shape)} of {table.dtype}: its {len(first)} numbers are not 0..{len(first) - 1}")
+    return tuple(first[number] for number in range(len(first)))
+
+
 def _picture_part(part: nn.Sequential, name: str, names: dict) -> Sources:
     """(our weight, theirs) of an encoder or a decoder: a walk through its layers, which are in the same order on both sides."""
     layers = [(i, layer) for i, layer in enumerate(part) if any(True for _ in layer.parameters())]

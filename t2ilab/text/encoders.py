@@ -42,12 +42,16 @@ class FrozenEncoder:
 
     "" and None are no caption: an all-False mask. Longer captions than L tokens are cut, with a warning. The first caption loads the weights.
     ValueError for a width that is not the encoder's, too little memory or damaged weights; FileNotFoundError, in one line with the command that
-    fetches it, for an encoder that is not there.  Lesson: notebooks/06_imagen.ipynb"""
+    fetches it, for an encoder that is not there.  Lesson: notebooks/06_imagen.ipynb
+
+    attend_padding: captions are filled up to L with token 0 and all L positions count as real, as VQ-Diffusion's own code reads CLIP. diffusers pads
+    with the tokenizer's pad token: in its VQ-Diffusion checkpoints that is "!", which is token 0 too, in CLIP's own tokenizer the end of a text."""
     name: str                                                               # a folder, an encoder that ships with the project, or one of the Hugging Face hub
     text_length: int                                                        # L
     width: int = field(kw_only=True)                                        # D
     dtype: str = field(default="fp32", kw_only=True)                        # of weights and activations: fp32 or bf16
     device: str | None = field(default=None, kw_only=True, compare=False)   # where it computes; None = a GPU if there is one
+    attend_padding: bool = field(default=False, kw_only=True)               # fill captions up with token 0, and read that too
     cache: bool = field(default=True, kw_only=True, compare=False)          # keep features on disk; of no use where captions never come back
 
     def __post_init__(self):
@@ -80,7 +84,7 @@ class FrozenEncoder:
             return {}
         mark = fingerprint(self.folder)
         cache = FeatureCache(cache_root() / "features" / f"{Path(self.name).name}-{mark[:16]}.sqlite") if self.cache else None
-        keys = {text: _key(mark, self.dtype, self.text_length, text) for text in texts}
+        keys = {text: self._key(mark, text) for text in texts}
         kept = cache.read(list(keys.values())) if cache else {}
         known = {text: _unpack(kept[key], DTYPES[self.dtype]) for text, key in keys.items() if key in kept}
         self._check_width({encoded.features.shape[1] for encoded in known.values()})
@@ -98,13 +102,21 @@ class FrozenEncoder:
         tokenizer, encoder = _loaded(self.folder, mark, self.dtype, device)
         self._check_length(encoder, tokenizer)
         lengths = [len(ids) for ids in tokenizer(texts, verbose=False)["input_ids"]]
-        codes = tokenizer(texts, padding=True, padding_side="right", truncation=True, max_length=self.text_length, return_tensors="pt")
+        codes = tokenizer(texts, padding="max_length" if self.attend_padding else True, padding_side="right", truncation=True,
+                          max_length=self.text_length, return_tensors="pt")
         ids, mask = codes["input_ids"], codes["attention_mask"]                                                        # [B up to L]
+        if self.attend_padding:
+            ids, mask = ids * mask, torch.ones_like(mask)
         if ids.amax() >= (rows := encoder.get_input_embeddings().num_embeddings):
             raise ValueError(f"{self.name}: the tokenizer gives id {ids.amax()}, but the encoder has {rows} tokens: they do not belong together")
         with torch.no_grad(), torch.autocast(torch.device(device).type, enabled=False):
             features = encoder(input_ids=ids.to(device), attention_mask=mask.to(device)).last_hidden_state.cpu()       # [B up to L, D]
         return {text: Encoded(f[m], n > self.text_length) for text, f, m, n in zip(texts, features, mask.bool(), lengths)}
+
+    def _key(self, mark: str, text: str) -> bytes:
+        """What a caption's features are kept under."""
+        settings = [mark, self.dtype, self.text_length, *(["attend_padding"] if self.attend_padding else [])]
+        return hashlib.sha256(json.dumps([*settings, text]).encode()).digest()
 
     def _check_width(self, widths: set[int]) -> None:
         if wrong := widths - {self.width}:
@@ -254,10 +266,6 @@ def _library(folder: Path):
 
 
 # ---- what is kept of a caption ----
-
-def _key(mark: str, dtype: str, text_length: int, text: str) -> bytes:
-    return hashlib.sha256(json.dumps([mark, dtype, text_length, text]).encode()).digest()
-
 
 def _pack(encoded: Encoded) -> bytes:
     """Bytes to keep: whether it was cut, D, then the features bit for bit."""
