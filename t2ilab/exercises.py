@@ -3,6 +3,8 @@
 `check("03a", answer)` calls EXERCISES["03a"](answer): None means right, a sentence is a hint that does not give the answer away.
 A checker tests a property where it can (does your function invert itself?), and compares with a number where it must.
 """
+from math import prod
+
 import torch
 
 from .diffusion.denoiser import Cond, Prediction
@@ -225,6 +227,24 @@ def renumbers(function):
     return f"code {wrong[0]} is not in use: which of the used entries is nearest to its own?" if wrong else None
 
 
+# Lesson 08: VQ-Diffusion
+
+def shows_masks(function):
+    """A checker for (gamma_s, gamma_t) -> the chance that a token masked at t is shown at s."""
+    for gamma_s, gamma_t in ((0.0, 0.3), (0.5, 1.0), (0.6, 0.8)):
+        answer = function(gamma_s, gamma_t) if callable(function) else None
+        if answer is None or abs(float(answer) - (1 - gamma_s / gamma_t)) > 1e-9:
+            return f"at gamma_s={gamma_s:g}, gamma_t={gamma_t:g} it is {answer}: of 100 tokens, how many are masked at t, and how many of *those* still at s?"
+
+
+def trusts(function):
+    """A checker for (alpha_bar, beta_bar, K) -> the chance that a visible token is the true one."""
+    for alpha_bar, beta_bar, K in ((0.4, 0.1, 3), (0.9, 0.0, 512), (0.0, 0.01, 9)):
+        answer = function(alpha_bar, beta_bar, K) if callable(function) else None
+        if answer is None or abs(float(answer) - (alpha_bar + beta_bar) / (alpha_bar + K * beta_bar)) > 1e-9:
+            return f"at alpha_bar={alpha_bar:g}, beta_bar={beta_bar:g}, K={K} it is {answer}: how likely is this x_t from x_0 = x_t, and how likely from any x_0 at all?"
+
+
 EXERCISES = {
     # Lesson 01
     "01a": exactly(648, hint="multiply the number of choices; a position has five words, or is not stated"),
@@ -254,4 +274,8 @@ EXERCISES = {
     "07a": rounds_through,
     "07b": counts_evenly,
     "07c": renumbers,
+    # Lesson 08
+    "08a": shows_masks,
+    "08b": trusts,
+    "08c": near(64 * prod(1 - 1 / t for t in range(100, 10, -10)), within=0.05, hint="each of nine calls leaves (t - 1) / t of what is masked"),
 }

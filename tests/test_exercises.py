@@ -66,3 +66,23 @@ def test_an_unused_code_must_go_to_the_nearest_used_one():
     assert "not in use" in check(all_to_the_first)
     assert "should become 0, 1, 2" in check(lambda entries, in_use: torch.tensor(in_use)[torch.cdist(entries, entries[in_use]).argmin(1)])
     assert "int64" in check(lambda entries, in_use: torch.cdist(entries, entries[in_use]))
+
+
+def test_masks_shown_are_a_share_of_those_there():
+    check = EXERCISES["08a"]
+    assert check(lambda gamma_s, gamma_t: (gamma_t - gamma_s) / gamma_t) is None
+    assert "of *those*" in check(lambda gamma_s, gamma_t: gamma_t - gamma_s) and "of *those*" in check(lambda gamma_s, gamma_t: gamma_s / gamma_t)
+
+
+def test_trust_is_bayes_over_all_codes():
+    check = EXERCISES["08b"]
+    assert check(lambda a, b, K: (a + b) / (a + K * b)) is None
+    assert "any x_0 at all" in check(lambda a, b, K: a + b) and "any x_0 at all" in check(lambda a, b, K: a / (a + K * b))
+
+
+def test_the_fast_bug_leaves_most_tokens_to_the_last_call():
+    left = 64.0
+    for t in range(100, 10, -10):
+        left *= (t - 1) / t
+    assert EXERCISES["08c"](left) is None
+    assert EXERCISES["08c"](6.4) == EXERCISES["08c"](left * 0.9) == EXERCISES["08c"](64 * 0.99 ** 9)           # the exact posterior; one call too many; always 1 %

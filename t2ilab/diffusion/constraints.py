@@ -39,13 +39,13 @@ THRESHOLDS = {"none": lambda percentile: (), "static": lambda percentile: (clip,
 def top_r(r: float):
     """A constraint on log-probabilities [B K N] of tokens: the likeliest codes of each position until their shares reach r; the others are out.
 
-    r: above 0; from 1 on, nothing is left out.  ValueError below."""
+    r: above 0; from 1 on, nothing is left out.  ValueError below.  Lesson: notebooks/08_vq_diffusion.ipynb"""
     if r <= 0:
         raise ValueError(f"truncation={r}: choose a share above 0; 1 leaves nothing out")
 
     def constraint(logits: Tensor) -> Tensor:
         p, order = logits.softmax(1).sort(1, descending=True)
-        out = p.cumsum(1) - p >= r                                              # VQ-Diffusion truncation: those before it reach r already
+        out = p.cumsum(1) - p >= r                                              # VQ-Diffusion truncation
         return logits.masked_fill(out.gather(1, order.argsort(1)), -torch.inf)
     return constraint if r < 1 else lambda logits: logits
 
