@@ -5,6 +5,8 @@ DDPM clips; Imagen (Saharia et al. 2022) thresholds by the picture's own brighte
 import torch
 from torch import Tensor
 
+from .mask_replace import one_hot
+
 
 def clip(x0: Tensor) -> Tensor:
     """x0 cut to [-1, 1], where pictures live.  Lesson: notebooks/03_ddpm.ipynb"""
@@ -60,6 +62,6 @@ def top_k(k: int):
 def keep_codes(codes: Tensor, known: Tensor):
     """A constraint on log-probabilities [B K N] of tokens: known ones are what they are.  codes: [B N] int64.  known: [B N] bool."""
     def constraint(logits: Tensor) -> Tensor:
-        here = torch.arange(logits.shape[1], device=logits.device)[:, None] == codes[:, None]               # [B K N]
+        here = one_hot(codes, logits.shape[1])                                                              # [B K N]
         return logits.masked_fill(known[:, None] & ~here, -torch.inf).where(~(known[:, None] & here), 0.0)
     return constraint

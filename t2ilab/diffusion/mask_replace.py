@@ -6,7 +6,6 @@ as well. A state is one of K codes or [MASK], which is K itself. Left out: every
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from ..tensors import like
@@ -76,7 +75,7 @@ class MaskReplaceDiffusion:
     def marginal(self, x0: Tensor, t) -> Tensor:
         """q(x_t | x_0) as probabilities [B K+1 N] float64.  x0: [B N]."""
         alpha, beta, gamma = (v.view(-1, 1, 1) for v in self.bars(t))
-        one = F.one_hot(x0, self.K).movedim(-1, 1)                                    # [B K N]
+        one = one_hot(x0, self.K).double()                                            # [B K N]
         return torch.cat([alpha * one + beta, (gamma + 0 * one[:, :1])], dim=1)       # VQ-Diffusion Eq. 4
 
     def transition_matrix(self, t, s) -> Tensor:
@@ -95,7 +94,7 @@ class MaskReplaceDiffusion:
         (a_t, b_t, g_t), (a_s, b_s, g_s), (a, b, g) = self.bars(t), self.bars(s), self.between(t, s)
         a_t, b_t, a_s, b_s, a, b, keep, unmask = (like(v, x0) for v in (a_t, b_t, a_s, b_s, a, b, g_s / g_t.clamp(min=1e-300), g / g_t.clamp(min=1e-300)))
         masked = (x_t == self.K)[:, None]                                             # [B 1 N]
-        here = F.one_hot(x_t.clamp(max=self.K - 1), self.K).movedim(-1, 1).to(x0)     # [B K N]
+        here = one_hot(x_t, self.K).to(x0)                                            # [B K N], nothing where masked
         seen = a_t * here + b_t                                                       # q(x_t | x_0 = k)
         w = torch.where(seen > 0, x0 / seen.clamp(min=torch.finfo(x0.dtype).tiny), 0.0)
         never = (x0 * (seen == 0)).sum(1, keepdim=True)                               # an x_0 that cannot be: where nothing is replaced, a code stays
@@ -134,6 +133,11 @@ class MaskReplaceDiffusion:
     def _uniform(self, n: int, x: Tensor, generator) -> Tensor:
         """[n *x.shape] numbers in [0, 1), drawn on the CPU so that a seed means the same on every device."""
         return torch.rand((n, *x.shape), generator=generator).to(x.device)
+
+
+def one_hot(x: Tensor, K: int) -> Tensor:
+    """Where each code is: [B N] int64 -> [B K N] bool, in memory as probabilities are. (torch's own, turned around, makes all that follows slower.)"""
+    return x[:, None] == torch.arange(K, device=x.device)[:, None]
 
 
 def _rest(share: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from .denoiser import Cond, Prediction
 from .losses import ImportanceTimes, uniform_times
-from .mask_replace import MaskReplaceDiffusion
+from .mask_replace import MaskReplaceDiffusion, one_hot
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ def bound_term(diffusion: MaskReplaceDiffusion, x0: Tensor, x_t: Tensor, t, s, l
     """KL(q(x_s | x_t, x_0) || p(x_s | x_t)) in nats a token: [B].  At s = 0 that is -log p(x_0 | x_t), with no special case.
 
     x0, x_t: [B N].  t, s: [B], s < t.  log_p: [B K N] = log p(x_0 | x_t)."""
-    q = diffusion.posterior(F.one_hot(x0, diffusion.K).movedim(-1, 1).to(log_p), x_t, t, s)
+    q = diffusion.posterior(one_hot(x0, diffusion.K).to(log_p), x_t, t, s)
     p = diffusion.posterior(log_p.exp(), x_t, t, s)                              # VQ-Diffusion x0 reparameterisation
     tiny = torch.finfo(p.dtype).tiny
     return (q * (q.clamp(min=tiny).log() - p.clamp(min=tiny).log())).sum(1).mean(1)
