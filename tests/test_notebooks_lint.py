@@ -9,7 +9,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 NOTEBOOKS = ROOT / "notebooks"
-LESSONS = ("01_data_analysis", "02_noising", "03_ddpm", "04_faster_sampling", "05_glide", "06_imagen", "07_codec")
+LESSONS = ("01_data_analysis", "02_noising", "03_ddpm", "04_faster_sampling", "05_glide", "06_imagen", "07_codec", "08_vq_diffusion")
 FOUND = sorted(p for p in NOTEBOOKS.rglob("*.ipynb") if ".ipynb_checkpoints" not in p.parts)
 MACHINE_PATH = re.compile(r"(?<![\w.:/-])/(?:home|root|Users|work|mnt|opt|tmp|var)/\w|\b[A-Z]:\\\\?\w")
 SPEC = importlib.util.spec_from_file_location("build", NOTEBOOKS / "build.py")

@@ -15,7 +15,8 @@ def mask_replace_tables(T: int = 100, *, replaced: float = 1e-6, masked: float =
     """alpha_bar (still the same) and gamma_bar (masked), [T+1] float64 each, both straight lines from t = 1 to T.
 
     replaced: share of tokens that are a random code at T.  1e-6 is what the published checkpoints were trained with, at every t: in effect masking
-    alone.  0.1 with masked=0.9 is what the paper says; masked=0 is replacing alone.  early: share that is masked after one step."""
+    alone.  0.1 with masked=0.9 is what the paper says; masked=0 is replacing alone.  early: share that is masked after one step.
+    Lesson: notebooks/08_vq_diffusion.ipynb"""
     if not (0 <= replaced <= 1 and 0 <= masked <= 1 and 0 <= early < 1 and replaced + masked <= 1):
         raise ValueError(f"replaced={replaced}, masked={masked}, early={early}: choose shares that add up to 1 at most")
     if T < 2:
@@ -66,7 +67,7 @@ class MaskReplaceDiffusion:
         return torch.randint(self.K, shape, generator=generator).to(device)
 
     def diffuse(self, x0: Tensor, t, generator=None) -> Tensor:
-        """One draw of x_t ~ q(x_t | x_0).  x0: [B N].  t: number or [B]."""
+        """One draw of x_t ~ q(x_t | x_0).  x0: [B N].  t: number or [B].  Lesson: notebooks/08_vq_diffusion.ipynb"""
         alpha, _, gamma = (like(v, x0.float()) for v in self.bars(t))
         u, other = self._uniform(2, x0, generator)
         random = (other * self.K).long().clamp(max=self.K - 1)
@@ -79,7 +80,8 @@ class MaskReplaceDiffusion:
         return torch.cat([alpha * one + beta, (gamma + 0 * one[:, :1])], dim=1)       # VQ-Diffusion Eq. 4
 
     def transition_matrix(self, t, s) -> Tensor:
-        """Q [K+1 K+1] float64 with Q[i, j] = q(x_t = i | x_s = j): what `between` says, written out.  For lessons and tests."""
+        """Q [K+1 K+1] float64 with Q[i, j] = q(x_t = i | x_s = j): what `between` says, written out.  For lessons and tests.
+        Lesson: notebooks/08_vq_diffusion.ipynb"""
         alpha, beta, gamma = self.between(t, s)
         Q = torch.zeros(self.K + 1, self.K + 1, dtype=torch.float64)
         Q[:self.K, :self.K] = alpha * torch.eye(self.K, dtype=torch.float64) + beta   # VQ-Diffusion mask-and-replace matrix
@@ -90,7 +92,7 @@ class MaskReplaceDiffusion:
         """p(x_s | x_t) = sum over k of q(x_s | x_t, x_0 = k) p(x_0 = k), as probabilities [B K+1 N].
 
         x0: probabilities [B K N].  x_t: [B N].  t, s: number or [B], 0 <= s < t <= T.  K multiplications a token, not K^2, because every row of Q but
-        one entry is constant."""
+        one entry is constant.  Lesson: notebooks/08_vq_diffusion.ipynb"""
         (a_t, b_t, g_t), (a_s, b_s, g_s), (a, b, g) = self.bars(t), self.bars(s), self.between(t, s)
         a_t, b_t, a_s, b_s, a, b, keep, unmask = (like(v, x0) for v in (a_t, b_t, a_s, b_s, a, b, g_s / g_t.clamp(min=1e-300), g / g_t.clamp(min=1e-300)))
         masked = (x_t == self.K)[:, None]                                             # [B 1 N]
@@ -105,7 +107,8 @@ class MaskReplaceDiffusion:
     def step(self, pred, x_t: Tensor, t, s, generator=None) -> Tensor:
         """One draw of x_s ~ p(x_s | x_t): an x_0 from the network's answer, then x_s from q(x_s | x_t, x_0).
 
-        pred: Prediction(x0 [B K N] log-probabilities, up to a constant).  The same distribution as `posterior`'s, without its table."""
+        pred: Prediction(x0 [B K N] log-probabilities, up to a constant).  The same distribution as `posterior`'s, without its table.
+        Lesson: notebooks/08_vq_diffusion.ipynb"""
         return self.back(self.guess(pred.x0, generator), x_t, t, s, generator)
 
     def guess(self, logits: Tensor, generator=None) -> Tensor:

@@ -46,7 +46,8 @@ class TokenDenoiser(nn.Module):
         return self.net.condition(cond) if hasattr(self.net, "condition") else cond
 
     def loss(self, x0: Tensor, cond: Cond = Cond(), generator=None) -> Tensor:
-        """How wrong the network is on one random time per example, in nats a token: [B].  x0: [B N] int64, 0..K-1; ValueError outside."""
+        """How wrong the network is on one random time per example, in nats a token: [B].  x0: [B N] int64, 0..K-1; ValueError outside.
+        Lesson: notebooks/08_vq_diffusion.ipynb"""
         if x0.numel() and not 0 <= int(x0.min()) <= int(x0.max()) < self.diffusion.K:
             raise ValueError(f"x0 runs from {int(x0.min())} to {int(x0.max())}: training wants codes in 0..{self.diffusion.K - 1}")
         draw = uniform_times if self.importance is None else self.importance.draw
@@ -69,7 +70,7 @@ class TokenDenoiser(nn.Module):
 def bound_term(diffusion: MaskReplaceDiffusion, x0: Tensor, x_t: Tensor, t, s, log_p: Tensor) -> Tensor:
     """KL(q(x_s | x_t, x_0) || p(x_s | x_t)) in nats a token: [B].  At s = 0 that is -log p(x_0 | x_t), with no special case.
 
-    x0, x_t: [B N].  t, s: [B], s < t.  log_p: [B K N] = log p(x_0 | x_t)."""
+    x0, x_t: [B N].  t, s: [B], s < t.  log_p: [B K N] = log p(x_0 | x_t).  Lesson: notebooks/08_vq_diffusion.ipynb"""
     q = diffusion.posterior(one_hot(x0, diffusion.K).to(log_p), x_t, t, s)
     p = diffusion.posterior(log_p.exp(), x_t, t, s)                              # VQ-Diffusion x0 reparameterisation
     tiny = torch.finfo(p.dtype).tiny

@@ -17,7 +17,7 @@ def shown(by_purity: bool, weight: float = 0.0):
     """Show exactly as many masks a step as the schedule says, and never touch what is shown.
 
     by_purity=False: any masks, evenly (high-quality inference).  True: rather those whose likeliest code is likely (purity prior); weight also
-    sharpens what is drawn there: p^(1 + weight * purity)."""
+    sharpens what is drawn there: p^(1 + weight * purity).  Lesson: notebooks/08_vq_diffusion.ipynb"""
     def sampler(diffusion):
         def step(pred, x_t, t, s, generator=None):
             log_p = pred.x0.log_softmax(1)                                                   # [B K N]

@@ -101,7 +101,7 @@ class TokenTransformer(nn.Module):
     """x_t [B N] int64 in 0..K, t [B] int64 in 1..T, cond -> logits [B K N] of x_0.  N = grid * grid, row by row.
 
     cond.text: features [B L D] of a caption, or labels [B 1] int64; an all-False mask is no caption.  no_caption: L, if "no caption" is learned
-    (any number for labels); 0 if it is not."""
+    (any number for labels); 0 if it is not.  Lesson: notebooks/08_vq_diffusion.ipynb"""
 
     def __init__(self, config: TokenTransformerConfig, *, codes: int, grid: int, steps: int = 100, no_caption: int = 0):
         super().__init__()
