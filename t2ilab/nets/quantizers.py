@@ -104,8 +104,8 @@ class AverageCode(NearestCode):
         sums = all_processes(torch.zeros_like(self.total).index_add_(0, codes.flatten(), flat))
         self.total.mul_(DECAY).add_(sums, alpha=1 - DECAY)
         n = self.used.sum()
-        counts = (self.used + SMALLEST) / (n + len(self.used) * SMALLEST) * n                # VQ-VAE moving averages
-        self.entries.copy_(self.total / counts[:, None])
+        counts = (self.used + SMALLEST) / (n + len(self.used) * SMALLEST) * n
+        self.entries.copy_(self.total / counts[:, None])                                     # VQ-VAE moving averages
         self._revive(dead, z, generator)
 
     def _put(self, dead: Tensor, cells: Tensor) -> None:
