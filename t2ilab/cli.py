@@ -80,6 +80,8 @@ def pretrain(out: Path = Path("runs/t5-shapes"), texts: Path | None = None, text
              fit: FitConfig = PRETRAINING) -> None:
     """Train a small language model on text alone, by filling gaps; its encoder then reads captions for Imagen: --encoder OUT --encoder-width WIDTH.
 
+    Killed, the same command goes on from the last minute.
+
     Args:
         out: folder for the encoder and its tokenizer, as transformers reads them
         texts: a file with one text a line; endless descriptions of the scenes if not given
@@ -87,9 +89,8 @@ def pretrain(out: Path = Path("runs/t5-shapes"), texts: Path | None = None, text
     from .text import pretraining
     lines = read_captions(texts) if texts else pretraining.SceneTexts()
     tokenizer = pretraining.learn_tokenizer(lines, text)
-    for _, model in _with_bar(pretraining.pretrain(lines, tokenizer, text, fit), fit.steps, out):
+    for _ in _with_bar(pretraining.pretrain(lines, tokenizer, text, fit, out=out), fit.steps, out):
         pass
-    pretraining.save_encoder(model, tokenizer, out)
     print(f"{out}: an encoder of {text.width} numbers a token.  Use it: t2ilab train imagen-shapes --encoder {out} --encoder-width {text.width}")
 
 

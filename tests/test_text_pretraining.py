@@ -12,6 +12,7 @@ from t2ilab.diffusion.denoiser import Cond
 from t2ilab.tensors import generator
 from t2ilab.text.encoders import FrozenEncoder
 from t2ilab.text.pretraining import PretrainConfig, SceneTexts, SpanCorruption, corrupt, cut_out, fill_in, learn_tokenizer, masked_spans, pretrain, save_encoder
+from t2ilab.train.checkpoint import Checkpoints
 from t2ilab.train.fit import FitConfig
 
 TINY = PretrainConfig(vocabulary=340, width=16, hidden=32, layers=1, heads=2, sentinels=6, share=0.15)
@@ -160,6 +161,31 @@ def test_gaps_are_filled_with_words():
     *_, (_, model) = pretrain(["a red circle on a white background"], TOKENIZER, replace(TINY, share=0.3, span=1.0), fit)
     assert fill_in(model, TOKENIZER, "a <extra_id_0> circle on a <extra_id_1> background") == "a red circle on a white background"
     assert fill_in(model, TOKENIZER, "no gap") == "no gap"
+
+
+def test_a_training_killed_anywhere_ends_in_the_same_encoder(tmp_path, monkeypatch):
+    fit = FitConfig(steps=6, batch_size=4, lr=1e-2, warmup=1, precision="fp32", ema_decay=0.9)
+    assert [log.step for log, _ in pretrain(TEXTS, TOKENIZER, TINY, fit, out=tmp_path / "whole")] == [1, 2, 3, 4, 5, 6]
+    monkeypatch.setattr(Checkpoints, "due", lambda self, state: state.step in (2, 4))
+    for killed_after, goes_on_from in ((3, 1), (5, 3)):
+        steps = pretrain(TEXTS, TOKENIZER, TINY, fit, out=tmp_path / "killed")
+        assert next(steps)[0].step == goes_on_from and any(log.step == killed_after for log, _ in steps)
+        steps.close()
+    assert [p.name for p in tmp_path.iterdir() if "killed" in p.name] == [".killed.unfinished"]
+    with pytest.raises(ValueError, match="4 are done .*choose more"):
+        next(pretrain(TEXTS, TOKENIZER, TINY, replace(fit, steps=4), out=tmp_path / "killed"))
+    with pytest.raises(FileExistsError, match="unfinished training of other texts or another size"):
+        next(pretrain(["a dog"], TOKENIZER, TINY, fit, out=tmp_path / "killed"))
+    assert [log.step for log, _ in pretrain(TEXTS, TOKENIZER, TINY, fit, out=tmp_path / "killed")] == [5, 6]
+    whole, killed = (load_file(tmp_path / name / "model.safetensors") for name in ("whole", "killed"))
+    assert whole.keys() == killed.keys() and all(torch.equal(whole[k], killed[k]) for k in whole)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["killed", "whole"]
+
+
+def test_a_folder_of_something_else_is_refused_before_the_first_step(tmp_path):
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(FileExistsError, match="something other than an encoder"):
+        next(pretrain(TEXTS, TOKENIZER, TINY, FitConfig(steps=1), out=tmp_path))
 
 
 # Saving

@@ -3,10 +3,12 @@
 Pieces of a text are cut out and the model writes down what stood there. Its encoder half is then frozen and tells an image model what a caption
 means, as T5-XXL does in Imagen (text/encoders.py). Left out on purpose: several texts in one line of 512 tokens, and T5's 750 GB of web pages.
 """
+import hashlib
+import json
 import os
 import shutil
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from itertools import count
 from pathlib import Path
 
@@ -19,7 +21,7 @@ from ..data.example import ENDLESS
 from ..data.shapes import Scenes, describe
 from ..diffusion.denoiser import Cond
 from ..tensors import generator as seeded
-from ..train.checkpoint import writing
+from ..train.checkpoint import Checkpoints, newest, writing
 from ..train.fit import FitConfig, Log, TrainState, fit
 
 PAD, END = "<pad>", "</s>"
@@ -183,18 +185,42 @@ def fill_in(model: SpanCorruption, tokenizer, text: str, most: int = 20) -> str:
 
 # ---- pre-training ----
 
-def pretrain(texts: Sequence[str], tokenizer, config: PretrainConfig = PretrainConfig(), fit_config: FitConfig = FitConfig(),
-             ) -> Iterator[tuple[Log, SpanCorruption]]:
+def pretrain(texts: Sequence[str], tokenizer, config: PretrainConfig = PretrainConfig(), fit_config: FitConfig = FitConfig(), *,
+             out: str | Path | None = None) -> Iterator[tuple[Log, SpanCorruption]]:
     """Train a small T5 on texts, drawn at random for ever.  Yields (Log, averaged model) after every step; the last one is what to save.
 
-    Lesson: notebooks/06_imagen.ipynb"""
+    out: folder that the encoder is saved in at last. Until then its state lies beside it, and after a kill the same call goes on from there.
+    FileExistsError if that folder holds anything else, or another training was begun there.  Lesson: notebooks/06_imagen.ipynb"""
     if len(texts) == 0:
         raise ValueError("no texts: there is nothing to learn from")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(fit_config.seed)
         model = SpanCorruption(tokenizer, config)
     state = TrainState(model, fit_config)
-    yield from fit(model, _batches(texts, tokenizer, config, state), fit_config, state=state)
+    begun = None if out is None else _begun(Path(out), texts, config, state)
+    for log, ema in fit(model, _batches(texts, tokenizer, config, state), fit_config, state=state):
+        if begun is not None and state.accelerator.is_main_process:
+            if log.step == fit_config.steps:
+                save_encoder(ema, tokenizer, out)
+                shutil.rmtree(begun.folder, ignore_errors=True)
+            elif begun.due(state):
+                begun.save(state)
+        yield log, ema
+
+
+def _begun(out: Path, texts: Sequence[str], config: PretrainConfig, state: TrainState) -> Checkpoints:
+    """What an unfinished training into a folder left beside it, put into the state, and where this one keeps its own."""
+    _check_encoder(out)
+    seen = "\n".join(texts[k] for k in range(min(SAMPLE, len(texts))))
+    this = {"text": asdict(config), "seed": state.config.seed, "texts": hashlib.sha256(seen.encode()).hexdigest()}
+    folder = out.with_name(f".{out.name}.unfinished")
+    if (checkpoint := newest(folder)) and json.loads((checkpoint / "config.json").read_text(encoding="utf8")) != this:
+        raise FileExistsError(f"{folder} holds an unfinished training of other texts or another size: choose another --out, or remove it")
+    begun = Checkpoints(folder, this, every_steps=0, every_seconds=60, keep=1)
+    begun.restore(state)
+    if state.step >= state.config.steps:
+        raise ValueError(f"steps={state.config.steps}: {state.step} are done in {folder}; choose more")
+    return begun
 
 
 def _batches(texts: Sequence[str], tokenizer, config: PretrainConfig, state: TrainState) -> Iterator[tuple[Tensor, Cond]]:
@@ -214,8 +240,7 @@ def save_encoder(model: SpanCorruption, tokenizer, folder: str | Path) -> Path:
     An encoder that lies there is replaced; FileExistsError if the folder holds anything else.  OSError in one line if it cannot be written."""
     from transformers import T5Config
     folder, tmp = Path(folder), Path(folder).with_name(f".{Path(folder).name}.{os.getpid()}")
-    if folder.exists() and not {path.name for path in folder.iterdir()} <= FILES:
-        raise FileExistsError(f"{folder} holds something other than an encoder: choose another folder")
+    _check_encoder(folder)
     weights = {k: v.cpu().contiguous() for k, v in model.t5.state_dict().items() if k == "shared.weight" or k.startswith("encoder.block")
                or k == "encoder.final_layer_norm.weight"}
     try:
@@ -229,3 +254,9 @@ def save_encoder(model: SpanCorruption, tokenizer, folder: str | Path) -> Path:
     finally:
         shutil.rmtree(tmp, ignore_errors=True)
     return folder
+
+
+def _check_encoder(folder: Path) -> None:
+    """FileExistsError unless a folder is missing, empty, or an encoder, which may be replaced."""
+    if folder.exists() and not {path.name for path in folder.iterdir()} <= FILES:
+        raise FileExistsError(f"{folder} holds something other than an encoder: choose another folder")

@@ -184,7 +184,8 @@ def _restore_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tens
 
 
 def _save(tensors: dict[str, Tensor], path: Path) -> None:
-    save_file(tensors, path)
+    first = {v.data_ptr(): name for name, v in reversed(tensors.items())}
+    save_file({name: v if first[v.data_ptr()] == name else v.clone() for name, v in tensors.items()}, path)      # one weight can have two names
     with open(path, "rb+") as file:
         os.fsync(file.fileno())
 
