@@ -53,7 +53,7 @@ def marks(pipeline, n: int) -> dict[str, float]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--steps", type=int, default=2500)
+    parser.add_argument("--steps", type=int, default=6000, help="after 1,500 the parser reads next to nothing")
     parser.add_argument("--n", type=int, default=64, help="captions of each kind")
     parser.add_argument("--runs", type=Path, default=Path("runs/encoders"))
     options = parser.parse_args()
