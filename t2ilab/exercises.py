@@ -277,5 +277,6 @@ EXERCISES = {
     # Lesson 08
     "08a": shows_masks,
     "08b": trusts,
-    "08c": near(64 * prod(1 - 1 / t for t in range(100, 10, -10)), within=0.05, hint="each of nine calls leaves (t - 1) / t of what is masked"),
+    "08c": near(64 * prod(s / (s + 1) for s in range(90, 0, -10)), within=0.05,
+                hint="by 08a, what does a step from s + 1 to s leave of the masks? There are nine before the last"),
 }

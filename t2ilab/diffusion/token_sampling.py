@@ -17,14 +17,20 @@ def shown(by_purity: bool, weight: float = 0.0):
     """Show exactly as many masks a step as the schedule says, and never touch what is shown.
 
     by_purity=False: any masks, evenly (high-quality inference).  True: rather those whose likeliest code is likely (purity prior); weight also
-    sharpens what is drawn there: p^(1 + weight * purity).  Lesson: notebooks/08_vq_diffusion.ipynb"""
+    sharpens what is drawn there: p^(1 + weight * purity).  The published code does so up to its last step, which it draws from the posterior.
+    Lesson: notebooks/08_vq_diffusion.ipynb"""
     def sampler(diffusion):
+        whole = None                                                                         # [B] tokens of which gamma_bar is the share of masks
+
         def step(pred, x_t, t, s, generator=None):
+            nonlocal whole
+            masked = x_t == diffusion.K
+            if whole is None:                                                                # a run begins with masks alone, also where gamma_bar ends at 0.9
+                whole = masked.sum(1) / diffusion.bars(t)[2].item() if masked.any() else masked.sum(1)
             log_p = pred.x0.log_softmax(1)                                                   # [B K N]
             purity = log_p.amax(1).exp()                                                     # [B N] in (0, 1]
             x0 = diffusion.guess((1 + weight * purity[:, None]) * log_p if by_purity else log_p, generator)    # Improved VQ-Diffusion purity prior
-            masked = x_t == diffusion.K
-            stay = round(float(diffusion.bars(s)[2]) * x_t.shape[1])                         # masks that should be left
+            stay = (whole * diffusion.bars(s)[2].item()).round()                             # masks that should be left
             noise = gumbel(x_t.shape, generator).to(purity)
             rank = ((purity.log() if by_purity else 0 * purity) + noise).masked_fill(~masked, -torch.inf).argsort(1, descending=True).argsort(1)
             return torch.where(masked & (rank < (masked.sum(1) - stay)[:, None]), x0, x_t)
