@@ -126,7 +126,7 @@ def test_every_sampling_option_is_recorded(run, here):
     assert cli.main(["sample", str(run), "red circle", *options]) == 0
     assert json.loads((here / "s" / "samples.json").read_text()) == {
         "run": str(run), "captions": ["red circle"], "n": 1, "seed": 3, "sampler": "dpm_solver_pp_2m", "sampling_steps": 4, "guidance_scale": 2.5,
-        "cascade": True, "truncation": None, "top_k": None, "prior_weight": None, "zero_shot": None, "negative": None, "image": None, "mask": None, "strength": 1.0, "picture": None}
+        "cascade": True, "truncation": None, "top_k": None, "prior_weight": None, "zero_shot": False, "negative": None, "image": None, "mask": None, "strength": 1.0, "picture": None}
     want = load(run, sampler="dpm_solver_pp_2m", sampling_steps=4, guidance_scale=2.5)(["red circle"], seed=3)
     drawn = np.asarray(Image.open(here / "s" / "000_red-circle_seed3.png"))
     assert np.array_equal(drawn, to_uint8(want[0]).permute(1, 2, 0).numpy())

@@ -266,10 +266,10 @@ def test_guidance_can_be_learned_afterwards(tmp_path):
 def test_every_way_to_sample_is_an_option_of_the_command_line(tmp_path, capsys):
     for _ in train(RUN, tmp_path / "run"):
         pass
-    options = ["--sampler", "purity", "--prior-weight", "1", "--truncation", "0.9", "--guidance-scale", "3", "--sampling-steps", "7"]
+    options = ["--sampler", "purity", "--prior-weight", "1", "--truncation", "0.9", "--guidance-scale", "3", "--sampling-steps", "7", "--zero-shot"]
     assert cli.main(["sample", str(tmp_path / "run"), "a red circle/../x", *options, "--out", str(tmp_path / "out")]) == 0
     record = json.loads((tmp_path / "out" / "samples.json").read_text())
-    assert record["prior_weight"] == 1 and record["truncation"] == 0.9
+    assert record["prior_weight"] == 1 and record["truncation"] == 0.9 and record["zero_shot"] is True
     picture = next((tmp_path / "out").glob("000_*.png"))
     assert "/" not in picture.stem and ".." not in picture.stem
     from PIL import Image
