@@ -25,7 +25,7 @@ class SamplingOptions:
     truncation: float | None = None         # VQ-Diffusion: each code is drawn among the likeliest, up to this share; 1 = all
     top_k: int | None = None                # VQ-Diffusion: each code is drawn among so many; 0 = all
     prior_weight: float | None = None       # VQ-Diffusion, purity: how much surer a sure code is made
-    zero_shot: bool = False                 # VQ-Diffusion: guide away from the empty caption, where no other was learned
+    zero_shot: bool = False                 # VQ-Diffusion: guide away from the empty caption, also where another was learned
 
 
 @dataclass(frozen=True)

@@ -242,7 +242,7 @@ def trusts(function):
     for alpha_bar, beta_bar, K in ((0.4, 0.1, 3), (0.9, 0.0, 512), (0.0, 0.01, 9)):
         answer = function(alpha_bar, beta_bar, K) if callable(function) else None
         if answer is None or abs(float(answer) - (alpha_bar + beta_bar) / (alpha_bar + K * beta_bar)) > 1e-9:
-            return f"at alpha_bar={alpha_bar:g}, beta_bar={beta_bar:g}, K={K} it is {answer}: how likely is this x_t from x_0 = x_t, and how likely from any x_0 at all?"
+            return f"at {alpha_bar:g}, {beta_bar:g}, {K} it is {answer}: how likely is x_t from x_0 = x_t, and how likely from any x_0 at all?"
 
 
 EXERCISES = {

@@ -64,8 +64,9 @@ def compare_methods(model, out: Path, n: int, command: str) -> None:
 
 
 def count_used(run: str, n: int, *, data: str | None = None, root: str | None = None) -> tuple[Path, Tensor]:
-    """Write which codes a codec takes, the most used first, into its folder: (that file, how often it takes each [K] int64).
+    """Write which codes a codec takes, the most used first: (the file, how often it takes each [K] int64).
 
+    The file lies in the folder of the codec's name, which is made here for one that ships with the project.
     n: pictures, at most, of the data set that it was trained on, or of another one.  ValueError for a run that is no codec."""
     preset = read_preset(find_run(run))
     if preset.family != "vq_codec":

@@ -137,7 +137,7 @@ def train(preset: Preset, out: Path) -> Iterator[tuple[Log, torch.nn.Module]]:
     Writes config.json, log.jsonl, TensorBoard events, checkpoints/ and samples/.  FileExistsError if the folder holds another run."""
     out = Path(out)
     dataset, held = data_of(preset.data, preset.model.size)
-    preset = replace(preset, model=_as_it_starts(preset).for_data(dataset))
+    preset = replace(preset, model=_as_it_starts(preset, out).for_data(dataset))
     torch.manual_seed(preset.fit.seed)
     pipeline = preset.model.build()
     state = TrainState(pipeline.model, preset.fit)
@@ -157,12 +157,14 @@ def train(preset: Preset, out: Path) -> Iterator[tuple[Log, torch.nn.Module]]:
             yield log, ema
 
 
-def _as_it_starts(preset: Preset):
+def _as_it_starts(preset: Preset, out: Path):
     """The preset's model, with the vocabulary or the codes of the run that it starts from: the weights know no others."""
-    if not preset.start:
+    names = [name for name in ("merges", "used") if hasattr(preset.model, name)]
+    if not preset.start or not names:
         return preset.model
-    first = read_preset(find_run(preset.start)).model
-    return replace(preset.model, **{name: getattr(first, name) for name in ("merges", "used") if hasattr(preset.model, name) and hasattr(first, name)})
+    begun = (out / "config.json").is_file()                     # a run that goes on knows them, and the first one may be gone
+    first = read_preset(out if begun else find_run(preset.start)).model
+    return replace(preset.model, **{name: getattr(first, name) for name in names if hasattr(first, name)})
 
 
 def _begin_with(state: TrainState, run: str) -> None:

@@ -174,8 +174,9 @@ def test_a_training_killed_anywhere_ends_in_the_same_encoder(tmp_path, monkeypat
     assert [p.name for p in tmp_path.iterdir() if "killed" in p.name] == [".killed.unfinished"]
     with pytest.raises(ValueError, match="4 are done .*choose more"):
         next(pretrain(TEXTS, TOKENIZER, TINY, replace(fit, steps=4), out=tmp_path / "killed"))
-    with pytest.raises(FileExistsError, match="unfinished training of other texts or another size"):
-        next(pretrain(["a dog"], TOKENIZER, TINY, fit, out=tmp_path / "killed"))
+    for texts, other in ((["a dog"], fit), (TEXTS, replace(fit, lr=9.0))):
+        with pytest.raises(FileExistsError, match="unfinished training of other texts or with other options"):
+            next(pretrain(texts, TOKENIZER, TINY, other, out=tmp_path / "killed"))
     assert [log.step for log, _ in pretrain(TEXTS, TOKENIZER, TINY, fit, out=tmp_path / "killed")] == [5, 6]
     whole, killed = (load_file(tmp_path / name / "model.safetensors") for name in ("whole", "killed"))
     assert whole.keys() == killed.keys() and all(torch.equal(whole[k], killed[k]) for k in whole)

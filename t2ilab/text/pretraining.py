@@ -197,7 +197,7 @@ def pretrain(texts: Sequence[str], tokenizer, config: PretrainConfig = PretrainC
         torch.manual_seed(fit_config.seed)
         model = SpanCorruption(tokenizer, config)
     state = TrainState(model, fit_config)
-    begun = None if out is None else _begun(Path(out), texts, config, state)
+    begun = None if out is None else _begun(Path(out), texts, tokenizer, config, state)
     for log, ema in fit(model, _batches(texts, tokenizer, config, state), fit_config, state=state):
         if begun is not None and state.accelerator.is_main_process:
             if log.step == fit_config.steps:
@@ -208,14 +208,15 @@ def pretrain(texts: Sequence[str], tokenizer, config: PretrainConfig = PretrainC
         yield log, ema
 
 
-def _begun(out: Path, texts: Sequence[str], config: PretrainConfig, state: TrainState) -> Checkpoints:
+def _begun(out: Path, texts: Sequence[str], tokenizer, config: PretrainConfig, state: TrainState) -> Checkpoints:
     """What an unfinished training into a folder left beside it, put into the state, and where this one keeps its own."""
     _check_encoder(out)
-    seen = "\n".join(texts[k] for k in range(min(SAMPLE, len(texts))))
-    this = {"text": asdict(config), "seed": state.config.seed, "texts": hashlib.sha256(seen.encode()).hexdigest()}
+    seen = json.dumps([texts[k] for k in range(min(SAMPLE, len(texts)))] + sorted(tokenizer.get_vocab()))
+    this = {"text": asdict(config), "fit": asdict(replace(state.config, steps=1)), "texts": hashlib.sha256(seen.encode()).hexdigest()}     # steps may grow
+    this = json.loads(json.dumps(this))                         # as it is read again: lists for tuples
     folder = out.with_name(f".{out.name}.unfinished")
     if (checkpoint := newest(folder)) and json.loads((checkpoint / "config.json").read_text(encoding="utf8")) != this:
-        raise FileExistsError(f"{folder} holds an unfinished training of other texts or another size: choose another --out, or remove it")
+        raise FileExistsError(f"{folder} holds an unfinished training of other texts or with other options: choose another --out, or remove it")
     begun = Checkpoints(folder, this, every_steps=0, every_seconds=60, keep=1)
     begun.restore(state)
     if state.step >= state.config.steps:
