@@ -1,4 +1,5 @@
 """What every comparison needs: contenders that run in turns, the memory of a step, and what a reader must know to run it again."""
+import argparse
 import ctypes
 import gc
 import json
@@ -16,6 +17,27 @@ from pathlib import Path
 import torch
 
 import t2ilab
+
+
+def options(doc: str, script: str) -> argparse.ArgumentParser:
+    """The command line of a comparison, with what all of them have."""
+    parser = argparse.ArgumentParser(description=doc.splitlines()[0])
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--out", default=Path(script).with_suffix(".json"))
+    return parser
+
+
+def begin(parser: argparse.ArgumentParser, packages: dict[str, str]) -> argparse.Namespace:
+    """The options as given, with threads set and published packages importable.  packages: option that names a checkout -> package in it; a usage
+    error if it is not there."""
+    a = parser.parse_args()
+    for option, package in packages.items():
+        path = getattr(a, option)
+        if not (Path(path) / package).is_dir():
+            parser.error(f"{path} holds no {package}: give a checkout of it (--help says where it is)")
+        sys.path.insert(0, path)
+    torch.set_num_threads(a.threads)
+    return a
 
 
 def in_turns(contenders: dict[str, Callable], rounds: int, *, beside: Sequence[str] = ("theirs",)) -> dict[str, dict[str, float]]:

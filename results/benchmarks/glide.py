@@ -3,16 +3,13 @@
 Sampling: their network, loop and cached text features with guidance on a doubled batch, against a TextToImage. Training: their network in the plainest
 loop (squared error of eps, AdamW; they published none), against `fit` with all it does besides. Writes glide.json beside this file.
 """
-import argparse
-import sys
 from dataclasses import replace
 from itertools import cycle, islice
-from pathlib import Path
 from types import SimpleNamespace
 
 import torch
 import torch.nn.functional as F
-from common import about, in_turns, write
+from common import about, begin, in_turns, options, write
 
 from t2ilab.data.images import open_data
 from t2ilab.data.loaders import stream
@@ -116,7 +113,7 @@ def measure(a):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = options(__doc__, __file__)
     parser.add_argument("--glide", required=True, help="a checkout of https://github.com/openai/glide-text2im")
     parser.add_argument("--preset", default="glide-tiny", help="a GLIDE preset of a base stage")
     parser.add_argument("--rounds", type=int, default=7)
@@ -124,13 +121,7 @@ def main():
     parser.add_argument("--sampling-steps", type=int, default=20)
     parser.add_argument("--batch", type=int, default=32, help="training batch")
     parser.add_argument("--training-steps", type=int, default=5, help="a round")
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument("--out", default=Path(__file__).with_suffix(".json"))
-    a = parser.parse_args()
-    if not (Path(a.glide) / "glide_text2im").is_dir():
-        parser.error(f"{a.glide} holds no glide_text2im: git clone https://github.com/openai/glide-text2im")
-    sys.path.insert(0, a.glide)
-    torch.set_num_threads(a.threads)
+    a = begin(parser, {"glide": "glide_text2im"})
     write(about(a, {"glide_text2im": a.glide}) | measure(a), a.out)
 
 

@@ -5,7 +5,6 @@ All three get the same pictures, text features, batch and threads. Their network
 ones but the first, as in their READMEs; each trains in its own loop (MinImagen's train.py, ImagenTrainer, `fit`) with its own objective, schedule and
 optimiser. "At their shape" is our network without its patches and the attention that they lack.
 """
-import argparse
 import sys
 import time
 import warnings
@@ -15,12 +14,11 @@ from dataclasses import dataclass, replace
 from functools import partial
 from io import StringIO
 from itertools import count, islice, repeat
-from pathlib import Path
 from types import SimpleNamespace
 from unittest import mock
 
 import torch
-from common import about, extra_memory, in_turns, write
+from common import about, begin, extra_memory, in_turns, options, write
 from torch import nn
 
 from t2ilab.data.images import open_data
@@ -175,7 +173,7 @@ def alignment_of(name: str, contender: Contender, a, model) -> dict:
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = options(__doc__, __file__)
     parser.add_argument("--minimagen", required=True, help="a checkout of https://github.com/AssemblyAI-Community/MinImagen")
     parser.add_argument("--imagen-pytorch", required=True, help="a checkout of https://github.com/lucidrains/imagen-pytorch")
     parser.add_argument("--preset", default="imagen-shapes", help="an Imagen preset of a base stage")
@@ -188,19 +186,12 @@ def main():
     parser.add_argument("--seconds", type=float, default=300, help="of training before the pictures are marked; 0 = leave that out")
     parser.add_argument("--marked", type=int, default=32, help="pictures to mark of each of four kinds")
     parser.add_argument("--their-lr", type=float, default=1e-4, help="their learning rate; 1e-4 is the default of both")
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument("--out", default=Path(__file__).with_suffix(".json"))
-    a = parser.parse_args()
-    for path, package in ((a.minimagen, "minimagen"), (a.imagen_pytorch, "imagen_pytorch")):
-        if not (Path(path) / package).is_dir():
-            parser.error(f"{path} holds no {package}: give a checkout of it")
+    a = begin(parser, {"minimagen": "minimagen", "imagen_pytorch": "imagen_pytorch"})
     if a.sampling_steps < 21:
         parser.error(f"--sampling-steps {a.sampling_steps}: MinImagen needs 21 or more; with 20 its last beta is 1, and its pictures are nan")
     if a.seconds and a.size < 24:
         parser.error(f"--size {a.size}: the scene parser reads 24 pixels or more; --seconds 0 leaves the marks out")
-    sys.path[:0] = [a.minimagen, a.imagen_pytorch]
     warnings.simplefilter("ignore")                                     # theirs are old
-    torch.set_num_threads(a.threads)
     preset = PRESETS[a.preset]
     model = replace(preset.model, size=a.size, sampling_steps=a.sampling_steps)
     config = replace(preset.fit, batch_size=a.batch)

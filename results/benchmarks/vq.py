@@ -8,18 +8,15 @@ The original wants a GPU and CLIP. Two things are changed for that: Tensor.cuda,
 None, with which its own forward takes features where captions were. Its codec, data, Solver and EMA are not run: a training step is its Solver's order
 of calls (forward with logits, zero_grad, backward, clip, AdamW) at the preset's rates. Ours is `fit`, which looks for nan and averages weights besides.
 """
-import argparse
-import sys
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import repeat
-from pathlib import Path
 from unittest import mock
 
 import torch
-from common import about, extra_memory, in_turns, write
+from common import about, begin, extra_memory, in_turns, options, write
 from torch import Tensor, nn
 
 from t2ilab.diffusion.denoiser import Cond, Prediction
@@ -177,20 +174,14 @@ def measure(a) -> dict:
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = options(__doc__, __file__)
     parser.add_argument("--original", required=True, help="a checkout of https://github.com/microsoft/VQ-Diffusion")
     parser.add_argument("--preset", default="vq-cub-s", choices=("vq-cub-s", "vq-coco"), help="whose networks")
     parser.add_argument("--layers", type=int, default=0, help="blocks of every network; 0 = the preset's")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--batch", type=int, default=2, help="pictures at once, everywhere")
     parser.add_argument("--training-steps", type=int, default=1, help="a round; of sampling, 1")
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument("--out", default=Path(__file__).with_suffix(".json"))
-    a = parser.parse_args()
-    if not (Path(a.original) / "image_synthesis").is_dir():
-        parser.error(f"{a.original} holds no image_synthesis: git clone https://github.com/microsoft/VQ-Diffusion")
-    sys.path.insert(0, a.original)
-    torch.set_num_threads(a.threads)
+    a = begin(parser, {"original": "image_synthesis"})
     warnings.simplefilter("ignore")                                     # theirs are old
     with mock.patch.object(Tensor, "cuda", lambda self: self):
         write(about(a, {"vq_diffusion": a.original}) | measure(a), a.out)
