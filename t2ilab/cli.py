@@ -154,7 +154,8 @@ def sample(run: Annotated[Word, tyro.conf.arg(metavar="RUN")], captions: tyro.co
 
 
 def evaluate(run: Annotated[Word, tyro.conf.arg(metavar="RUN")], out: Path | None = None, n: int = 512, cascade: bool = False,
-             guidance: tuple[float, ...] = (), thresholds: tuple[float, ...] = (), augmentation: tuple[float, ...] = (), methods: bool = False) -> None:
+             guidance: tuple[float, ...] = (), thresholds: tuple[float, ...] = (), augmentation: tuple[float, ...] = (), methods: bool = False,
+             choices: bool = False) -> None:
     """Mark a run of the captioned scenes with the scene parser; writes metrics.json and samples.png.
 
     Args:
@@ -166,6 +167,7 @@ def evaluate(run: Annotated[Word, tyro.conf.arg(metavar="RUN")], out: Path | Non
         thresholds: guidance scales at which to compare no, static and dynamic thresholding; writes thresholds.json and thresholds.png
         augmentation: amounts of noise on the picture to enlarge to compare, 0 to 1; writes augmentation.json and augmentation.png
         methods: compare the ways to sample codes; writes methods.json and methods.png
+        choices: how often the model takes the true one of two captions, one with a word changed; writes choices.json and choices.png
     """
     from . import marking
     from .evaluate.report import write_report
@@ -189,6 +191,8 @@ def evaluate(run: Annotated[Word, tyro.conf.arg(metavar="RUN")], out: Path | Non
         marking.compare_augmentation(run, augmentation, out, n, command)
     if methods:
         marking.compare_methods(preset.model, out, n, command)
+    if choices:
+        marking.compare_choices(pipeline, out, n, command)
 
 
 def codes(run: Annotated[Word, tyro.conf.arg(metavar="RUN")], data: str | None = None, root: str | None = None, n: int = 10_000) -> None:

@@ -11,6 +11,7 @@ from torch import Tensor
 from .data.loaders import stream
 from .evaluate.captions import caption_metrics, draw_enlarging, draw_inpainting, draw_sweep, enlarging_metrics, guidance_sweep
 from .evaluate.cascades import augmentation_sweep, draw_augmentation, draw_thresholds, threshold_sweep
+from .evaluate.choices import choice_metrics, draw_choices
 from .evaluate.codecs import codec_metrics, count_codes, draw_codec, draw_methods, method_sweep, methods
 from .evaluate.report import scene_metrics
 from .families.vq_codec import USED_CODES
@@ -61,6 +62,12 @@ def compare_methods(model, out: Path, n: int, command: str) -> None:
         raise ValueError(f"{out}: ways to sample codes are for runs that draw codes, such as vq-shapes")
     ways = methods(model.T, model.guidance_scale)
     _write_comparison("methods", method_sweep(lambda f: load(out, **f), ways, n=n), draw_methods(lambda f: load(out, **f), ways), out, command, ())
+
+
+def compare_choices(pipeline, out: Path, n: int, command: str) -> None:
+    """Which of two captions the model takes for a picture: choices.json and choices.png."""
+    result = choice_metrics(pipeline, n=n)
+    _write_comparison("choices", result, draw_choices({out.name: result}), out, command, ())
 
 
 def count_used(run: str, n: int, *, data: str | None = None, root: str | None = None) -> tuple[Path, Tensor]:

@@ -32,6 +32,12 @@ def fresh_scenes(kind: str, n: int, seed: int = SEED) -> list[tuple[Scene, str]]
     return [KINDS[kind].draw(generator(seed, k)) for k in range(n)]
 
 
+def following(names, name: str) -> str:
+    """The name after this one, the first after the last: another colour, another shape."""
+    names = list(names)
+    return names[(names.index(name) + 1) % len(names)]
+
+
 def caption_metrics(pipeline, *, n: int = 256, seed: int = 0) -> dict[str, float]:
     """For each of KINDS the alignment, and `_all`: the share of pictures in which every stated attribute is right.  n captions each.
 
@@ -106,8 +112,9 @@ def draw_inpainting(pipeline, n: int = 6, seed: int = 0):
     size = pipeline.stages[0].shape[-1]
     scenes = [scene for scene, _ in fresh_scenes("two_objects", n)]
     images = drawn(scenes, size)
-    keep = torch.stack([_all_but(scene.objects[0], size) for scene in scenes])
-    others = [replace(scene.objects[0], colour=_next(COLOURS, scene.objects[0].colour), shape=_next(SHAPES, scene.objects[0].shape)) for scene in scenes]
+    firsts = [scene.objects[0] for scene in scenes]
+    keep = torch.stack([_all_but(o, size) for o in firsts])
+    others = [replace(o, colour=following(COLOURS, o.colour), shape=following(SHAPES, o.shape)) for o in firsts]
     wishes = [describe(replace(scene, objects=(other, scene.objects[1]))) for scene, other in zip(scenes, others)]
     painted = pipeline(wishes, seed, edit=Edit(images, keep)).cpu()
     return strip([images, images * keep, painted], ["a scene", "what is kept", "painted anew"], captions=wishes)
@@ -117,11 +124,6 @@ def _all_but(o: Object, size: int) -> Tensor:
     """[1 H W] bool: every pixel but a square around an object."""
     near = [((torch.arange(size) + 0.5) / size - centre).abs() < SIZES[o.size] + 0.05 for centre in (o.y, o.x)]
     return ~(near[0][:, None] & near[1])[None]
-
-
-def _next(names, name: str) -> str:
-    names = list(names)
-    return names[(names.index(name) + 1) % len(names)]
 
 
 def draw_enlarging(pipeline, small: int, n: int = 6, seed: int = 0):
