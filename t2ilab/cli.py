@@ -156,16 +156,16 @@ def sample(run: Annotated[Word, tyro.conf.arg(metavar="RUN")], captions: tyro.co
 def evaluate(run: Annotated[Word, tyro.conf.arg(metavar="RUN")], out: Path | None = None, n: int = 512, cascade: bool = False,
              guidance: tuple[float, ...] = (), thresholds: tuple[float, ...] = (), augmentation: tuple[float, ...] = (), methods: bool = False,
              choices: bool = False) -> None:
-    """Mark a run of the captioned scenes with the scene parser; writes metrics.json and samples.png.
+    """Mark a run of the captioned scenes with the scene parser; writes metrics.json and samples.png. Or make one or more comparisons instead.
 
     Args:
         run: a run's folder, or the name of a run that ships with the project
         out: folder for the report; also gets the weights, in half precision. The run's own if not given
         n: pictures to mark, of each kind of caption
         cascade: mark what the stages that enlarge make of its pictures
-        guidance: guidance scales to compare too, as in 0 1 2 3 6 12; writes guidance.json and guidance.png
-        thresholds: guidance scales at which to compare no, static and dynamic thresholding; writes thresholds.json and thresholds.png
-        augmentation: amounts of noise on the picture to enlarge to compare, 0 to 1; writes augmentation.json and augmentation.png
+        guidance: compare guidance scales, as in 0 1 2 3 6 12; writes guidance.json and guidance.png
+        thresholds: compare no, static and dynamic thresholding at these guidance scales; writes thresholds.json and thresholds.png
+        augmentation: compare amounts of noise on the picture to enlarge, 0 to 1; writes augmentation.json and augmentation.png
         methods: compare the ways to sample codes; writes methods.json and methods.png
         choices: how often the model takes the true one of two captions, one with a word changed; writes choices.json and choices.png
     """
@@ -178,11 +178,7 @@ def evaluate(run: Annotated[Word, tyro.conf.arg(metavar="RUN")], out: Path | Non
         raise ValueError(f"{run} was not trained on shapes: the scene parser cannot mark it")
     out = out or Path(run)
     export(folder, out)
-    pipeline = load(run if cascade else out, cascade=cascade)
-    metrics, command = marking.marks(preset.model, pipeline, n), f"t2ilab evaluate {run} --n {n}{' --cascade' * cascade}"
-    write_report(pipeline, out, metrics, command=command)
-    _table([("metric", "value"), *((k, str(v)) for k, v in metrics.items())])
-    marking.draw_more(preset.model, pipeline, out)
+    pipeline, command = load(run if cascade else out, cascade=cascade), f"t2ilab evaluate {run} --n {n}{' --cascade' * cascade}"
     if guidance:
         marking.compare_guidance(pipeline, guidance, out, n, command)
     if thresholds:
@@ -193,6 +189,11 @@ def evaluate(run: Annotated[Word, tyro.conf.arg(metavar="RUN")], out: Path | Non
         marking.compare_methods(preset.model, out, n, command)
     if choices:
         marking.compare_choices(pipeline, out, n, command)
+    if not (guidance or thresholds or augmentation or methods or choices):
+        metrics = marking.marks(preset.model, pipeline, n)
+        write_report(pipeline, out, metrics, command=command)
+        _table([("metric", "value"), *((k, str(v)) for k, v in metrics.items())])
+        marking.draw_more(preset.model, pipeline, out)
 
 
 def codes(run: Annotated[Word, tyro.conf.arg(metavar="RUN")], data: str | None = None, root: str | None = None, n: int = 10_000) -> None:

@@ -3,6 +3,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+import torch.nn.functional as F
 from test_unet import awake
 from tiny_glide import built, count_texts
 from tiny_imagen import BASE, SHARPEN, UPSAMPLER, net_of
@@ -37,6 +38,24 @@ def test_a_captions_tokens_are_worked_out_once_a_stage_and_not_once_a_step(scale
     assert lines == [3 if scale in (0, 1) else 6] * 2
 
 
+def test_a_caption_is_pooled_by_attention_with_learned_questions():
+    reader, (text, mask) = awake(TextReader(16, 8, 16)), features(3, (5, 16, 1))
+    tokens, _ = reader(text, mask)
+    seen = reader.pool_norm(reader.project(reader.norm(text)) + reader.positions)
+    answers = F.scaled_dot_product_attention(reader.questions.expand(3, -1, -1), seen, seen, attn_mask=mask[:, None])      # torch's own attention
+    assert_close(tokens[:, -1], reader.pool(answers.flatten(1)))
+    assert_close(tokens[:, 1:-1], reader.project(reader.norm(text)) + reader.positions)
+
+
+def test_the_order_of_the_words_is_heard_even_if_the_features_do_not_tell():
+    reader, text, mask = awake(TextReader(16, 8, 16)), features(1, (4,))[0], features(1, (4,))[1]
+    turned = torch.cat([text[:, [3, 2, 1, 0]], text[:, 4:]], dim=1)
+    assert (reader(text, mask)[0][:, -1] - reader(turned, mask)[0][:, -1]).abs().amax() > 0.01
+    with torch.no_grad():
+        reader.positions.zero_()
+    assert_close(reader(text, mask)[0][:, -1], reader(turned, mask)[0][:, -1])
+
+
 @pytest.mark.parametrize("model", [BASE, UPSAMPLER], ids=["base", "upsampler"])
 def test_tokens_worked_out_before_give_what_features_give(model):
     net, cond = awake(net_of(model)).eval(), condition(model)
@@ -56,7 +75,7 @@ def test_every_block_that_reads_and_the_clock_learn_from_the_caption(model):
 
 @pytest.mark.parametrize("model", [BASE, UPSAMPLER], ids=["base", "upsampler"])
 def test_neither_padding_nor_what_stands_under_the_mask_changes_a_picture(model):
-    net, cond = awake(net_of(model)).eval(), condition(model)
+    net, cond = awake(net_of(replace(model, text_length=32))).eval(), condition(model)
     x, t = torch.randn(2, 3, model.size, model.size, generator=generator(1)), torch.tensor([3.0, 800.0])
     out, rubbish = net(x, t, cond), torch.where(cond.mask[:, :, None], cond.text, 100.0)
     longer = [torch.cat([v, torch.zeros_like(v)], dim=1) for v in (cond.text, cond.mask)]
@@ -86,6 +105,8 @@ def test_captions_are_dropped_at_the_stated_rate_in_training_and_only_there():
 def test_the_network_and_the_encoder_must_agree_on_widths():
     with pytest.raises(ValueError, match=r"text \[2, 16, 12\], mask \[2, 16\]: this model takes \[B L 16\]"):
         net_of(BASE)(torch.zeros(2, 3, 8, 8), torch.ones(2), Cond(*features(width=12)))
+    with pytest.raises(ValueError, match="L up to 16"):
+        net_of(BASE)(torch.zeros(2, 3, 8, 8), torch.ones(2), Cond(*features(length=17)))
     with pytest.raises(ValueError, match="width=8"):
         replace(BASE, encoder_width=8).build()(["a red circle"])
 

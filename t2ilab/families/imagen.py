@@ -87,7 +87,7 @@ class Imagen:
         """The pipeline of this one stage, with random weights."""
         channels = {"in_channels": 6 if self.low_res else 3, "out_channels": 6 if self.objective.variance == "learned" else 3}
         unet = (UNet if isinstance(self.net, UNetConfig) else EfficientUNet)(self.net, **channels)
-        net = ImagenNet(TextReader(self.encoder_width, self.net.text_width), unet)
+        net = ImagenNet(TextReader(self.encoder_width, self.net.text_width, self.text_length), unet)
         denoiser = GaussianDenoiser(net, GaussianDiffusion(SCHEDULES[self.schedule](self.T)), self.objective)
         stage = Stage(denoiser, (3, self.size, self.size), self.sampling_steps, self.guidance_scale, THRESHOLDS[self.threshold](self.percentile),
                       SAMPLERS[self.sampler], enlarge=partial(self._enlarge, share=self.augmentation) if self.low_res else None)
