@@ -26,8 +26,10 @@ def random_encoder(folder: Path) -> Path:
     from transformers import AutoConfig, T5EncoderModel
     if not folder.is_dir():
         torch.manual_seed(0)
-        shutil.copytree(shipped_run("t5-shapes"), folder)
-        T5EncoderModel(AutoConfig.from_pretrained(folder)).save_pretrained(folder)
+        begun = folder.with_name("." + folder.name)
+        shutil.copytree(shipped_run("t5-shapes"), begun, dirs_exist_ok=True)
+        T5EncoderModel(AutoConfig.from_pretrained(begun)).save_pretrained(begun)
+        begun.rename(folder)
     return folder
 
 
@@ -52,12 +54,11 @@ def main() -> None:
     options.runs.mkdir(parents=True, exist_ok=True)
     result = {}
     for name, preset in presets(options.steps, options.runs).items():
-        folder = options.runs / name.replace(" ", "-")
+        folder = options.runs / f"{name} {options.steps}".replace(" ", "-")
         for _ in train(preset, folder):
             pass
         pipeline = load(folder, cascade=False)
-        trained = sum(p.numel() for p in preset.model.build().stages[0].denoiser.parameters())
-        result[name] = choice_metrics(pipeline, n=options.n) | {"trained parameters": trained}
+        result[name] = choice_metrics(pipeline, n=options.n) | {"trained parameters": sum(p.numel() for p in pipeline.model.parameters())}
         print(name, result[name])
     record = {"steps": options.steps, "encoders": result,
               "command": f"python results/encoders.py --steps {options.steps} --n {options.n}"}

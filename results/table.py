@@ -8,7 +8,7 @@ TABLES = {      # a file belongs to the table whose first number it has: {column
     "labels": {"read by the parser": "read", "valid scenes": "valid", "shows its label": "label", "labels never trained on": "held_out_label"},
     "captions": {"one object": "one_object", "two objects": "two_objects", "one, never shown": "held_out_one", "two, one never shown": "held_out_two",
                  "all right, one": "one_object_all", "all right, two": "two_objects_all"},
-    "choices": {"true, or another ground": "background", "another colour": "colour", "another shape": "shape", "another size": "size", "the other side": "relation",
+    "choices": {"another ground": "background", "another colour": "colour", "another shape": "shape", "another size": "size", "the other side": "relation",
                 "colours exchanged": "binding", "another colour, pair never shown": "held_out_colour"},
     "enlarging": {"PSNR in dB": "psnr_upsampler", "bicubic's": "psnr_bicubic"},
     "codecs": {"PSNR in dB, one object": "psnr_one_object", "PSNR, two": "psnr_two_objects", "still read, one": "read_one_object", "still read, two": "read_two_objects",
@@ -27,7 +27,7 @@ def table(columns: dict[str, str], runs: dict[str, dict]) -> str:
 
 def tables() -> str:
     """All tables, each file in one of them."""
-    files = [path for path in sorted(HERE.glob("*/*.json")) if path.name in ("metrics.json", "choices.json")]
+    files = [*sorted(HERE.glob("*/metrics.json")), *sorted(HERE.glob("*/choices.json"))]
     read = [(path.parent.name, json.loads(path.read_text(encoding="utf8"))) for path in files]
     found = ((columns, {name: m for name, m in read if next(iter(columns.values())) in m}) for columns in TABLES.values())
     return "\n\n".join(table(columns, runs) for columns, runs in found if runs)

@@ -165,9 +165,9 @@ def evaluate(run: Annotated[Word, tyro.conf.arg(metavar="RUN")], out: Path | Non
         cascade: mark what the stages that enlarge make of its pictures
         guidance: compare guidance scales, as in 0 1 2 3 6 12; writes guidance.json and guidance.png
         thresholds: compare no, static and dynamic thresholding at these guidance scales; writes thresholds.json and thresholds.png
-        augmentation: compare amounts of noise on the picture to enlarge, 0 to 1; writes augmentation.json and augmentation.png
-        methods: compare the ways to sample codes; writes methods.json and methods.png
-        choices: how often the model takes the true one of two captions, one with a word changed; writes choices.json and choices.png
+        augmentation: compare amounts of noise on the small picture, 0 to 1, of a run that enlarges; writes augmentation.json and augmentation.png
+        methods: compare the ways to sample, of a run that draws codes; writes methods.json and methods.png
+        choices: how often a model that reads captions takes the true one of two, the other changed a little; writes choices.json and choices.png
     """
     from . import marking
     from .evaluate.report import write_report
@@ -179,17 +179,16 @@ def evaluate(run: Annotated[Word, tyro.conf.arg(metavar="RUN")], out: Path | Non
     out = out or Path(run)
     export(folder, out)
     pipeline, command = load(run if cascade else out, cascade=cascade), f"t2ilab evaluate {run} --n {n}{' --cascade' * cascade}"
-    if guidance:
-        marking.compare_guidance(pipeline, guidance, out, n, command)
-    if thresholds:
-        marking.compare_thresholds(pipeline, thresholds, out, n, command)
-    if augmentation:
-        marking.compare_augmentation(run, augmentation, out, n, command)
-    if methods:
-        marking.compare_methods(preset.model, out, n, command)
-    if choices:
-        marking.compare_choices(pipeline, out, n, command)
-    if not (guidance or thresholds or augmentation or methods or choices):
+    comparisons = [(guidance, lambda: marking.compare_guidance(pipeline, guidance, out, n, command)),
+                   (thresholds, lambda: marking.compare_thresholds(pipeline, thresholds, out, n, command)),
+                   (augmentation, lambda: marking.compare_augmentation(run, augmentation, out, n, command)),
+                   (methods, lambda: marking.compare_methods(preset.model, out, n, command)),
+                   (choices, lambda: marking.compare_choices(pipeline, out, n, command))]
+    asked = [compare for given, compare in comparisons if given]
+    for compare in asked:
+        print(path := compare())
+        _table([(name, str(value)) for name, value in json.loads(path.read_text(encoding="utf8")).items() if not isinstance(value, dict)])
+    if not asked:
         metrics = marking.marks(preset.model, pipeline, n)
         write_report(pipeline, out, metrics, command=command)
         _table([("metric", "value"), *((k, str(v)) for k, v in metrics.items())])

@@ -1,4 +1,4 @@
-"""What `t2ilab evaluate` measures of a run, by its kind, and the comparisons it can add: each as numbers and a picture in the run's folder.
+"""What `t2ilab evaluate` measures of a run, by its kind, and the comparisons it makes instead where asked: numbers and a picture in the run's folder.
 
 And what `t2ilab codes` counts of a codec."""
 import json
@@ -39,35 +39,35 @@ def draw_more(model, pipeline, out: Path) -> None:
         show(draw_inpainting(pipeline), path=out / "inpainting.png")
 
 
-def compare_guidance(pipeline, scales: tuple[float, ...], out: Path, n: int, command: str) -> None:
-    """What guidance does: guidance.json and guidance.png."""
+def compare_guidance(pipeline, scales: tuple[float, ...], out: Path, n: int, command: str) -> Path:
+    """What guidance does: guidance.json, whose path it returns, and guidance.png."""
     result = guidance_sweep(pipeline, scales, n=n)
-    _write_comparison("guidance", result, draw_sweep(result), out, command, scales)
+    return _write_comparison("guidance", result, draw_sweep(result), out, command, scales)
 
 
-def compare_thresholds(pipeline, scales: tuple[float, ...], out: Path, n: int, command: str) -> None:
-    """What thresholds do under guidance: thresholds.json and thresholds.png."""
-    _write_comparison("thresholds", threshold_sweep(pipeline, scales, n=n), draw_thresholds(pipeline, scales), out, command, scales)
+def compare_thresholds(pipeline, scales: tuple[float, ...], out: Path, n: int, command: str) -> Path:
+    """What thresholds do under guidance: thresholds.json, whose path it returns, and thresholds.png."""
+    return _write_comparison("thresholds", threshold_sweep(pipeline, scales, n=n), draw_thresholds(pipeline, scales), out, command, scales)
 
 
-def compare_augmentation(run: str, levels: tuple[float, ...], out: Path, n: int, command: str) -> None:
-    """What noise on the picture to enlarge does: augmentation.json and augmentation.png."""
+def compare_augmentation(run: str, levels: tuple[float, ...], out: Path, n: int, command: str) -> Path:
+    """What noise on the picture to enlarge does: augmentation.json, whose path it returns, and augmentation.png."""
     result = augmentation_sweep(lambda level: load(run, cascade=False, augmentation=level), read_preset(find_run(run)).model.low_res, levels, n=n)
-    _write_comparison("augmentation", result, draw_augmentation(result), out, command, levels)
+    return _write_comparison("augmentation", result, draw_augmentation(result), out, command, levels)
 
 
-def compare_methods(model, out: Path, n: int, command: str) -> None:
-    """The ways to sample codes: methods.json and methods.png.  ValueError for a run that draws pixels."""
+def compare_methods(model, out: Path, n: int, command: str) -> Path:
+    """The ways to sample codes: methods.json, whose path it returns, and methods.png.  ValueError for a run that draws pixels."""
     if not hasattr(model, "prior_weight"):
         raise ValueError(f"{out}: ways to sample codes are for runs that draw codes, such as vq-shapes")
     ways = methods(model.T, model.guidance_scale)
-    _write_comparison("methods", method_sweep(lambda f: load(out, **f), ways, n=n), draw_methods(lambda f: load(out, **f), ways), out, command, ())
+    return _write_comparison("methods", method_sweep(lambda f: load(out, **f), ways, n=n), draw_methods(lambda f: load(out, **f), ways), out, command)
 
 
-def compare_choices(pipeline, out: Path, n: int, command: str) -> None:
-    """Which of two captions the model takes for a picture: choices.json and choices.png."""
+def compare_choices(pipeline, out: Path, n: int, command: str) -> Path:
+    """Which of two captions the model takes for a picture: choices.json, whose path it returns, and choices.png."""
     result = choice_metrics(pipeline, n=n)
-    _write_comparison("choices", result, draw_choices({out.name: result}), out, command, ())
+    return _write_comparison("choices", result, draw_choices(result), out, command)
 
 
 def count_used(run: str, n: int, *, data: str | None = None, root: str | None = None) -> tuple[Path, Tensor]:
@@ -98,7 +98,9 @@ def _pictures(dataset, n: int, workers: int, label: str) -> Iterator[Tensor]:
             bar.update(min(32, n - start))
 
 
-def _write_comparison(name: str, result: dict, picture, out: Path, command: str, values: tuple[float, ...]) -> None:
+def _write_comparison(name: str, result: dict, picture, out: Path, command: str, values: tuple[float, ...] = ()) -> Path:
     result = result | {"command": " ".join([command, f"--{name}", *(f"{v:g}" for v in values)])}
-    (out / f"{name}.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf8")
-    show(picture, path=out / f"{name}.png")
+    path = out / f"{name}.json"
+    path.write_text(json.dumps(result, indent=1) + "\n", encoding="utf8")
+    show(picture, path=path.with_suffix(".png"))
+    return path

@@ -3,7 +3,6 @@ from dataclasses import replace
 
 import pytest
 import torch
-import torch.nn.functional as F
 from test_unet import awake
 from tiny_glide import built, count_texts
 from tiny_imagen import BASE, SHARPEN, UPSAMPLER, net_of
@@ -42,9 +41,22 @@ def test_a_caption_is_pooled_by_attention_with_learned_questions():
     reader, (text, mask) = awake(TextReader(16, 8, 16)), features(3, (5, 16, 1))
     tokens, _ = reader(text, mask)
     seen = reader.pool_norm(reader.project(reader.norm(text)) + reader.positions)
-    answers = F.scaled_dot_product_attention(reader.questions.expand(3, -1, -1), seen, seen, attn_mask=mask[:, None])      # torch's own attention
-    assert_close(tokens[:, -1], reader.pool(answers.flatten(1)))
+    for row, there, pooled in zip(seen, mask, tokens[:, -1]):
+        weights = (reader.questions @ row[there].T / 8 ** 0.5).exp()                           # [questions words], the softmax written out
+        assert_close(pooled, reader.pool((weights / weights.sum(1, keepdim=True) @ row[there]).flatten()))
     assert_close(tokens[:, 1:-1], reader.project(reader.norm(text)) + reader.positions)
+
+
+def test_words_and_places_start_equally_strong():
+    reader = TextReader(512, 256, 32)
+    words = reader.project(reader.norm(3 * torch.randn(4, 32, 512, generator=generator(0)) + 1))
+    assert abs(words.std() - 1) < 0.05 and abs(reader.positions.std() - 1) < 0.05
+
+
+def test_a_line_without_a_caption_spoils_no_gradient():
+    reader = awake(TextReader(16, 8, 16))
+    reader(*features(words=(5, 0)))[0].square().sum().backward()
+    assert all(p.grad.isfinite().all() and p.grad.abs().amax() > 0 for p in reader.parameters())
 
 
 def test_the_order_of_the_words_is_heard_even_if_the_features_do_not_tell():

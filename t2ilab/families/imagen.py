@@ -57,7 +57,7 @@ class Imagen:
     crop_size: int = 0                           # train on random squares of so many pixels; 0 = whole pictures
     encoder: str = "google/t5-v1_1-xxl"          # language model: a shipped one's name, a folder, or a name on the Hugging Face hub
     encoder_width: int = 4096                    # E of its features
-    text_length: int = 256                       # L: tokens; longer captions are cut
+    text_length: int = 256                       # L: tokens; longer captions are cut; fixed once trained
     cache: bool = True                           # keep features on disk; off for captions that never come twice
     net: Annotated[UNetConfig | EfficientUNetConfig, tyro.conf.AvoidSubcommands] = BASE
     schedule: str = "cosine"                     # cosine (base) or linear

@@ -131,14 +131,14 @@ class FrozenCodec:
         FileNotFoundError with the command that counts, if nobody has; ValueError for codes that it has not, or too few."""
         if not self.used and self.config.net.codes == self.codes:
             return ()
-        source, listed = ("used in the model's config.json", self.used) if self.used else (Path(self.run) / USED_CODES, self._counted())
-        remedy = "train the model anew" if self.used else f"count again: {self._count}"
+        source, listed = ("used", self.used) if self.used else (Path(self.run) / USED_CODES, self._counted())
+        remedy = "choose others, or train the model anew" if self.used else f"count again: {self._count}"
         known = self.config.net.codes
         if not all(type(code) is int and 0 <= code < known for code in listed) or len(set(listed)) < len(listed):
             raise ValueError(f"{source} is no list of different codes in 0..{known - 1}, which {self.run} has; {remedy}")
         kept = self.used or tuple(sorted(listed[:self.codes]))
         if len(kept) != self.codes:
-            remedy = remedy if self.used else f"train with --codes {len(kept)}, or count on more pictures: {self._count}"
+            remedy = f"train with --codes {len(kept)}, or {'choose others' if self.used else f'count on more pictures: {self._count}'}"
             raise ValueError(f"{source} has {len(kept)} codes, the model wants {self.codes}: {remedy}")
         return kept
 

@@ -31,12 +31,11 @@ class TextReader(nn.Module):
                              f"L up to {len(self.positions)}")
         tokens = self.project(self.norm(features)) + self.positions[:L]                     # [B L D]
         there = mask.any(1, keepdim=True)                                                   # [B 1]
-        pooled = torch.where(there, self.pool(self.answers(tokens, mask | ~there)), self.no_caption)     # [B D]
+        pooled = torch.where(there, self.pool(self.answers(tokens, mask | ~there)), self.no_caption)     # [B D]; a softmax over nothing is no number
         null = self.null.expand(len(tokens), 1, -1)
         return torch.cat([null, tokens, pooled[:, None]], dim=1), F.pad(mask, (1, 1), value=True)
 
     def answers(self, tokens: Tensor, mask: Tensor) -> Tensor:
         """Attention pooling: each question looks at the tokens under the mask.  [B L D], [B L] bool -> [B questions*D]"""
         tokens = self.pool_norm(tokens)
-        fit = (tokens @ self.questions.T / tokens.shape[2] ** 0.5).masked_fill(~mask[:, :, None], -torch.inf)        # [B L questions]
-        return (fit.softmax(1).mT @ tokens).flatten(1)
+        return F.scaled_dot_product_attention(self.questions.expand(len(tokens), -1, -1), tokens, tokens, attn_mask=mask[:, None]).flatten(1)
