@@ -1,15 +1,13 @@
-"""Write the results tables in README.md from metrics.json and choices.json of every run in results/: `python results/table.py`."""
+"""Write the results tables in README.md from results/*/metrics.json: `python results/table.py`."""
 import json
 from pathlib import Path
 
 HERE = Path(__file__).parent
 BEGIN, END = "<!-- results: written by results/table.py -->", "<!-- end of results -->"
-TABLES = {      # a file belongs to the table whose first number it has: {column: key in the file}
+TABLES = {      # a run belongs to the table whose first number it has: {column: key in metrics.json}
     "labels": {"read by the parser": "read", "valid scenes": "valid", "shows its label": "label", "labels never trained on": "held_out_label"},
     "captions": {"one object": "one_object", "two objects": "two_objects", "one, never shown": "held_out_one", "two, one never shown": "held_out_two",
                  "all right, one": "one_object_all", "all right, two": "two_objects_all"},
-    "choices": {"another ground": "background", "another colour": "colour", "another shape": "shape", "another size": "size", "the other side": "relation",
-                "colours exchanged": "binding", "another colour, pair never shown": "held_out_colour"},
     "enlarging": {"PSNR in dB": "psnr_upsampler", "bicubic's": "psnr_bicubic"},
     "codecs": {"PSNR in dB, one object": "psnr_one_object", "PSNR, two": "psnr_two_objects", "still read, one": "read_one_object", "still read, two": "read_two_objects",
                "codes used": "codes_used", "perplexity": "perplexity"},
@@ -26,10 +24,9 @@ def table(columns: dict[str, str], runs: dict[str, dict]) -> str:
 
 
 def tables() -> str:
-    """All tables, each file in one of them."""
-    files = [*sorted(HERE.glob("*/metrics.json")), *sorted(HERE.glob("*/choices.json"))]
-    read = [(path.parent.name, json.loads(path.read_text(encoding="utf8"))) for path in files]
-    found = ((columns, {name: m for name, m in read if next(iter(columns.values())) in m}) for columns in TABLES.values())
+    """All tables, each run in one of them."""
+    runs_found = {path.parent.name: json.loads(path.read_text(encoding="utf8")) for path in sorted(HERE.glob("*/metrics.json"))}
+    found = ((columns, {name: m for name, m in runs_found.items() if next(iter(columns.values())) in m}) for columns in TABLES.values())
     return "\n\n".join(table(columns, runs) for columns, runs in found if runs)
 
 
