@@ -140,7 +140,9 @@ def bars(series: dict, *, xlabel="", ylabel="", title=None, log=()) -> Image.Ima
         axes.bar(x, [float(values[label]) for label in labels], width, label=name)
     crowded = len(labels) * max(len(str(label)) for label in labels) > 75          # letters side by side in one row
     axes.set_xticks(range(len(labels)), labels, rotation=90 if crowded else 0)
-    return _render(figure, axes, legend=len(series) > 1)
+    if len(series) > 1:
+        figure.legend(loc="outside upper center", ncols=len(series))                # bars may be of full height: no room among them
+    return _render(figure, axes)
 
 
 def plot_lines(curves: dict, *, xlabel="", ylabel="", title=None, log=(), marker="", path=None):
@@ -172,7 +174,7 @@ def _numbers(values):
     return values.detach().cpu().numpy() if torch.is_tensor(values) else list(values)
 
 
-def _render(figure, axes, legend):
+def _render(figure, axes, legend=False):
     if legend:
         axes.legend()
     file = io.BytesIO()
