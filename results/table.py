@@ -18,9 +18,14 @@ def table(columns: dict[str, str], runs: dict[str, dict]) -> str:
     """One Markdown table: one row a run."""
     rows = [f"| run | {' | '.join(columns)} | command |", "|---" * (len(columns) + 2) + "|"]
     for name, m in runs.items():
-        cells = " | ".join(f"{m[k]:.1%}" if m[k] <= 1 else f"{m[k]:.1f}" for k in columns.values())
+        cells = " | ".join(shown(m.get(key)) for key in columns.values())
         rows.append(f"| [{name}](results/{name}) | {cells} | `{m['command']}` |")
     return "\n".join(rows)
+
+
+def shown(value: float | None) -> str:
+    """A share as per cent, any other number as it is, a dash for none: models that read no labels have no number for them."""
+    return "–" if value is None else f"{value:.1%}" if value <= 1 else f"{value:.1f}"
 
 
 def tables() -> str:
