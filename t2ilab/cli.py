@@ -18,7 +18,7 @@ from typing import Annotated, Union
 import tyro
 
 from .data.urls import Fetching, fetch_list
-from .drawing import EditingOptions, SamplingOptions, chosen, draw, edits, read_captions, save
+from .drawing import EditingOptions, SamplingOptions, chosen, draw, edits, method_settings, read_captions, save
 from .presets import PRESETS, Preset
 from .text.pretraining import PRETRAINING, PretrainConfig
 from .train.fit import FitConfig
@@ -133,23 +133,26 @@ def _with_bar(steps: Iterator, total: int, out: Path) -> Iterator:
 
 
 def sample(run: Annotated[Word, tyro.conf.arg(metavar="RUN")], captions: tyro.conf.Positional[tuple[str, ...]] = (), *,
-           file: Annotated[Path | None, tyro.conf.arg(name="captions")] = None, out: Path = Path("runs/samples"), n: int = 8, seed: int = 0,
-           sampling: SamplingOptions = SamplingOptions(), editing: EditingOptions = EditingOptions()) -> None:
-    """Draw pictures with a trained run: one a caption (a class name or number for models with labels), or n without one.
+           file: Annotated[Path | None, tyro.conf.arg(name="captions")] = None, out: Path = Path("runs/samples"), n: int | None = None, seed: int = 0,
+           method: str | None = None, sampling: SamplingOptions = SamplingOptions(), editing: EditingOptions = EditingOptions()) -> None:
+    """Draw pictures with a trained run from captions (class names or numbers for models with labels), or without.
 
     Args:
         run: a run's folder, or the name of a run that ships with the project (see `t2ilab presets`)
         captions: what to draw
         file: a text file with more captions, one a line
         out: folder for the pictures
-        n: how many, if there are no captions
+        n: how many of each caption, 1 if not given; or without captions, 8 if not given
         seed: the same seed draws the same pictures
+        method: of a run that draws codes, one of the ways that evaluate --methods compares, such as fast; the other options win over it
     """
     from .runs import load
-    captions = (*captions, *(read_captions(file) if file else ()))
-    pipeline = load(run, **chosen(sampling))
-    images = draw(pipeline, list(captions) or [""] * n, seed=seed, label=str(run), **edits(editing))
-    save(images, captions, out, {"run": str(run), "captions": list(captions), "n": len(images), "seed": seed} | asdict(sampling) | asdict(editing))
+    if n is not None and n < 1:
+        raise ValueError(f"--n {n}: choose 1 or more")
+    captions = [caption for caption in (*captions, *(read_captions(file) if file else ())) for _ in range(n or 1)]
+    pipeline = load(run, **method_settings(run, method) | chosen(sampling))
+    images = draw(pipeline, captions or [""] * (n or 8), seed=seed, label=str(run), **edits(editing))
+    save(images, captions, out, {"run": str(run), "captions": captions, "n": len(images), "seed": seed, "method": method} | asdict(sampling) | asdict(editing))
     print(f"{len(images)} pictures in {out}; all together: {out / 'grid.png'}")
 
 

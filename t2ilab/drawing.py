@@ -1,8 +1,9 @@
-"""Pictures on demand for the command line: options and files in, tensors through the pipeline, named files and a record out."""
+"""Pictures on demand, from Python and from the command line: options and files in, tensors through the pipeline, named files and a record out."""
 import json
 import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import torch
@@ -11,9 +12,53 @@ from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 
 from .data.decode import read_image
-from .pipeline import Edit
+from .pipeline import Edit, TextToImage, listed
+from .runs import find_run, load, read_preset
 from .tensors import from_uint8, to_uint8
 from .viz import show_grid
+
+
+def sample(run: str | Path, captions: int | Sequence[str | int], *, method: str | None = None, seed: int = 0, out: str | Path | None = None,
+           cascade: bool = True, **settings) -> Tensor:
+    """Pictures [B 3 H W] in [-1, 1], one a caption: `sample("vq-shapes", ["a red circle"], truncation=0.86, guidance_scale=2.0)`.
+
+    captions: texts, or labels by name or number, or how many pictures without any.
+    method: of a run that draws codes, one of the ways that `methods` lists, such as "fast".  settings: any field of the run's family, for this call
+    only; they win over method.  out: a folder that gets them as PNG files with their captions inside.  The weights stay in memory until another run,
+    or other settings, are asked for.  ValueError for a method or a setting that the run has not, or an unknown class.
+    Lesson: notebooks/08_vq_diffusion.ipynb"""
+    texts, settings = [str(caption) for caption in listed(captions)], method_settings(run, method) | settings
+    stamp = (find_run(run) / "model.safetensors").stat().st_mtime_ns
+    images = draw(_in_memory(str(run), stamp, cascade, tuple(sorted(settings.items()))), texts, seed=seed, label=str(run))
+    if out is not None:
+        save(images, texts, Path(out), {"run": str(run), "captions": texts, "n": len(images), "seed": seed, "cascade": cascade} | settings)
+    return images
+
+
+def sample_class(run: str | Path, label: str | int, n: int = 1, **options) -> Tensor:
+    """n pictures [n 3 H W] in [-1, 1] of a class, by its name or number: `sample_class("vq-shapes-classes", 4)`.  options: as of `sample`."""
+    return sample(run, [label] * n, **options)
+
+
+def method_settings(run: str | Path, method: str | None) -> dict:
+    """The fields that make a run sample in one of the ways of the original VQ-Diffusion, by its name; {} for None, the run's own way.
+
+    ValueError for a way that is not there, or a run that draws no codes."""
+    if method is None:
+        return {}
+    from .evaluate.codecs import methods
+    model = read_preset(find_run(run)).model
+    if not hasattr(model, "prior_weight"):
+        raise ValueError(f"method={method!r}: {run} draws no codes; choose its sampler, sampling_steps and guidance_scale instead")
+    ways = methods(model.T, model.guidance_scale)
+    if method not in ways:
+        raise ValueError(f"method={method!r}: choose one of {', '.join(ways)}")
+    return ways[method]
+
+
+@lru_cache(maxsize=1)
+def _in_memory(run: str, stamp: int, cascade: bool, settings: tuple) -> TextToImage:
+    return load(run, cascade=cascade, **dict(settings))
 
 
 @dataclass(frozen=True)

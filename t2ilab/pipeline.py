@@ -85,7 +85,7 @@ class TextToImage:
         captions: B strings ("" = no caption), or a number of pictures without one.  negative: B captions to push away from, or one for all.
         edit: a picture to start from.  picture: [B or 1, 3 h w] in [-1, 1], what a model enlarges that draws none itself.
         The same seed gives the same pictures on any device.  Lesson: notebooks/03_ddpm.ipynb"""
-        captions = _captions(captions)
+        captions = listed(captions)
         B, g = len(captions), generator(seed)
         cond = self._read(captions)
         negative = negative if negative is not None or self.negative is None else [self.negative]
@@ -138,7 +138,8 @@ class TextToImage:
         return self
 
 
-def _captions(captions: int | Sequence[str]) -> list[str]:
+def listed(captions: int | Sequence[str]) -> list[str]:
+    """Captions as a list, "" for each picture where only their number is given.  ValueError for a single string, or none at all."""
     if isinstance(captions, str):
         raise ValueError(f"captions={captions[:60]!r} is one string: give a list of captions, or a number of pictures")
     captions = [""] * captions if isinstance(captions, int) else list(captions)
@@ -153,7 +154,7 @@ def given(image: Tensor, keep: Tensor) -> Tensor:
 
 
 def _negative(negative: Sequence[str], batch: int) -> list[str]:
-    negative = _captions(negative)
+    negative = listed(negative)
     if len(negative) not in (1, batch):
         raise ValueError(f"{len(negative)} negative captions for {batch} pictures: give one for all, or one each")
     return negative * (batch // len(negative))

@@ -101,6 +101,12 @@ def test_train_resume_sample(here, capsys):
     assert Image.open(here / "pictures" / "001_4_seed9.png").mode == "RGB" and "pictures" in capsys.readouterr().out
 
 
+def test_so_many_pictures_of_each_caption(run, here):
+    assert cli.main(["sample", str(run), "red circle", "4", "--n", "2", "--out", "s"]) == 0
+    assert names(here / "s") == ["000_red-circle_seed0.png", "001_red-circle_seed0.png", "002_4_seed0.png", "003_4_seed0.png", "grid.png", "samples.json"]
+    assert len({(here / "s" / name).read_bytes() for name in names(here / "s")[:4]}) == 4
+
+
 def test_training_goes_to_runs_and_the_presets_name_if_not_told_otherwise(here):
     assert cli.main(["train", "ddpm-shapes", *OPTIONS, "--steps", "1"]) == 0
     assert read_preset(here / "runs" / "ddpm-shapes").name == "ddpm-shapes"
@@ -125,7 +131,7 @@ def test_every_sampling_option_is_recorded(run, here):
     options = "--seed 3 --sampler dpm_solver_pp_2m --sampling-steps 4 --guidance-scale 2.5 --out s".split()
     assert cli.main(["sample", str(run), "red circle", *options]) == 0
     assert json.loads((here / "s" / "samples.json").read_text()) == {
-        "run": str(run), "captions": ["red circle"], "n": 1, "seed": 3, "sampler": "dpm_solver_pp_2m", "sampling_steps": 4, "guidance_scale": 2.5,
+        "run": str(run), "captions": ["red circle"], "n": 1, "seed": 3, "method": None, "sampler": "dpm_solver_pp_2m", "sampling_steps": 4, "guidance_scale": 2.5,
         "cascade": True, "truncation": None, "top_k": None, "prior_weight": None, "zero_shot": False, "negative": None, "image": None, "mask": None, "strength": 1.0, "picture": None}
     want = load(run, sampler="dpm_solver_pp_2m", sampling_steps=4, guidance_scale=2.5)(["red circle"], seed=3)
     drawn = np.asarray(Image.open(here / "s" / "000_red-circle_seed3.png"))
@@ -210,7 +216,7 @@ def test_a_mistake_about_a_run_is_one_line_too(run, here, capsys):
     assert "no class 'green elephant': this model knows red circle" in mistake(capsys, "sample", run, "green elephant")
     assert "steps=5000: choose 1 to 1000" in mistake(capsys, "sample", run, "--sampling-steps", "5000")
     assert "sampler='euler': choose one of" in mistake(capsys, "sample", run, "--sampler", "euler")
-    assert "no captions" in mistake(capsys, "sample", run, "--n", "0")
+    assert "--n 0: choose 1 or more" in mistake(capsys, "sample", run, "--n", "0")
     assert "steps=0: choose 1 or more" in mistake(capsys, "resume", run, "--steps", "0")
     (here / "file").write_text("in the way")
     assert "file" in mistake(capsys, "sample", run, "--n", "1", "--out", here / "file")

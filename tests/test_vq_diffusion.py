@@ -1,7 +1,7 @@
 """VQ-Diffusion from captions, labels or nothing: published sizes, six ways to sample, guidance that refuses what was never learned, edits, runs."""
 import json
 from dataclasses import asdict, replace
-from itertools import repeat
+from itertools import combinations, repeat
 
 import pytest
 import torch
@@ -171,12 +171,14 @@ def test_every_method_draws_codes_and_pictures(method):
 
 
 def test_a_second_call_uses_its_own_settings():
-    """The original keeps the truncation of the first call for all that follow."""
+    """The original keeps the truncation of the first call for all that follow: here one network and the same samplers are called in both orders."""
     pipeline = built(guidance_scale=1.0)
-    def truncated(r):
-        return replace(pipeline, stages=built(guidance_scale=1.0, truncation=r).stages)
-    loose, tight = codes_of(truncated(1.0)), codes_of(truncated(0.05))
-    assert not torch.equal(loose, tight) and torch.equal(loose, codes_of(truncated(1.0))) and torch.equal(tight, codes_of(truncated(0.05)))
+    ways = [dict(truncation=1.0), dict(truncation=0.05), dict(sampler="purity", prior_weight=3.0), dict(sampler="even", sampling_steps=3)]
+    stages = [replace(pipeline.stages[0], **{name: getattr(replace(BASE, guidance_scale=1.0, **way).build().stages[0], name)
+                                             for name in ("constrain", "sampler", "steps")}) for way in ways]
+    first = [codes_of(replace(pipeline, stages=(stage,))) for stage in stages]
+    again = [codes_of(replace(pipeline, stages=(stage,))) for stage in reversed(stages)][::-1]
+    assert all(map(torch.equal, first, again)) and not any(torch.equal(a, b) for a, b in combinations(first, 2))
 
 
 def test_the_smallest_truncation_is_the_likeliest_code():

@@ -15,8 +15,10 @@ PLAIN = dict(guidance_scale=1.0, truncation=0.86, sampler="ancestral", prior_wei
 
 
 def methods(T: int, guidance_scale: float) -> dict[str, dict]:
-    """The six ways of the original's inference script as fields of a VQDiffusion, for T noising steps; and its own idea of fast, to compare."""
-    few, guided = max(1, T // 10), {**PLAIN, "guidance_scale": guidance_scale, "truncation": 1.0}
+    """The six ways of the original's inference script as fields of a VQDiffusion, for T noising steps; and its own idea of fast, to compare.
+
+    guidance_scale: of the guided ways; 1, which is no guidance, becomes 2."""
+    few, guided = max(1, T // 10), {**PLAIN, "guidance_scale": 2.0 if guidance_scale == 1 else guidance_scale, "truncation": 1.0}
     return {"plain": {**PLAIN, "sampling_steps": T}, "guidance": {**guided, "sampling_steps": T},
             "high quality": {**PLAIN, "sampler": "even", "sampling_steps": 2 * T}, "fast": {**PLAIN, "sampling_steps": few},
             "purity": {**PLAIN, "sampler": "purity", "prior_weight": 1.0, "sampling_steps": T}, "guidance, fast": {**guided, "sampling_steps": few},

@@ -60,21 +60,21 @@ class DDPM:
 
 @dataclass(frozen=True)
 class Labels:
-    """Reads captions that are class names or numbers: list of B captions -> ([B 1] int64, [B 1] bool).  "" is no label."""
+    """Reads captions that are class names or numbers, 407 as well as "407": list of B captions -> ([B 1] int64, [B 1] bool).  "" is no label."""
     names: tuple[str, ...]
     classes: int
 
     def __call__(self, captions):
         if not self.classes:
-            if any(captions):
+            if any(caption != "" for caption in captions):
                 raise ValueError("this model takes no captions: ask for a number of pictures instead")
             return None, None
         index = torch.tensor([[self.find(c)] for c in captions])
         return index.clamp(min=0), index >= 0
 
-    def find(self, caption: str) -> int:
+    def find(self, caption: str | int) -> int:
         """The index of a class by its name or number; -1 for ""."""
-        caption = caption.strip().lower()
+        caption = str(caption).strip().lower()
         names = [name.lower() for name in self.names]
         if caption in names or not caption:
             return names.index(caption) if caption else -1

@@ -172,9 +172,9 @@ class FrozenCodec:
 
     @torch.no_grad()
     def encode(self, images: Tensor) -> Tensor:
-        """[B 3 H W] of any size -> [B N] int64."""
-        net = self.net.to(images.device)
-        return net.encode(fitted(images, self.size)).flatten(1)
+        """[B 3 H W] of any size -> [B N] int64, on the device of the pictures.  It computes on a GPU if there is one: training brings them from disk."""
+        device = "cuda" if torch.cuda.is_available() else images.device
+        return self.net.to(device).encode(fitted(images.to(device), self.size)).flatten(1).to(images.device)
 
     @torch.no_grad()
     def decode(self, codes: Tensor) -> Tensor:
