@@ -295,6 +295,8 @@ def test_training_remembers_its_losses_and_evaluation_does_not():
     assert model.importance.seen.sum() == 0
     for round in range(12):
         model.importance.update(torch.arange(1, 26), torch.arange(1.0, 26.0))
+    t, weight = model.eval().times(20_000, generator(1))
+    assert abs(torch.bincount(t, minlength=26)[1:] / 800 - 1).max() < 0.15 and bool((weight == 1).all())          # evenly, whatever was learned
     model.train()
     t, weight = model.importance.draw(25, 5, generator(0))
     draw = generator(0)

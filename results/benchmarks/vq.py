@@ -99,8 +99,7 @@ def diffusers(model) -> Peer:
 def ours(model, peer: Peer, layout: str):
     """Our TokenDenoiser with a peer's weights."""
     denoiser, state = model.build().stages[0].denoiser, peer.net.state_dict()
-    state = {k.replace("mlp.conv1", "mlp.0").replace("mlp.conv2", "mlp.2"): v for k, v in state.items() if not k.endswith("attn2.mask")}
-    denoiser.net.load_state_dict(convert_transformer(state, denoiser.net, layout), strict=True)              # that mask is never read
+    denoiser.net.load_state_dict(convert_transformer(state, denoiser.net, layout), strict=True)
     return denoiser.eval()
 
 

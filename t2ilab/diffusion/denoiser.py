@@ -109,8 +109,8 @@ class GaussianDenoiser(nn.Module):
         return loss * importance.to(loss)
 
     def times(self, batch: int, generator=None) -> tuple[Tensor, Tensor]:
-        """t [B] in 1..T, and the weight [B] that undoes an uneven choice."""
-        draw = TIMES[self.config.times] if self.importance is None else self.importance.draw
+        """t [B] in 1..T, and the weight [B] that undoes an uneven choice: by importance in training alone, so that validations can be compared."""
+        draw = TIMES[self.config.times] if self.importance is None else self.importance.draw if self.training else TIMES["uniform"]
         return draw(self.diffusion.T, batch, generator)
 
     def loss_at(self, x0: Tensor, x_t: Tensor, t: Tensor, cond: Cond) -> Tensor:

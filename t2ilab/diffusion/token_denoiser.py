@@ -17,7 +17,7 @@ from .mask_replace import MaskReplaceDiffusion, one_hot
 class TokenObjectiveConfig:
     bound: float = 1.0               # weight of the variational bound
     auxiliary: float = 5e-4          # weight of -log p(x_0 | x_t)
-    adaptive: bool = True            # the auxiliary loss counts twice at t = 0, falling to once at T
+    adaptive: bool = True            # the auxiliary loss counts twice at t = 1, falling to nearly once at T
     times: str = "importance"        # how training picks t: uniform, or importance (by how much the bound varies there)
     drop: float = 0.0                # share of captions or labels taken away in training, needed for guidance
 
@@ -50,7 +50,7 @@ class TokenDenoiser(nn.Module):
         Lesson: notebooks/08_vq_diffusion.ipynb"""
         if x0.numel() and not 0 <= int(x0.min()) <= int(x0.max()) < self.diffusion.K:
             raise ValueError(f"x0 runs from {int(x0.min())} to {int(x0.max())}: training wants codes in 0..{self.diffusion.K - 1}")
-        draw = uniform_times if self.importance is None else self.importance.draw
+        draw = self.importance.draw if self.importance is not None and self.training else uniform_times      # so that validations can be compared
         t, importance = draw(self.diffusion.T, len(x0), generator)
         x_t = self.diffusion.diffuse(x0, t, generator)
         loss = self.loss_at(x0, x_t, t, cond.drop(self.config.drop, generator))
@@ -63,7 +63,7 @@ class TokenDenoiser(nn.Module):
         c, T = self.config, self.diffusion.T
         log_p = self(x_t, t, cond).x0
         loss = T * c.bound * bound_term(self.diffusion, x0, x_t, t, t - 1, log_p) if c.bound else 0.0
-        weight = c.auxiliary * (2 - t / T if c.adaptive else torch.ones(len(t)))
+        weight = c.auxiliary * (2 - (t - 1) / T if c.adaptive else torch.ones(len(t)))
         return loss + T * weight.to(log_p) * F.nll_loss(log_p, x0, reduction="none").mean(1)                # VQ-Diffusion auxiliary loss
 
 

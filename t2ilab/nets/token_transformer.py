@@ -23,6 +23,7 @@ class TokenTransformerConfig:
     text_width: int = 512                    # of a caption's features; 0 = reads no captions
     classes: int = 0                         # of labels; 0 = reads none
     place_table: int = 0                     # rows and columns it has places for; 0 = the grid's. The published ImageNet and FFHQ models have 32 for 16
+    flat_places: bool = False                # a mistake of theirs, needed for their weights: tokens are counted along the table's rows, not the grid's
     gradient_checkpointing: bool = False     # forget activations and compute them again: less memory, a third slower
 
     def __post_init__(self):
@@ -140,8 +141,8 @@ class TokenTransformer(nn.Module):
 
     def places(self) -> Tensor:
         """What is added to a token for its row and its column: [N d]."""
-        n = self.grid
-        return (self.rows.weight[:n, None] + self.columns.weight[None, :n]).flatten(0, 1)
+        n, places = self.grid, self.rows.weight[:, None] + self.columns.weight                     # [table table d]
+        return places.flatten(0, 1)[:n * n] if self.config.flat_places else places[:n, :n].flatten(0, 1)
 
     def _check(self, x: Tensor, cond) -> None:
         """ValueError unless x_t and cond have the shapes that this network was built for."""

@@ -3,6 +3,7 @@
 VQ-Diffusion (Gu et al. 2022), github.com/microsoft/VQ-Diffusion; VQGAN (Esser et al. 2021), github.com/CompVis/taming-transformers. The layers are the
 same under other names; queries, keys and values, three layers there, are one or two here. Left out: fetching the files.
 """
+import re
 from collections.abc import Iterator
 
 import torch
@@ -14,7 +15,7 @@ from ..nets.vqgan import VQGAN, Block
 
 CODEC = {   # layout -> our part of a codec -> theirs; {i} counts levels from the door, {r} from the bottom, {j} the blocks of a level
     "original": {
-        "enter": "quant_conv", "leave": "post_quant_conv", "entries": ("quantize.embedding.weight", "quantize.embed.weight"), "choose": "quantize.proj",
+        "enter": "quant_conv", "leave": "post_quant_conv", "entries": ("quantize.embedding.weight", "quantize.embed.weight", "quantize.embedding"), "choose": "quantize.proj",
         "first": "conv_in", "middle": ("mid.block_1", "mid.attn_1", "mid.block_2"), "norm": "norm_out", "last": "conv_out",
         "down": "down.{i}", "up": "up.{r}", Block: "block.{j}", Attention: "attn.{j}", Halve: "downsample", Double: "upsample",
         "attention": ("norm", ("q", "k", "v"), "proj_out"), "skip": "nin_shortcut"},
@@ -28,21 +29,24 @@ TRANSFORMER = {   # layout -> our part of a transformer -> theirs
     "original": {
         "tokens": "content_emb.emb", "rows": "content_emb.height_emb", "columns": "content_emb.width_emb", "norm": "to_logits.0", "leave": "to_logits.1",
         "blocks": "blocks", "table": "emb", "linear": "linear", "block.norm": "ln1", "block.cross_norm": "ln1_1", "block.mlp_norm": "ln2",
-        "attention": "attn1", "cross": "attn2", "qkv": ("query", "key", "value"), "proj": "proj", "mlp": ("mlp.0", "mlp.2")},
+        "attention": ("attn1", "attn"), "cross": ("attn2",), "qkv": ("query", "key", "value"), "proj": "proj",
+        "mlp.0": ("mlp.0", "mlp.conv1"), "mlp.2": ("mlp.2", "mlp.conv2"), "no_caption": "empty_text_embed"},
     "diffusers": {
         "tokens": "latent_image_embedding.emb", "rows": "latent_image_embedding.height_emb", "columns": "latent_image_embedding.width_emb",
         "norm": "norm_out", "leave": "out", "blocks": "transformer_blocks", "table": "emb", "linear": "linear", "block.norm": "norm1",
-        "block.cross_norm": "norm2", "block.mlp_norm": "norm3", "attention": "attn1", "cross": "attn2", "qkv": ("to_q", "to_k", "to_v"),
-        "proj": "to_out.0", "mlp": ("ff.net.0.proj", "ff.net.2")},
+        "block.cross_norm": "norm2", "block.mlp_norm": "norm3", "attention": ("attn1",), "cross": ("attn2",), "qkv": ("to_q", "to_k", "to_v"),
+        "proj": "to_out.0", "mlp.0": ("ff.net.0.proj",), "mlp.2": ("ff.net.2",), "no_caption": "embeddings"},
 }
+UNUSED_IN_CODEC, UNUSED_IN_TRANSFORMER = r"loss\.|quantize\.(ema|cluster|temperature|embedding_avg)", r"blocks\.\d+\.attn2\.mask$"      # nobody reads that mask
 Sources = Iterator[tuple[str, tuple[str, ...]]]
 
 
 def convert_codec(state: dict[str, Tensor], codec: VQGAN, layout: str = "original") -> dict[str, Tensor]:
     """The float32 weights of our VQGAN from theirs.  layout: original (taming-transformers) or diffusers (VQModel).
 
-    ValueError, in one line, names what is missing, unexpected or misshapen."""
-    names = CODEC[layout]
+    state: the codec's own, or a whole VQ-Diffusion checkpoint's ["model"].  ITHQ's codec reads and paints pixels in [0, 1], all others in [-1, 1].  ValueError, in one line, names what is missing, unexpected or misshapen."""
+    names, state = CODEC[layout], _part(state, ("content_codec.",))
+    state = {re.sub(r"^(enc|dec)\.", "", k): v for k, v in state.items() if not k.startswith("dec.quantize.")}      # as a whole checkpoint wraps it
     entries = next((name for name in names["entries"] if name in state), names["entries"][0])
     sources = {"quantizer.entries": (entries,)}
     pairs = [("enter", names["enter"]), ("leave", names["leave"]), ("quantizer.choose", names["choose"])]
@@ -50,14 +54,22 @@ def convert_codec(state: dict[str, Tensor], codec: VQGAN, layout: str = "origina
         sources |= {f"{ours}.{kind}": (f"{theirs}.{kind}",) for kind in ("weight", "bias")}
     for part in ("encoder", "decoder"):
         sources |= dict(_picture_part(getattr(codec, part), part, names))
-    return _gathered(state, codec, sources, extra=("loss.", "quantize.ema", "quantize.cluster", "quantize.temperature"))
+    return _gathered(state, codec, sources, unused=UNUSED_IN_CODEC)
 
 
 def convert_transformer(state: dict[str, Tensor], net: TokenTransformer, layout: str = "original") -> dict[str, Tensor]:
     """The float32 weights of our TokenTransformer from theirs.  layout: original or diffusers (Transformer2DModel).
 
-    ValueError, in one line, names what is missing, unexpected or misshapen."""
-    n, sources = TRANSFORMER[layout], {}
+    state: the transformer's own, or all of a checkpoint of the original's, ["model"] or ["ema"]. For learnable guidance it holds "no caption" too, in
+    diffusers' layout as "embeddings".  The published ImageNet and FFHQ models want a net with flat_places.  ValueError, in one line, names what is
+    missing, unexpected or misshapen."""
+    n, state = TRANSFORMER[layout], _part(state, ("transformer.transformer.", "transformer."), beside=("transformer.empty_text_embed", "empty_text_embed"))
+    sources = {"no_caption": (n["no_caption"],)}
+
+    def there_is(part: str, names: tuple[str, ...]) -> str:
+        """The first of their names that these weights have."""
+        return next((name for name in names if any(key.startswith(f"{part}.{name}.") for key in state)), names[0])
+
     for ours in ("tokens", "rows", "columns", "norm", "leave"):
         sources |= {f"{ours}.{kind}": (f"{n[ours]}.{kind}",) for kind in ("weight", "bias")}
     for i in range(len(net.blocks)):
@@ -68,12 +80,13 @@ def convert_transformer(state: dict[str, Tensor], net: TokenTransformer, layout:
                         "linear.bias": f"{n['linear']}.bias", "weight": "weight", "bias": "bias"}.items()}
         for kind in ("weight", "bias"):
             for ours in ("attention", "cross"):
-                q, k, v = (f"{there}.{n[ours]}.{name}.{kind}" for name in n["qkv"])
-                sources |= {f"{here}.{ours}.q.{kind}": (q,), f"{here}.{ours}.kv.{kind}": (k, v),
-                            f"{here}.{ours}.proj.{kind}": (f"{there}.{n[ours]}.{n['proj']}.{kind}",)}
-            for ours, theirs in zip(("mlp.0", "mlp.2"), n["mlp"]):
-                sources |= {f"{here}.{name}.{kind}": (f"{there}.{theirs}.{kind}",) for name in (ours, ours.replace("mlp", "mlp.layers"))}
-    return _gathered(state, net, sources, extra=())
+                theirs = f"{there}.{there_is(there, n[ours])}"
+                q, k, v = (f"{theirs}.{name}.{kind}" for name in n["qkv"])
+                sources |= {f"{here}.{ours}.q.{kind}": (q,), f"{here}.{ours}.kv.{kind}": (k, v), f"{here}.{ours}.proj.{kind}": (f"{theirs}.{n['proj']}.{kind}",)}
+            for ours in ("mlp.0", "mlp.2"):
+                theirs = f"{there}.{there_is(there, n[ours])}.{kind}"
+                sources |= {f"{here}.{name}.{kind}": (theirs,) for name in (ours, ours.replace("mlp", "mlp.layers"))}
+    return _gathered(state, net, sources, unused=UNUSED_IN_TRANSFORMER)
 
 
 def convert_used(table: Tensor) -> tuple[int, ...]:
@@ -87,6 +100,14 @@ def convert_used(table: Tensor) -> tuple[int, ...]:
     if sorted(first) != list(range(len(first))):
         raise ValueError(f"table {list(table.shape)} of {table.dtype}: its {len(first)} numbers are not 0..{len(first) - 1}")
     return tuple(first[number] for number in range(len(first)))
+
+
+def _part(state: dict[str, Tensor], places: tuple[str, ...], beside: tuple[str, ...] = ()) -> dict[str, Tensor]:
+    """What lies under the first of some places that a checkpoint has, and what belongs to it but lies beside it; all of it if it has none of them."""
+    for place in places:
+        if inside := {k.removeprefix(place): v for k, v in state.items() if k.startswith(place) and k not in beside}:
+            return inside | {k.split(".")[-1]: state[k] for k in beside if k in state}
+    return state
 
 
 def _picture_part(part: nn.Sequential, name: str, names: dict) -> Sources:
@@ -118,12 +139,12 @@ def _inside(layer: nn.Module, weight: str, names: dict) -> tuple[str, ...]:
     return (weight.replace("skip", names["skip"]),)
 
 
-def _gathered(state: dict[str, Tensor], model: nn.Module, sources: dict[str, tuple[str, ...]], extra: tuple[str, ...]) -> dict[str, Tensor]:
-    """Our state dict, each weight joined from theirs.  extra: beginnings of their names that we have no use for."""
+def _gathered(state: dict[str, Tensor], model: nn.Module, sources: dict[str, tuple[str, ...]], unused: str) -> dict[str, Tensor]:
+    """Our state dict, each weight joined from theirs.  unused: how names of theirs begin that we have no use for, as a regular expression."""
     own = model.state_dict()
     wanted = {k: sources[k] for k in own if k in sources}
     known = {name for names in wanted.values() for name in names}
-    wrong = [f"{name} is unexpected" for name in state if name not in known and not name.startswith(extra)]
+    wrong = [f"{name} is unexpected" for name in state if name not in known and not re.match(unused, name)]
     wrong += [f"{name} is missing" for name in sorted(known - state.keys())]
     found = {k: torch.cat([state[name].float() for name in names]) for k, names in wanted.items() if known <= state.keys()}
     found = {k: v.flatten(1) if own[k].ndim == 2 and v.shape[2:] == (1, 1) else v for k, v in found.items()}      # a convolution of width 1 is a linear layer
