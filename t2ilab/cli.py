@@ -190,7 +190,7 @@ def evaluate(run: Annotated[Word, tyro.conf.arg(metavar="RUN")], out: Path | Non
     asked = [compare for given, compare in comparisons if given]
     for compare in asked:
         print(path := compare())
-        _table([(name, str(value)) for name, value in json.loads(path.read_text(encoding="utf8")).items() if not isinstance(value, dict)])
+        _comparison(json.loads(path.read_text(encoding="utf8")))
     if not asked:
         metrics = marking.marks(preset.model, pipeline, n)
         write_report(pipeline, out, metrics, command=command)
@@ -254,6 +254,14 @@ def presets(as_json: Annotated[bool, tyro.conf.arg(name="json")] = False) -> Non
         print(json.dumps(rows, indent=1))
         return
     _table([tuple(rows[0]), *(tuple(f"{v:,}" if isinstance(v, int) else str(v) for v in row.values()) for row in rows)])
+
+
+def _comparison(result: dict) -> None:
+    """Print what was compared, a row each with its numbers and short lists, then what else the file says."""
+    rows = {name: {key: v for key, v in row.items() if not isinstance(v, list) or len(v) <= 8} for name, row in result.items() if isinstance(row, dict)}
+    if columns := list(dict.fromkeys(key for row in rows.values() for key in row)):
+        _table([("", *columns), *((name, *(str(row.get(key, "")) for key in columns)) for name, row in rows.items())])
+    _table([(name, str(value)) for name, value in result.items() if not isinstance(value, dict)])
 
 
 def _table(rows: list[tuple[str, ...]]) -> None:

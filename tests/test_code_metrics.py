@@ -2,8 +2,10 @@
 import json
 from dataclasses import replace
 from tempfile import mkdtemp
+from types import SimpleNamespace
 
 import pytest
+import torch
 from tiny_vq import BASE, CODEC, RUN, built, codec_run
 
 from t2ilab import cli
@@ -14,14 +16,17 @@ LARGE = replace(BASE, codec=codec_run(mkdtemp(), replace(CODEC, size=24)), grid=
 
 
 class Mirror:
-    """A codec that gives back what it gets, a little darker."""
-    stages, size, encode_text = (), 64, None
+    """A codec that gives back what it gets, a little darker; of its 8 codes it takes 4, evenly."""
+    stages, size, encode_text, config = (), 64, None, SimpleNamespace(codes=8)
 
     def __init__(self, darker=0.0):
-        self.darker, self.model = darker, self
+        self.darker, self.model, self.codec = darker, self, self
 
-    def report(self):
-        return {"codes_used": 0.5, "perplexity": 3.0}
+    def parameters(self):
+        yield torch.zeros(1)
+
+    def encode(self, images):
+        return torch.arange(2, 6).expand(len(images), 4)
 
     def __call__(self, captions, seed=0, picture=None):
         return (picture - self.darker).clamp(-1, 1)
@@ -29,7 +34,7 @@ class Mirror:
 
 def test_a_perfect_codec_loses_nothing_and_a_dark_one_does():
     perfect, dark = codec_metrics(Mirror(), n=4), codec_metrics(Mirror(0.2), n=4)
-    assert perfect["read_one_object"] == perfect["read_two_objects"] == 1 and perfect["perplexity"] == 3 and perfect["samples"] == 4
+    assert perfect["read_one_object"] == perfect["read_two_objects"] == 1 and perfect["samples"] == 4 and perfect["codes_used"] == 0.5 and perfect["perplexity"] == 4
     assert perfect["psnr_one_object"] > 100 > 26 > dark["psnr_one_object"] > 19              # 20 log10(2 / 0.2) = 20 where nothing is cut
     assert draw_codec(Mirror(), n=2).size[0] > 3 * 64
 

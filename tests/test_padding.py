@@ -136,7 +136,7 @@ def test_the_empty_caption_of_zero_shot_guidance_is_read_to_the_last_position_to
 
 
 @pytest.mark.parametrize("name", [name for name in PRESETS if PRESETS[name].family == "vq_diffusion" and PRESETS[name].model.net.text_width])
-def test_published_models_read_padding_and_ours_do_not(name):
+def test_published_models_read_token_0_as_padding_and_ours_zeros(name):
     model = PRESETS[name].model
     assert model.attend_padding == (name in PUBLISHED)
     assert not model.attend_padding or (model.text_length, model.encoder_normalised, model.cache) == (77, True, False)

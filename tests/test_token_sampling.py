@@ -38,20 +38,29 @@ def test_the_originals_fast_sampling_guesses_most_tokens_at_once_and_ours_does_n
     assert theirs[-1] > 600 and theirs[-1] == max(theirs)
 
 
+@pytest.mark.parametrize("sampler", ["ancestral", "even", "purity"])
+@pytest.mark.parametrize("n", [100, 50, 10])
+def test_fast_sampling_decides_so_many_times_as_many_tokens_a_step(sampler, n):
+    """10.34 of 1,024 a step, k times as many with k times fewer steps: counted while a sampler runs, within 5 standard deviations of 16 pictures."""
+    shown_so = drawn_a_step(TOKEN_SAMPLERS[sampler](0.0), n)
+    expected = 10.343 * 100 / n
+    assert max(abs(found - expected) for found in shown_so[:-1]) < 5 * (expected / 16) ** 0.5              # nothing is masked at t = 1: less is left for the last
+
+
 @pytest.mark.parametrize("by_purity", [False, True])
 @pytest.mark.parametrize("n", [1, 7, 100, 250])
-@pytest.mark.parametrize("tokens", [1, 100])
+@pytest.mark.parametrize("T, tokens", [(100, 1), (100, 100), (100, 1024), (25, 64), (7, 9)])
 @pytest.mark.parametrize("shares", ["as trained", "paper"])
-def test_a_fixed_number_of_masks_is_shown_a_step_and_none_is_left(by_purity, n, tokens, shares):
+def test_a_fixed_number_of_masks_is_shown_a_step_and_none_is_left(by_purity, n, T, tokens, shares):
     """Also with more steps than T, which is high-quality inference, with more steps than tokens, and where the schedule masks nine of ten at last."""
-    d = diffusion(shares, T=100, codes=4)
+    d = diffusion(shares, T=T, codes=4)
     x, seen = d.prior((2, tokens)), []
     for frame in trajectory(lambda x, t: Prediction(torch.randn(2, 4, tokens, generator=generator(int(t * 10)))), d, x, d.times(n),
                             sampler=shown(by_purity), generator=generator(0)):
         was_shown = x != 4
         assert torch.equal(frame.x[was_shown], x[was_shown])                                 # what is shown stays
         x = frame.x
-        assert ((x == 4).sum(1) == round(float(d.bars(frame.t)[2] / d.bars(100)[2]) * tokens)).all()
+        assert ((x == 4).sum(1) == round(float(d.bars(frame.t)[2] / d.bars(T)[2]) * tokens)).all()
         seen.append(frame.t)
     assert (x < 4).all() and len(seen) == n
 
@@ -97,7 +106,7 @@ def test_a_perfect_model_draws_the_data_whatever_the_number_of_steps():
     for n in (1, 4, 20, 33):
         x = sample(lambda x, t: denoise(x, t), d, (6000, 2), d.times(n), generator=generator(n))
         for position in range(2):
-            assert close_to(torch.bincount(x[:, position], minlength=K).double(), p[:, position]) or n < 4
+            assert close_to(torch.bincount(x[:, position], minlength=K).double(), p[:, position])
 
 
 # ---------------------------------------------------------------------------------------------------------------------------- constraints

@@ -61,7 +61,11 @@ class MaskReplaceDiffusion:
         return alpha, _rest(stay - alpha) / self.K, 1 - stay
 
     def prior(self, shape, *, device="cpu", generator=None) -> Tensor:
-        """x_T: nothing but masks, or random codes where the schedule masks nothing."""
+        """x_T to begin with: nothing but masks, as in the published code; random codes where the schedule masks nothing.
+
+        With masked=0.9 the forward chain ends in a tenth of random codes as well. They tell nothing of x_0, so beginning without them is right too:
+        each mask is walked back by itself, from a state that the network has seen.  A schedule that ends with alpha_bar[T] > 0 leaves a rest of the
+        picture there; what is drawn from here is then only close to what was learned."""
         if self.gamma_bar[-1] > 0:
             return torch.full(shape, self.K, device=device)
         return torch.randint(self.K, shape, generator=generator).to(device)

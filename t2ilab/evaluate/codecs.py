@@ -26,15 +26,18 @@ def methods(T: int, guidance_scale: float) -> dict[str, dict]:
 
 
 def codec_metrics(pipeline, *, n: int = 256) -> dict[str, float]:
-    """PSNR in dB of fresh scenes painted again from their codes, what the parser still reads of them, and how many codes are in use."""
-    metrics: dict = {"samples": n}
+    """PSNR in dB of fresh scenes painted again from their codes, what the parser still reads of them, and of all these pictures the share of codes that
+    is taken at all, and the perplexity: how many codes, taken evenly, would be as hard to guess."""
+    metrics, counts = {"samples": n}, torch.zeros(pipeline.model.codec.config.codes, dtype=torch.int64)
     for kind in ("one_object", "two_objects"):
         scenes = fresh_scenes(kind, n)
         true = drawn([scene for scene, _ in scenes], pipeline.size)
         painted = sample_many(pipeline, [""] * n, picture=true)
+        counts += count_codes(pipeline.model.codec, true.split(32))
         metrics |= {f"psnr_{kind}": round(psnr(painted, true), 2),
                     f"read_{kind}": round(alignment(painted, [caption for _, caption in scenes]).score, 4)}
-    return metrics | {name: round(value, 4) for name, value in pipeline.model.report().items()}
+    share = counts / counts.sum()
+    return metrics | {"codes_used": round((counts > 0).double().mean().item(), 4), "perplexity": round(torch.special.entr(share).sum().exp().item(), 2)}
 
 
 def count_codes(codec, batches: Iterable[Tensor]) -> Tensor:
@@ -56,7 +59,7 @@ def method_sweep(at: Callable, ways: dict[str, dict], *, n: int = 32, seed: int 
     """What each way of sampling makes of the same captions and seeds.
 
     at: fields -> the pipeline with them.  Returns {"samples", way: {"one_object", "two_objects": alignment, "calls", "seconds" a picture,
-    "tokens": how many are decided in each call, on average over four pictures}}."""
+    "tokens": how many are decided in each call, on average over four pictures, and "most_tokens" in one call}}."""
     result: dict = {"samples": n}
     for name, fields in ways.items():
         pipeline, start, row = at(fields), time.perf_counter(), {}
@@ -65,7 +68,7 @@ def method_sweep(at: Callable, ways: dict[str, dict], *, n: int = 32, seed: int 
             row[kind] = round(alignment(sample_many(pipeline, captions, seed=seed), captions).score, 4)
         row["seconds"] = round((time.perf_counter() - start) / (2 * n), 3)
         tokens = tokens_a_call(pipeline, [caption for _, caption in fresh_scenes("two_objects", 4)], seed)
-        result[name] = row | {"calls": len(tokens), "tokens": tokens}
+        result[name] = row | {"calls": len(tokens), "most_tokens": max(tokens), "tokens": tokens}
     return result
 
 

@@ -31,7 +31,7 @@ class VQDiffusion:
     size: int = 64                           # pixels of its pictures, H = W
     encoder: str = "t5-shapes"               # what reads captions: ships with the project, a folder, or a name of the Hugging Face hub
     encoder_normalised: bool = False         # each token's features are made as long as 1
-    attend_padding: bool = False             # captions are filled up with token 0 and that is read too, as the published models were trained
+    attend_padding: bool = False             # captions are filled up with token 0 and that is read too, as published; if not, with features of 0
     text_length: int = 24                    # L: tokens of a caption; longer ones are cut
     cache: bool = True                       # keep features on disk; off for captions that never come twice
     net: TokenTransformerConfig = field(default_factory=TokenTransformerConfig)
@@ -45,7 +45,7 @@ class VQDiffusion:
     zero_shot: bool = False                  # guide away from the empty caption as the encoder reads it, not from a learned one
     truncation: float = 1.0                  # each token is drawn among its likeliest codes, up to this share; 1 = all
     top_k: int = 0                           # each token is drawn among so many codes; 0 = all
-    prior_weight: float = 0.0                # purity: how much surer a sure token is made
+    prior_weight: float = 0.0                # how much surer a sure token is made; with sampler="purity" only
     labels: tuple[str, ...] = ()             # names of the net's classes; training fills them in from the data set
 
     def __post_init__(self):
@@ -56,6 +56,10 @@ class VQDiffusion:
                              "steps and grid are at least 1, the others at least 0")
         if self.zero_shot and not self.net.text_width:
             raise ValueError("zero_shot: an empty caption is for models that read captions")
+        if self.prior_weight and self.sampler != "purity":
+            raise ValueError(f"prior_weight={self.prior_weight}: it is for sampler='purity', here it would do nothing")
+        if self.sampler in ("even", "purity") and not self.masked:
+            raise ValueError(f"sampler={self.sampler!r} shows masks, and with masked=0 there are none: choose ancestral")
         self._constraints(), self.diffusion
 
     def build(self) -> TextToImage:
@@ -64,8 +68,10 @@ class VQDiffusion:
         ValueError for guidance that has nothing to push away from."""
         drop = self.objective.drop
         if self.guidance_scale != 1 and not drop and not self.zero_shot:
+            remedy = "train it with --drop 0.1, or choose --zero-shot" if self.net.text_width else "train it with --drop 0.1" if self.net.classes else \
+                "it hears nothing that could be dropped"
             raise ValueError(f"guidance_scale={self.guidance_scale}: this model was never trained without captions (drop=0), so there is nothing to "
-                             "push away from: train it with --drop 0.1, or choose --zero-shot")
+                             f"push away from: {remedy}")
         length = self.text_length if self.net.text_width else 1
         net = TokenTransformer(self.net, codes=self.codes, grid=self.grid, steps=self.T, no_caption=length if drop else 0)
         stage = Stage(TokenDenoiser(net, self.diffusion, self.objective), (self.grid ** 2,), self.sampling_steps, self.guidance_scale,

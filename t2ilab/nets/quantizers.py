@@ -40,7 +40,8 @@ class Quantizer(nn.Module):
         return F.embedding(codes, self.entries).movedim(-1, 1)
 
     def usage(self) -> dict[str, float]:
-        """Share of the codes in use, and perplexity: how many codes, taken evenly, would be as hard to guess."""
+        """Share of the codes in use, and perplexity: how many codes, taken evenly, would be as hard to guess.  By the moving average, in which a code that
+        was just put elsewhere has credit: for a trained codec, count (evaluate/codecs.py)."""
         p = self.used / self.used.sum().clamp(min=1e-12)
         alive = self.used > DEAD * self.used.mean()
         return {"codes_used": alive.float().mean().item(), "perplexity": (-(p * p.clamp(min=1e-12).log()).sum()).exp().item()}

@@ -1,7 +1,7 @@
 """What trains a codec: paint the picture again, keep the codes close, look right to a network's eyes, and fool a critic that learns meanwhile.
 
 VQGAN (Esser et al. 2021). The critic's loss and the codec's are added up: each weight gets the gradient of its own loss only, and AdamW and Muon move
-every weight by its own gradient, so one optimiser is two. train/fit.py does the rest.
+every weight by its own gradient, so one optimiser does for two; only clipping looks at both together. train/fit.py does the rest.
 """
 from dataclasses import dataclass, field
 
