@@ -168,9 +168,9 @@ def _as_it_starts(preset: Preset, out: Path):
 
 
 def _begin_with(state: TrainState, run: str) -> None:
-    """Take the weights of another run, which stays as it is; a "no caption" that it never learned begins here."""
+    """Take the weights of another run, which stays as it is; a "no caption" that it never learned begins here, or a "no label", last in its tables."""
     for model in (state.model, state.ema):
-        load_weights(model, find_run(run) / "model.safetensors", new=("net.no_caption",))
+        load_weights(model, find_run(run) / "model.safetensors", new=("net.no_caption",), longer=".mlp_norm.table.weight")
 
 
 def _report(model: torch.nn.Module) -> dict[str, float]:

@@ -5,6 +5,7 @@ from itertools import combinations, repeat
 
 import pytest
 import torch
+from test_unet import awake
 from tiny_glide import batch
 from tiny_runs import saved
 from tiny_vq import BASE, CLASSES, CODEC, FREE, NET, RUN, built, codec_run
@@ -18,6 +19,7 @@ from t2ilab.pipeline import Edit
 from t2ilab.presets import PRESETS
 from t2ilab.runs import load, preset_from_dict, train
 from t2ilab.tensors import generator
+from t2ilab.train.checkpoint import save_weights
 from t2ilab.train.fit import TrainState, fit
 
 PUBLISHED = {"vq-coco": 388_780_871, "vq-coco-tune": 388_780_871 + 39_424, "vq-cub": 388_780_871, "vq-cub-s": 35_936_647, "vq-imagenet": 518_025_678,
@@ -264,6 +266,19 @@ def test_guidance_can_be_learned_afterwards(tmp_path):
     ours, theirs = (load(folder, guidance_scale=1.0).model.net.state_dict() for folder in (tmp_path / "tuned", tmp_path / "first"))
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs) and ours.keys() - theirs.keys() == {"no_caption"}
     assert load(tmp_path / "tuned", guidance_scale=3.0)(CAPTIONS).shape == (2, 3, 8, 8)
+
+
+def test_guidance_by_labels_can_be_learned_afterwards(tmp_path):
+    """As the published ImageNet model was: "no label" becomes the last row of every table of labels, and the other rows are kept."""
+    first = replace(RUN, model=replace(CLASSES, guidance_scale=1.0, objective=TokenObjectiveConfig(), labels=tuple(Scenes().classes)))
+    (tmp_path / "first").mkdir()
+    save_weights(awake(first.model.build().model), tmp_path / "first" / "model.safetensors")                   # a run on pictures that all have a label
+    (tmp_path / "first" / "config.json").write_text(json.dumps(asdict(first)))
+    list(train(replace(first, model=CLASSES, start=str(tmp_path / "first"), fit=replace(RUN.fit, steps=1, lr=0.0)), tmp_path / "tuned"))
+    ours, theirs = (load(tmp_path / name, guidance_scale=1.0).model.net.state_dict() for name in ("tuned", "first"))
+    assert all(torch.equal(ours[name][:len(theirs[name])], theirs[name]) for name in theirs)
+    assert {name for name in theirs if len(ours[name]) != len(theirs[name])} == {f"blocks.{n}.mlp_norm.table.weight" for n in range(2)}
+    assert load(tmp_path / "tuned", guidance_scale=3.0)(["red circle", ""]).shape == (2, 3, 8, 8)
 
 
 def test_every_way_to_sample_is_an_option_of_the_command_line(tmp_path, capsys):
