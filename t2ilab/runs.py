@@ -159,7 +159,7 @@ def train(preset: Preset, out: Path) -> Iterator[tuple[Log, torch.nn.Module]]:
 
 def _as_it_starts(preset: Preset, out: Path):
     """The preset's model, with the vocabulary or the codes of the run that it starts from: the weights know no others."""
-    names = [name for name in ("merges", "used") if hasattr(preset.model, name)]
+    names = [name for name in ("merges", "used", "codec_weights") if hasattr(preset.model, name)]
     if not preset.start or not names:
         return preset.model
     begun = (out / "config.json").is_file()                     # a run that goes on knows them, and the first one may be gone

@@ -5,6 +5,7 @@ from itertools import combinations, repeat
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from test_unet import awake
 from tiny_glide import batch
 from tiny_runs import saved
@@ -14,10 +15,11 @@ from t2ilab import cli
 from t2ilab.data.shapes import Scenes
 from t2ilab.diffusion.denoiser import Cond
 from t2ilab.diffusion.token_denoiser import TokenObjectiveConfig
+from t2ilab.families.vq_codec import fingerprint
 from t2ilab.nets.token_transformer import TokenTransformer, TokenTransformerConfig
 from t2ilab.pipeline import Edit
 from t2ilab.presets import PRESETS
-from t2ilab.runs import load, preset_from_dict, train
+from t2ilab.runs import export, load, preset_from_dict, train
 from t2ilab.tensors import generator
 from t2ilab.train.checkpoint import save_weights
 from t2ilab.train.fit import TrainState, fit
@@ -294,3 +296,31 @@ def test_every_way_to_sample_is_an_option_of_the_command_line(tmp_path, capsys):
     assert Image.open(picture).text["Description"] == "a red circle/../x"
     assert cli.main(["sample", "ddpm-shapes", "--truncation", "0.9", "--out", str(tmp_path / "no")]) == 1
     assert "has no truncation to choose" in capsys.readouterr().err
+
+
+# ---------------------------------------------------------------------------------------------------------------------------- the codec it was trained with
+
+def test_a_run_knows_the_weights_of_its_codec(tmp_path):
+    """Codes are names: after another training, the same numbers paint something else."""
+    preset = replace(RUN, model=replace(BASE, codec=codec_run(made(tmp_path / "codec"))))
+    list(train(preset, tmp_path / "run"))
+    known = json.loads((tmp_path / "run" / "config.json").read_text())["model"]["codec_weights"]
+    assert len(known) == 16 and known == fingerprint(replace(preset.model, codec_weights="").frozen_codec.whole)
+    export(tmp_path / "codec", tmp_path / "small")
+    same = load(tmp_path / "run", codec=str(tmp_path / "small"))(CAPTIONS)                                     # half precision is the same codec
+    assert (same - load(tmp_path / "run")(CAPTIONS)).abs().max() < 0.05
+    weights = load_file(tmp_path / "codec" / "model.safetensors")
+    save_file({k: 1.01 * v if v.is_floating_point() else v for k, v in weights.items()}, tmp_path / "codec" / "model.safetensors")
+    with pytest.raises(ValueError, match=f"has other weights than the model was trained with .* not {known}.*bring the old ones back"):
+        load(tmp_path / "run")(CAPTIONS)
+    with pytest.raises(FileExistsError, match="another model"):
+        list(train(replace(preset, model=replace(preset.model)), tmp_path / "run"))                              # as a new process reads it
+    with pytest.raises(ValueError, match="has other weights"):
+        list(train(replace(preset, start=str(tmp_path / "run")), tmp_path / "tuned"))
+    with pytest.raises(FileNotFoundError, match="codec='gone', as the model that draws its codes names it: gone: no"):
+        load(tmp_path / "run", codec="gone")(CAPTIONS)
+
+
+def made(folder):
+    folder.mkdir()
+    return folder

@@ -2,6 +2,7 @@
 
 VQGAN (Esser et al. 2021). The network is nets/vqgan.py, the losses are train/codec.py.
 """
+import hashlib
 import json
 import shlex
 from collections.abc import Iterator
@@ -87,6 +88,15 @@ class Reconstruction:
         return self
 
 
+def fingerprint(codec: VQGAN) -> str:
+    """16 hexadecimal digits that tell a codec's weights from others, also after they were exported in half precision."""
+    digest = hashlib.sha256()
+    for name, v in sorted(codec.state_dict().items()):
+        if v.is_floating_point():
+            digest.update(name.encode() + v.half().cpu().numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
 def fitted(images: Tensor, size: int) -> Tensor:
     """Pictures [B 3 H W] at a codec's size."""
     if images.shape[-2:] == (size, size):
@@ -100,16 +110,21 @@ class FrozenCodec:
 
     codes, grid: what the model that draws codes was made for; ValueError if the run's codec has fewer, or another grid.
     used: which of the codec's codes 0..K-1 stand for, where it has more than K; () = those it takes most, by the count in its folder. Each cell of
-    a picture takes the nearest of these; in the original all other codes become 0, whatever they look like."""
+    a picture takes the nearest of these; in the original all other codes become 0, whatever they look like.
+    weights: the fingerprint that its weights must have, or "": codes are names, and another codec gives them another meaning."""
     run: str
     codes: int                               # K
     grid: int                                # codes along each side
     used: tuple[int, ...] = ()
+    weights: str = ""
 
     @cached_property
     def folder(self) -> Path:
         """Where its weights lie.  FileNotFoundError in one line if there is no such run."""
-        return find_weights(self.run)
+        try:
+            return find_weights(self.run)
+        except FileNotFoundError as error:
+            raise FileNotFoundError(f"codec={self.run!r}, as the model that draws its codes names it: {error}") from error
 
     @cached_property
     def config(self) -> VQCodec:
@@ -158,12 +173,19 @@ class FrozenCodec:
             raise ValueError(f"{path} is no count of codes ({error}); count again: {self._count}") from error
 
     @cached_property
-    def net(self) -> VQGAN:
-        """The codec itself, with frozen weights and the codes that the model draws."""
-        model, kept = self.config.build().model, self.kept
+    def whole(self) -> VQGAN:
+        """The codec with all its codes, and frozen weights."""
+        model = self.config.build().model
         load_weights(model, self.folder / "model.safetensors")
-        codec = model.codec.with_codes(kept) if kept else model.codec
-        return codec.eval().requires_grad_(False)
+        return model.codec.eval().requires_grad_(False)
+
+    @cached_property
+    def net(self) -> VQGAN:
+        """The codec with the codes that the model draws.  ValueError if its weights are not those that the model was trained with."""
+        if self.weights not in ("", found := fingerprint(self.whole)):
+            raise ValueError(f"codec={self.run!r} has other weights than the model was trained with ({found}, not {self.weights}), so its codes mean "
+                             "something else now: bring the old ones back, or train the model anew")
+        return self.whole.with_codes(self.kept).eval().requires_grad_(False) if self.kept else self.whole
 
     @property
     def size(self) -> int:

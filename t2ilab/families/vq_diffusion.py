@@ -19,7 +19,7 @@ from ..nets.token_transformer import TokenTransformer, TokenTransformerConfig
 from ..pipeline import Stage, TextToImage
 from ..text.encoders import FrozenEncoder
 from .ddpm import Labels
-from .vq_codec import FrozenCodec
+from .vq_codec import FrozenCodec, fingerprint
 
 
 @dataclass(frozen=True)
@@ -27,6 +27,7 @@ class VQDiffusion:
     codec: str = "vq-codec-shapes"           # the run of the codec: a folder, or one that ships with the project
     codes: int = 512                         # K: all of the codec's codes, or fewer: those that it takes most, by the count of t2ilab codes
     used: tuple[int, ...] = ()               # where the codec has more: which of them 0..K-1 stand for; training fills them in from that count
+    codec_weights: str = ""                  # fingerprint of the codec's weights; training fills it in, and other weights are refused from then on
     grid: int = 8                            # codes along each side of a picture
     size: int = 64                           # pixels of its pictures, H = W
     encoder: str = "t5-shapes"               # what reads captions: ships with the project, a folder, or a name of the Hugging Face hub
@@ -86,7 +87,7 @@ class VQDiffusion:
     @cached_property
     def frozen_codec(self) -> FrozenCodec:
         """What turns pictures into codes and back."""
-        return FrozenCodec(self.codec, self.codes, self.grid, self.used)
+        return FrozenCodec(self.codec, self.codes, self.grid, self.used, self.codec_weights)
 
     @cached_property
     def reads(self):
@@ -105,7 +106,8 @@ class VQDiffusion:
         ValueError if the classes are not as many as the network's."""
         if self.net.classes and self.net.classes != len(dataset.classes):
             raise ValueError(f"classes={self.net.classes}, but the data set has {len(dataset.classes)}: train with --classes {len(dataset.classes)}")
-        return replace(self, labels=tuple(dataset.classes) if self.net.classes else self.labels, used=self.frozen_codec.kept)
+        return replace(self, labels=tuple(dataset.classes) if self.net.classes else self.labels, used=self.frozen_codec.kept,
+                       codec_weights=self.codec_weights or fingerprint(self.frozen_codec.whole))
 
     def example(self, batch, generator=None):
         """(x0 [B N] int64, Cond) from a batch of images with captions or labels; a label of -1 is no label."""

@@ -101,7 +101,7 @@ PRESETS = [
     Preset(
         "vq-ffhq", replace(COCO, codec="runs/vq-codec-ffhq", codes=1024, grid=16, net=replace(PICTURES, layers=20),              # 411,185,664
                            objective=TokenObjectiveConfig(auxiliary=1e-3)),
-        DataConfig("folder", workers=8), replace(VQ_FIT, warmup=2000), SLOWLY,
+        DataConfig("folder", workers=8), replace(VQ_FIT, warmup=2000, ema_decay=0.999), SLOWLY,
         family="vq_diffusion",
         expected="FID 6.33 on FFHQ (VQ-Diffusion)", hardware="8 GPUs, days"),
     Preset(
