@@ -119,7 +119,8 @@ def _train_all(preset, out: Path, whole: bool = True, together: bool = False) ->
 def _steps(preset, out: Path) -> Iterator:
     from .runs import train as train_run
     yield from _with_bar(train_run(preset, out), preset.fit.steps, out)
-    print(f"{out}: {preset.fit.steps} steps done.  Sample from it: t2ilab sample {out}")
+    draws_itself = preset.family != "vq_codec" and not getattr(preset.model, "low_res", 0)
+    print(f"{out}: {preset.fit.steps} steps done.  Sample from it: t2ilab sample {out}{'' if draws_itself else ' --picture photo.png'}")
 
 
 def _with_bar(steps: Iterator, total: int, out: Path) -> Iterator:

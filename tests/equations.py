@@ -47,8 +47,10 @@ LEDGER = {
     "VQ-Diffusion Eq. 5": "q(x_s | x_t, x_0) by Bayes",
     "VQ-Diffusion mask-and-replace matrix": "stay with alpha + beta, become another code with beta, be masked with gamma; a mask stays",
     "VQ-Diffusion x0 reparameterisation": "p(x_s | x_t) = sum over x_0 of q(x_s | x_t, x_0) p(x_0 | x_t)",
+    "VQ-Diffusion bound": "KL(q(x_s | x_t, x_0) || p(x_s | x_t)), summed over a token's states",
     "VQ-Diffusion auxiliary loss": "lambda times -log p(x_0 | x_t), beside the bound",
     "VQ-Diffusion truncation": "each token among its likeliest codes, up to a share r",
     "Improved VQ-Diffusion learnable guidance": "a learned \"no caption\" to push away from",
+    "Improved VQ-Diffusion high-quality inference": "as many masks left at s as the schedule says, exactly, however small a step",
     "Improved VQ-Diffusion purity prior": "masks shown in proportion to max p, codes drawn from p^(1 + r max p)",
 }

@@ -194,7 +194,7 @@ def ideal(d):
 
 @pytest.mark.parametrize("shares", ["paper", "as trained"])
 def test_the_bound_of_a_perfect_model_is_minus_log_p(shares):
-    """Every term, weighted by every x_t that can occur: for the exact posterior the bound is no bound but -log p(x_0) itself."""
+    """VQ-Diffusion bound, every term, weighted by every x_t that can occur: for the exact posterior the bound is no bound but -log p(x_0) itself."""
     d = diffusion(shares, T=4)
     denoise, p = ideal(d)
     for x0 in product(range(K), repeat=2):

@@ -52,7 +52,7 @@ def test_fast_sampling_decides_so_many_times_as_many_tokens_a_step(sampler, n):
 @pytest.mark.parametrize("T, tokens", [(100, 1), (100, 100), (100, 1024), (25, 64), (7, 9)])
 @pytest.mark.parametrize("shares", ["as trained", "paper"])
 def test_a_fixed_number_of_masks_is_shown_a_step_and_none_is_left(by_purity, n, T, tokens, shares):
-    """Also with more steps than T, which is high-quality inference, with more steps than tokens, and where the schedule masks nine of ten at last."""
+    """Improved VQ-Diffusion high-quality inference: also with more steps than T, with more steps than tokens, and where the schedule masks nine of ten at last."""
     d = diffusion(shares, T=T, codes=4)
     x, seen = d.prior((2, tokens)), []
     for frame in trajectory(lambda x, t: Prediction(torch.randn(2, 4, tokens, generator=generator(int(t * 10)))), d, x, d.times(n),

@@ -74,4 +74,4 @@ def bound_term(diffusion: MaskReplaceDiffusion, x0: Tensor, x_t: Tensor, t, s, l
     q = diffusion.posterior(one_hot(x0, diffusion.K).to(log_p), x_t, t, s)
     p = diffusion.posterior(log_p.exp(), x_t, t, s)                              # VQ-Diffusion x0 reparameterisation
     tiny = torch.finfo(p.dtype).tiny
-    return (q * (q.clamp(min=tiny).log() - p.clamp(min=tiny).log())).sum(1).mean(1)
+    return (q * (q.clamp(min=tiny).log() - p.clamp(min=tiny).log())).sum(1).mean(1)                         # VQ-Diffusion bound

@@ -30,7 +30,7 @@ def shown(by_purity: bool, weight: float = 0.0):
             log_p = pred.x0.log_softmax(1)                                                   # [B K N]
             purity = log_p.amax(1).exp()                                                     # [B N] in (0, 1]
             x0 = diffusion.guess((1 + weight * purity[:, None]) * log_p if by_purity else log_p, generator)    # Improved VQ-Diffusion purity prior
-            stay = (whole * diffusion.bars(s)[2].item()).round()                             # masks that should be left
+            stay = (whole * diffusion.bars(s)[2].item()).round()                             # Improved VQ-Diffusion high-quality inference
             noise = gumbel(x_t.shape, generator).to(purity)
             rank = ((purity.log() if by_purity else 0 * purity) + noise).masked_fill(~masked, -torch.inf).argsort(1, descending=True).argsort(1)
             return torch.where(masked & (rank < (masked.sum(1) - stay)[:, None]), x0, x_t)
