@@ -1,4 +1,4 @@
-"""The command line: `t2ilab demo`, `train`, `pretrain`, `resume`, `sample`, `evaluate`, `codes`, `data inspect`, `data fetch`, `presets`.
+"""The command line: `t2ilab demo`, `train`, `pretrain`, `resume`, `sample`, `evaluate`, `codes`, `convert`, `data inspect`, `data fetch`, `presets`.
 
 Every option comes from a dataclass field or a function argument, its help from the comment beside it. A mistake is one line, never a traceback.
 """
@@ -20,6 +20,7 @@ import tyro
 from .data.urls import Fetching, fetch_list
 from .drawing import EditingOptions, SamplingOptions, chosen, draw, edits, method_settings, read_captions, save
 from .presets import PRESETS, Preset
+from .tables import print_comparison, print_table
 from .text.pretraining import PRETRAINING, PretrainConfig
 from .train.fit import FitConfig
 
@@ -42,7 +43,7 @@ def demo(out: Path = Path("runs/demo"), train: bool = False, steps: int = 1200) 
         return
     rows = [("model", "seconds per image", "alignment", "picture")]
     rows += [_show(name, load(name), out) for name in first_runs()]
-    _table(rows)
+    print_table(rows)
     print("\nThe lessons: jupyter lab notebooks/01_data_analysis.ipynb   (or open them in Colab: the badges in README.md)")
 
 
@@ -54,7 +55,8 @@ def _show(name: str, pipeline, out: Path) -> tuple[str, ...]:
     images = draw(pipeline, captions, seed=0, label=name)
     seconds = (time.perf_counter() - start) / len(images)
     show_grid(images, captions if any(captions) else None, path=path)
-    score = f"{alignment(images, captions).score:.0%}" if all(captions) else f"takes labels; {valid_share(images):.0%} valid scenes"
+    takes = "labels" if any(captions) else "no captions"
+    score = f"{alignment(images, captions).score:.0%}" if all(captions) else f"takes {takes}; {valid_share(images):.0%} valid scenes"
     return name, f"{seconds:.2f}", score, str(path)
 
 
@@ -191,12 +193,29 @@ def evaluate(run: Annotated[Word, tyro.conf.arg(metavar="RUN")], out: Path | Non
     asked = [compare for given, compare in comparisons if given]
     for compare in asked:
         print(path := compare())
-        _comparison(json.loads(path.read_text(encoding="utf8")))
+        print_comparison(json.loads(path.read_text(encoding="utf8")))
     if not asked:
         metrics = marking.marks(preset.model, pipeline, n)
         write_report(pipeline, out, metrics, command=command)
-        _table([("metric", "value"), *((k, str(v)) for k, v in metrics.items())])
+        print_table([("metric", "value"), *((k, str(v)) for k, v in metrics.items())])
         marking.draw_more(preset.model, pipeline, out)
+
+
+def convert(preset: Annotated[Word, tyro.conf.arg(metavar="PRESET")], file: tyro.conf.Positional[Path], out: Path | None = None,
+            table: Path | None = None, vocabulary: Path | None = None) -> None:
+    """Make a run of a published checkpoint of GLIDE or VQ-Diffusion, to sample from or to train on.
+
+    Args:
+        preset: its configuration, such as glide-base or vq-coco
+        file: the checkpoint, .pt or .pth
+        out: the run's folder; runs/PRESET if not given
+        table: of VQ-Diffusion, the published list of used codes, such as taming_vqvae_2887.pt
+        vocabulary: of GLIDE, the published file of merges, such as bpe_simple_vocab_16e6.txt.gz
+    """
+    from .published import convert as convert_published
+    out = out or Path("runs") / preset
+    convert_published(preset, file, out, table=table, vocabulary=vocabulary)
+    print(f"{out}: a run with the weights of {file}.  Sample from it: t2ilab sample {out}")
 
 
 def codes(run: Annotated[Word, tyro.conf.arg(metavar="RUN")], data: str | None = None, root: str | None = None, n: int = 10_000) -> None:
@@ -211,7 +230,7 @@ def codes(run: Annotated[Word, tyro.conf.arg(metavar="RUN")], data: str | None =
     from .marking import count_used
     path, counts = count_used(run, n, data=data, root=root)
     shares, taken = counts.sort(descending=True).values.double().cumsum(0) / counts.sum(), int(counts.count_nonzero())
-    _table([("share of all cells", "codes"), *((f"{share:.1%}", f"{int((shares < share).sum()) + 1:,}") for share in (0.9, 0.99, 0.999, 1.0))])
+    print_table([("share of all cells", "codes"), *((f"{share:.1%}", f"{int((shares < share).sum()) + 1:,}") for share in (0.9, 0.99, 0.999, 1.0))])
     print(f"{path}: {taken:,} of {len(counts):,} codes taken.  Draw these or fewer: t2ilab train PRESET --codec {run} --codes {taken}")
 
 
@@ -239,7 +258,7 @@ def data(action: Annotated[Word, tyro.conf.arg(metavar="inspect|fetch")], name: 
         raise ValueError(f"data {action}: choose inspect or fetch, as in `t2ilab data inspect {name}`")
     out = out or Path("runs/data") / name
     stats = inspect(name, root, out, note=note, download=download)
-    _table([("fact", "value"), *facts(stats).items()])
+    print_table([("fact", "value"), *facts(stats).items()])
     print(f"\nReport with figures: {out / 'README.md'}")
 
 
@@ -254,25 +273,11 @@ def presets(as_json: Annotated[bool, tyro.conf.arg(name="json")] = False) -> Non
     if as_json:
         print(json.dumps(rows, indent=1))
         return
-    _table([tuple(rows[0]), *(tuple(f"{v:,}" if isinstance(v, int) else str(v) for v in row.values()) for row in rows)])
-
-
-def _comparison(result: dict) -> None:
-    """Print what was compared, a row each with its numbers and short lists, then what else the file says."""
-    rows = {name: {key: v for key, v in row.items() if not isinstance(v, list) or len(v) <= 8} for name, row in result.items() if isinstance(row, dict)}
-    if columns := list(dict.fromkeys(key for row in rows.values() for key in row)):
-        _table([("", *columns), *((name, *(str(row.get(key, "")) for key in columns)) for name, row in rows.items())])
-    _table([(name, str(value)) for name, value in result.items() if not isinstance(value, dict)])
-
-
-def _table(rows: list[tuple[str, ...]]) -> None:
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    for row in rows:
-        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip())
+    print_table([tuple(rows[0]), *(tuple(f"{v:,}" if isinstance(v, int) else str(v) for v in row.values()) for row in rows)])
 
 
 COMMANDS = {"demo": demo, "train": train, "pretrain": pretrain, "resume": resume, "sample": sample, "evaluate": evaluate, "codes": codes, "data": data,
-            "presets": presets}
+            "convert": convert, "presets": presets}
 
 
 def _parse(args: list[str] | None):

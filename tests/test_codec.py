@@ -9,6 +9,7 @@ from test_unet import awake
 from tiny_runs import TINY, saved
 from torch.testing import assert_close
 
+from t2ilab import cli
 from t2ilab.diffusion.denoiser import Cond
 from t2ilab.families.vq_codec import FrozenCodec, VQCodec
 from t2ilab.nets.discriminator import Discriminator, DiscriminatorConfig, hinge
@@ -296,3 +297,9 @@ def test_no_codec_is_one_line():
         FrozenCodec("nowhere", 7, 8).encode(pictures())
     with pytest.raises(ValueError, match="a run of another kind"):
         FrozenCodec("ddpm-shapes", 7, 8).encode(pictures())
+
+
+def test_a_trained_codec_says_how_to_try_it(tmp_path, capsys):
+    small = "--steps 1 --batch-size 1 --channels 8 --codes 4 --sample-steps 0".split()
+    assert cli.main(["train", "vq-codec-shapes", *small, "--out", str(tmp_path / "run")]) == 0
+    assert f"t2ilab sample {tmp_path / 'run'} --picture photo.png" in capsys.readouterr().out

@@ -44,7 +44,7 @@ Sources = Iterator[tuple[str, tuple[str, ...]]]
 def convert_codec(state: dict[str, Tensor], codec: VQGAN, layout: str = "original") -> dict[str, Tensor]:
     """The float32 weights of our VQGAN from theirs.  layout: original (taming-transformers) or diffusers (VQModel).
 
-    state: the codec's own, or a whole VQ-Diffusion checkpoint's ["model"].  ITHQ's codec reads and paints pixels in [0, 1], all others in [-1, 1].  ValueError, in one line, names what is missing, unexpected or misshapen."""
+    state: the codec's own, or a whole VQ-Diffusion checkpoint's ["model"].  ValueError, in one line, names what is missing, unexpected or misshapen."""
     names, state = CODEC[layout], _part(state, ("content_codec.",))
     state = {re.sub(r"^(enc|dec)\.", "", k): v for k, v in state.items() if not k.startswith("dec.quantize.")}      # as a whole checkpoint wraps it
     entries = next((name for name in names["entries"] if name in state), names["entries"][0])

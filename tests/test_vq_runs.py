@@ -1,0 +1,73 @@
+"""Runs that draw codes: guidance learned afterwards, and the codec that a run was trained with."""
+import json
+from dataclasses import asdict, replace
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from test_unet import awake
+from test_vq_diffusion import CAPTIONS
+from tiny_runs import saved
+from tiny_vq import BASE, CLASSES, RUN, codec_run
+
+from t2ilab.data.shapes import Scenes
+from t2ilab.diffusion.token_denoiser import TokenObjectiveConfig
+from t2ilab.families.vq_codec import fingerprint
+from t2ilab.runs import export, load, train
+from t2ilab.train.checkpoint import save_weights
+
+
+def test_guidance_can_be_learned_afterwards(tmp_path):
+    """A run that never saw an empty caption is tuned with some dropped; it stays as it is, and what it knew is kept."""
+    first = replace(RUN, model=replace(BASE, guidance_scale=1.0, objective=TokenObjectiveConfig()))
+    for _ in train(first, tmp_path / "first"):
+        pass
+    with pytest.raises(ValueError, match="nothing to push away from"):
+        load(tmp_path / "first", guidance_scale=3.0)
+    before = saved(tmp_path / "first")
+    tuned = replace(RUN, start=str(tmp_path / "first"), fit=replace(RUN.fit, steps=1, lr=0.0))
+    for _ in train(tuned, tmp_path / "tuned"):
+        pass
+    assert saved(tmp_path / "first") == before
+    ours, theirs = (load(folder, guidance_scale=1.0).model.net.state_dict() for folder in (tmp_path / "tuned", tmp_path / "first"))
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs) and ours.keys() - theirs.keys() == {"no_caption"}
+    assert load(tmp_path / "tuned", guidance_scale=3.0)(CAPTIONS).shape == (2, 3, 8, 8)
+
+
+def test_guidance_by_labels_can_be_learned_afterwards(tmp_path):
+    """As the published ImageNet model was: "no label" becomes the last row of every table of labels, and the other rows are kept."""
+    first = replace(RUN, model=replace(CLASSES, guidance_scale=1.0, objective=TokenObjectiveConfig(), labels=tuple(Scenes().classes)))
+    (tmp_path / "first").mkdir()
+    save_weights(awake(first.model.build().model), tmp_path / "first" / "model.safetensors")                   # a run on pictures that all have a label
+    (tmp_path / "first" / "config.json").write_text(json.dumps(asdict(first)))
+    list(train(replace(first, model=CLASSES, start=str(tmp_path / "first"), fit=replace(RUN.fit, steps=1, lr=0.0)), tmp_path / "tuned"))
+    ours, theirs = (load(tmp_path / name, guidance_scale=1.0).model.net.state_dict() for name in ("tuned", "first"))
+    assert all(torch.equal(ours[name][:len(theirs[name])], theirs[name]) for name in theirs)
+    assert {name for name in theirs if len(ours[name]) != len(theirs[name])} == {f"blocks.{n}.mlp_norm.table.weight" for n in range(2)}
+    assert load(tmp_path / "tuned", guidance_scale=3.0)(["red circle", ""]).shape == (2, 3, 8, 8)
+
+
+def test_a_run_knows_the_weights_of_its_codec(tmp_path):
+    """Codes are names: after another training, the same numbers paint something else."""
+    preset = replace(RUN, model=replace(BASE, codec=codec_run(made(tmp_path / "codec"))))
+    list(train(preset, tmp_path / "run"))
+    known = json.loads((tmp_path / "run" / "config.json").read_text())["model"]["codec_weights"]
+    assert len(known) == 16 and known == fingerprint(replace(preset.model, codec_weights="").frozen_codec.whole)
+    export(tmp_path / "codec", tmp_path / "small")
+    same = load(tmp_path / "run", codec=str(tmp_path / "small"))(CAPTIONS)                                     # half precision is the same codec
+    assert (same - load(tmp_path / "run")(CAPTIONS)).abs().max() < 0.05
+    weights = load_file(tmp_path / "codec" / "model.safetensors")
+    save_file({k: 1.01 * v if v.is_floating_point() else v for k, v in weights.items()}, tmp_path / "codec" / "model.safetensors")
+    with pytest.raises(ValueError, match=f"has other weights than the model was trained with .* not {known}.*bring the old ones back"):
+        load(tmp_path / "run")(CAPTIONS)
+    with pytest.raises(FileExistsError, match="another model"):
+        list(train(replace(preset, model=replace(preset.model)), tmp_path / "run"))                              # as a new process reads it
+    with pytest.raises(ValueError, match="has other weights"):
+        list(train(replace(preset, start=str(tmp_path / "run")), tmp_path / "tuned"))
+    with pytest.raises(FileNotFoundError, match="codec='gone', as the model that draws its codes names it: gone: no"):
+        load(tmp_path / "run", codec="gone")(CAPTIONS)
+
+
+def made(folder):
+    folder.mkdir()
+    return folder
