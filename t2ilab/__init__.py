@@ -1,6 +1,7 @@
 """t2ilab: learn how text-to-image diffusion works, then keep using what you learned with.
 
-`load` a trained run and call it, or `sample` and `sample_class` in one call; `train` a preset; everything else is in the modules, one idea a file. Importing this costs almost nothing.
+`load` a trained run and call it, or `sample` and `sample_class` in one call; `train` a preset; everything else is in the
+modules, one idea a file. Importing this costs almost nothing.
 """
 __version__ = "0.1.0"
 __all__ = ["load", "sample", "sample_class", "train"]
