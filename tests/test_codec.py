@@ -13,7 +13,6 @@ from t2ilab import cli
 from t2ilab.diffusion.denoiser import Cond
 from t2ilab.families.vq_codec import FrozenCodec, VQCodec
 from t2ilab.nets.discriminator import Discriminator, DiscriminatorConfig, hinge
-from t2ilab.nets.perceptual import Perceptual, SceneEyes
 from t2ilab.nets.quantizers import COMMITMENT, DECAY, QUANTIZERS, SMALLEST
 from t2ilab.nets.vqgan import VQGAN, VQGANConfig
 from t2ilab.presets import PRESETS
@@ -239,20 +238,6 @@ def test_a_critic_marks_patches():
     critic = Discriminator(DiscriminatorConfig())
     assert critic(torch.zeros(2, 3, 256, 256)).shape == (2, 1, 30, 30)
     assert sum(p.numel() for p in critic.parameters()) == 2_765_633                           # PatchGAN's 70 x 70: 3136 + 131328 + 524800 + 2098176 + 8193
-
-
-def test_equal_pictures_look_equal_and_a_blur_looks_worse_than_a_shade():
-    eyes = Perceptual(awake(SceneEyes()))
-    x = pictures(2, 32)
-    assert eyes(x, x).tolist() == [0, 0]
-    assert (eyes(x, F.avg_pool2d(x, 5, 1, 2)) > eyes(x, 0.98 * x)).all()
-
-
-def test_missing_eyes_say_the_command_that_gets_them(monkeypatch, tmp_path):
-    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
-    model = CodecObjective(NET, replace(PLAIN, perceptual=1.0, eyes="vgg16"))
-    with pytest.raises(FileNotFoundError, match="curl -L --create-dirs .*--eyes scenes"):
-        model.loss(pictures(1, 16))
 
 
 # ---------------------------------------------------------------------------------------------------------------------------- runs

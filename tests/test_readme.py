@@ -54,8 +54,10 @@ def _recorder(command, called):
     return record
 
 
-def test_the_python_example_runs_as_written():
+def test_the_python_example_runs_as_written(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)                                     # it leaves pictures
     source, = blocks("python")
     scope = {}
     exec(source, scope)
     assert scope["images"].shape == (2, 3, 32, 32) and scope["images"].abs().max() <= 1
+    assert len(list((tmp_path / "pictures").glob("*.png"))) == 5
