@@ -11,6 +11,7 @@ TABLES = {      # a run belongs to the table whose first number it has: {column:
     "enlarging": {"PSNR in dB": "psnr_upsampler", "bicubic's": "psnr_bicubic"},
     "codecs": {"PSNR in dB, one object": "psnr_one_object", "PSNR, two": "psnr_two_objects", "still read, one": "read_one_object", "still read, two": "read_two_objects",
                "codes used": "codes_used", "perplexity": "perplexity"},
+    "codecs of photographs": {"PSNR in dB": "psnr", "codes used": "codes_used", "perplexity": "perplexity"},
 }
 
 

@@ -162,7 +162,7 @@ def sample(run: Annotated[Word, tyro.conf.arg(metavar="RUN")], captions: tyro.co
 def evaluate(run: Annotated[Word, tyro.conf.arg(metavar="RUN")], out: Path | None = None, n: int = 512, cascade: bool = False,
              guidance: tuple[float, ...] = (), thresholds: tuple[float, ...] = (), augmentation: tuple[float, ...] = (), methods: bool = False,
              choices: bool = False) -> None:
-    """Mark a run of the captioned scenes with the scene parser; writes metrics.json and samples.png. Or make one or more comparisons instead.
+    """Mark a run of the captioned scenes with the scene parser, or a codec by what it loses; writes metrics.json and a picture. Or compare instead.
 
     Args:
         run: a run's folder, or the name of a run that ships with the project
@@ -176,11 +176,10 @@ def evaluate(run: Annotated[Word, tyro.conf.arg(metavar="RUN")], out: Path | Non
         choices: how often a model that reads captions takes the true one of two, the other changed a little; writes choices.json and choices.png
     """
     from . import marking
-    from .evaluate.report import write_report
     from .runs import export, find_run, load, read_preset
     folder = find_run(run)
     preset = read_preset(folder)
-    if preset.data.data != "shapes":
+    if preset.data.data != "shapes" and preset.family != "vq_codec":
         raise ValueError(f"{run} was not trained on shapes: the scene parser cannot mark it")
     out = out or Path(run)
     export(folder, out)
@@ -195,10 +194,8 @@ def evaluate(run: Annotated[Word, tyro.conf.arg(metavar="RUN")], out: Path | Non
         print(path := compare())
         print_comparison(json.loads(path.read_text(encoding="utf8")))
     if not asked:
-        metrics = marking.marks(preset.model, pipeline, n)
-        write_report(pipeline, out, metrics, command=command)
+        metrics = marking.report(preset, pipeline, out, n, command)
         print_table([("metric", "value"), *((k, str(v)) for k, v in metrics.items())])
-        marking.draw_more(preset.model, pipeline, out)
 
 
 def convert(preset: Annotated[Word, tyro.conf.arg(metavar="PRESET")], file: tyro.conf.Positional[Path], out: Path | None = None,

@@ -6,18 +6,36 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
 from .data.loaders import stream
 from .evaluate.captions import caption_metrics, draw_enlarging, draw_inpainting, draw_sweep, enlarging_metrics, guidance_sweep
 from .evaluate.cascades import augmentation_sweep, draw_augmentation, draw_thresholds, threshold_sweep
 from .evaluate.choices import choice_metrics, draw_choices
-from .evaluate.codecs import codec_metrics, count_codes, draw_codec, draw_methods, method_sweep, methods
-from .evaluate.report import scene_metrics
+from .evaluate.codecs import codec_metrics, count_codes, draw_codec, draw_methods, draw_painted, method_sweep, methods, picture_metrics
+from .evaluate.report import scene_metrics, write_report
 from .families.vq_codec import USED_CODES
 from .runs import data_of, find_run, load, read_preset
 from .train.checkpoint import write_text
 from .viz import show
+
+
+def report(preset, pipeline, out: Path, n: int, command: str) -> dict:
+    """What there is to say of a run, in files of its folder: metrics.json, which it returns, samples.png, and what else fits its kind.
+
+    A codec that was trained on other pictures than the scenes is marked on those, and shows them."""
+    if preset.data.data == "shapes":
+        metrics = marks(preset.model, pipeline, n)
+        write_report(pipeline, out, metrics, command=command)
+        draw_more(preset.model, pipeline, out)
+        return metrics
+    dataset, held = data_of(preset.data, preset.model.size)
+    true = torch.cat(list(_pictures(held or dataset, min(n, len(held or dataset)), preset.data.workers, preset.name)))
+    metrics = {"samples": len(true), "held_back": held is not None} | picture_metrics(pipeline, true)
+    write_text(out / "metrics.json", json.dumps(metrics | {"command": command}, indent=1) + "\n")
+    show(draw_painted(pipeline, true[:8]), path=out / "painted.png")
+    return metrics
 
 
 def marks(model, pipeline, n: int) -> dict:

@@ -6,10 +6,13 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from tiny_data import flowers102
+from tiny_runs import TINY
 from tiny_vq import BASE, CODEC, RUN, built, codec_run
 
 from t2ilab import cli
 from t2ilab.evaluate.codecs import codec_metrics, draw_codec, draw_methods, method_sweep, methods, tokens_a_call
+from t2ilab.presets import DataConfig
 from t2ilab.runs import train
 
 LARGE = replace(BASE, codec=codec_run(mkdtemp(), replace(CODEC, size=24)), grid=12, size=24)          # as small as the parser can read
@@ -73,3 +76,20 @@ def test_the_command_line_marks_codecs_and_ways(tmp_path, capsys):
     assert (tmp_path / "codec" / "painted.png").is_file() and (tmp_path / "codec" / "samples.png").is_file()
     assert cli.main(["evaluate", LARGE.codec, "--n", "1", "--methods", "--out", str(tmp_path / "codec")]) == 1
     assert "for runs that draw codes" in capsys.readouterr().err
+
+
+def test_a_codec_of_photographs_is_marked_on_them(tmp_path, capsys):
+    flowers102(tmp_path / "data")
+    codec = replace(CODEC, size=24)
+    preset = replace(TINY, model=codec, family="vq_codec", data=DataConfig("flowers102", root=str(tmp_path / "data"), split="all"))
+    list(train(replace(preset, fit=replace(preset.fit, steps=1)), tmp_path / "run"))
+    assert cli.main(["evaluate", str(tmp_path / "run"), "--n", "5"]) == 0
+    assert "psnr" in capsys.readouterr().out
+    saved = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    assert saved["samples"] == 5 and saved["held_back"] is False and saved["command"].endswith("--n 5") and 0 < saved["psnr"] < 60 and 0 < saved["codes_used"] <= 1
+    assert (tmp_path / "run" / "painted.png").is_file() and not (tmp_path / "run" / "samples.png").exists()
+    held = replace(preset, data=replace(preset.data, validation=0.25), fit=replace(preset.fit, steps=1))
+    list(train(held, tmp_path / "held"))
+    assert cli.main(["evaluate", str(tmp_path / "held")]) == 0
+    saved = json.loads((tmp_path / "held" / "metrics.json").read_text())
+    assert saved["held_back"] is True and saved["samples"] == 3                             # of twelve

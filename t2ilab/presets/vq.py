@@ -69,7 +69,7 @@ PRESETS = [
     Preset(
         "vq-shapes-free", replace(VQ_SHAPES, net=WITHOUT_TEXT, guidance_scale=1.0, objective=replace(VQ_SHAPES.objective, drop=0.0)),
         DataConfig("shapes"),
-        replace(LAPTOP, steps=4_500, batch_size=64),
+        replace(LAPTOP, steps=3_000, batch_size=64),
         family="vq_diffusion",
         expected="scenes of its own choice", hardware="laptop, an hour on 2 cores"),
     Preset(
