@@ -5,7 +5,6 @@ Every option comes from a dataclass field or a function argument, its help from 
 import io
 import json
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import redirect_stderr
 from dataclasses import asdict, replace
@@ -18,7 +17,7 @@ from typing import Annotated, Union
 import tyro
 
 from .data.urls import Fetching, fetch_list
-from .drawing import EditingOptions, SamplingOptions, chosen, draw, edits, method_settings, read_captions, save
+from .drawing import EditingOptions, SamplingOptions, chosen, demonstrate, draw, edits, method_settings, read_captions, save
 from .presets import PRESETS, Preset
 from .tables import print_comparison, print_table
 from .text.pretraining import PRETRAINING, PretrainConfig
@@ -42,22 +41,9 @@ def demo(out: Path = Path("runs/demo"), train: bool = False, steps: int = 1200) 
         _train_demo(out / "train", steps)
         return
     rows = [("model", "seconds per image", "alignment", "picture")]
-    rows += [_show(name, load(name), out) for name in first_runs()]
+    rows += [demonstrate(name, load(name), out) for name in first_runs()]
     print_table(rows)
     print("\nThe lessons: jupyter lab notebooks/01_data_analysis.ipynb   (or open them in Colab: the badges in README.md)")
-
-
-def _show(name: str, pipeline, out: Path) -> tuple[str, ...]:
-    from .evaluate.alignment import alignment, valid_share
-    from .evaluate.report import demo_captions
-    from .viz import show_grid
-    (captions, _), path, start = demo_captions(pipeline), out / f"{name}.png", time.perf_counter()
-    images = draw(pipeline, captions, seed=0, label=name)
-    seconds = (time.perf_counter() - start) / len(images)
-    show_grid(images, captions if any(captions) else None, path=path)
-    takes = "labels" if any(captions) else "no captions"
-    score = f"{alignment(images, captions).score:.0%}" if all(captions) else f"takes {takes}; {valid_share(images):.0%} valid scenes"
-    return name, f"{seconds:.2f}", score, str(path)
 
 
 def _train_demo(out: Path, steps: int) -> None:

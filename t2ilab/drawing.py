@@ -1,6 +1,7 @@
 """Pictures on demand, from Python and from the command line: options and files in, tensors through the pipeline, named files and a record out."""
 import json
 import re
+import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache
@@ -131,6 +132,23 @@ def draw(pipeline, captions: list[str], *, seed: int, label: str, **options) -> 
                 bar.update(name == "frame")
             images.append(value.cpu())
     return torch.cat(images)
+
+
+def demonstrate(name: str, pipeline: TextToImage, out: Path) -> tuple[str, ...]:
+    """Let a model draw what shows it off, into a file of its name: (name, seconds a picture, how well it did, the file)."""
+    from .data.shapes import Scenes
+    from .evaluate.alignment import alignment, valid_share
+    from .evaluate.report import demo_captions
+    (captions, _), path, start = demo_captions(pipeline), out / f"{name}.png", time.perf_counter()
+    images = draw(pipeline, captions, seed=0, label=name)
+    seconds = (time.perf_counter() - start) / len(images)
+    show_grid(images, captions if any(captions) else None, path=path)
+    takes = "takes labels" if any(captions) else "takes no captions"
+    if not set(getattr(pipeline.encode_text, "names", ())) <= set(Scenes.classes):
+        score = f"{takes}; photographs"
+    else:
+        score = f"{alignment(images, captions).score:.0%}" if all(captions) else f"{takes}; {valid_share(images):.0%} valid scenes"
+    return name, f"{seconds:.2f}", score, str(path)
 
 
 def save(images: Tensor, captions: Sequence[str], out: Path, record: dict) -> None:

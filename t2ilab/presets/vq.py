@@ -121,4 +121,15 @@ PRESETS = [
         DataConfig("flowers102", split="all", crop="random", flip=True, workers=4), replace(CODEC_FIT, steps=100_000), SaveConfig(sample_steps=5_000),
         family="vq_codec",
         expected="flowers in 256 codes of 1,024", hardware="1 GPU, about 1 day"),
+    Preset(
+        "vq-flowers102-small", replace(VQ_SHAPES, codec="vq-codec-flowers102-small", codes=1024, sampling_steps=50, truncation=0.9,
+                                       net=replace(WITHOUT_TEXT, width=192, classes=102)),
+        DataConfig("flowers102", split="all", crop="random", flip=True), replace(LAPTOP, steps=1_500, batch_size=64),
+        family="vq_diffusion",
+        expected="flowers, their colours by the label", hardware="laptop, half an hour on 2 cores"),
+    Preset(
+        "vq-codec-flowers102-small", replace(CODEC_SHAPES, net=replace(CODEC_SHAPES.net, codes=1024)),
+        DataConfig("flowers102", split="all", crop="random", flip=True), replace(LAPTOP, steps=2_200, ema_decay=0.995),
+        family="vq_codec",
+        expected="21 dB in 64 codes of 1,024", hardware="laptop, half an hour on 2 cores"),
 ]
