@@ -38,10 +38,10 @@ def tables() -> str:
 
 def methods() -> str:
     """The ways to sample codes, for each run that compared them."""
-    rows = ["| way to sample | one object | two objects | network calls | codes decided in a call | most in one | seconds a picture |", "|---" * 7 + "|"]
+    rows = ["| way to sample | one object | two objects | network calls | most codes decided in a call | seconds a picture |", "|---" * 6 + "|"]
     for path in sorted(HERE.glob("*/methods.json")):
         found = json.loads(path.read_text(encoding="utf8"))
-        rows += [f"| {name} | {row['one_object']:.1%} | {row['two_objects']:.1%} | {row['calls']} | {sum(row['tokens']) / row['calls']:.2f} | {max(row['tokens']):.1f} | "
+        rows += [f"| {name} | {row['one_object']:.1%} | {row['two_objects']:.1%} | {row['calls']} | {max(row['tokens']):.1f} | "
                  f"{row['seconds']:.2f} |" for name, row in found.items() if isinstance(row, dict)]
         rows.append(f"\n[{path.parent.name}](results/{path.parent.name}), {found['samples']} captions of each kind, the same seeds: `{found['command']}`")
     return "\n".join(rows)

@@ -107,8 +107,12 @@ def _train_all(preset, out: Path, whole: bool = True, together: bool = False) ->
 def _steps(preset, out: Path) -> Iterator:
     from .runs import train as train_run
     yield from _with_bar(train_run(preset, out), preset.fit.steps, out)
+    print(f"{out}: {preset.fit.steps} steps done.  {_try(preset, out)}")
+
+
+def _try(preset: Preset, out: Path) -> str:
     draws_itself = preset.family != "vq_codec" and not getattr(preset.model, "low_res", 0)
-    print(f"{out}: {preset.fit.steps} steps done.  Sample from it: t2ilab sample {out}{'' if draws_itself else ' --picture photo.png'}")
+    return f"Sample from it: t2ilab sample {out}{'' if draws_itself else ' --picture photo.png'}"
 
 
 def _with_bar(steps: Iterator, total: int, out: Path) -> Iterator:
@@ -139,7 +143,7 @@ def sample(run: Annotated[Word, tyro.conf.arg(metavar="RUN")], captions: tyro.co
     if n is not None and n < 1:
         raise ValueError(f"--n {n}: choose 1 or more")
     captions = [caption for caption in (*captions, *(read_captions(file) if file else ())) for _ in range(n or 1)]
-    pipeline = load(run, **method_settings(run, method) | chosen(sampling))
+    pipeline = load(run, **method_settings(run, method, chosen(sampling)))
     images = draw(pipeline, captions or [""] * (n or 8), seed=seed, label=str(run), **edits(editing))
     save(images, captions, out, {"run": str(run), "captions": captions, "n": len(images), "seed": seed, "method": method} | asdict(sampling) | asdict(editing))
     print(f"{len(images)} pictures in {out}; all together: {out / 'grid.png'}")
@@ -167,6 +171,12 @@ def evaluate(run: Annotated[Word, tyro.conf.arg(metavar="RUN")], out: Path | Non
     preset = read_preset(folder)
     if preset.data.data != "shapes" and preset.family != "vq_codec":
         raise ValueError(f"{run} was not trained on shapes: the scene parser cannot mark it")
+    if n < 1:
+        raise ValueError(f"--n {n}: choose 1 or more")
+    if preset.family == "vq_codec" and (guidance or thresholds or augmentation or choices):
+        raise ValueError(f"{run} is a codec: there is nothing to guide, to threshold or to choose")
+    if augmentation and not getattr(preset.model, "low_res", 0):
+        raise ValueError(f"{run} enlarges nothing: --augmentation is for runs that do, such as imagen-shapes-upsampler")
     out = out or Path(run)
     export(folder, out)
     pipeline, command = load(run if cascade else out, cascade=cascade), f"t2ilab evaluate {run} --n {n}{' --cascade' * cascade}"
@@ -198,7 +208,7 @@ def convert(preset: Annotated[Word, tyro.conf.arg(metavar="PRESET")], file: tyro
     from .published import convert as convert_published
     out = out or Path("runs") / preset
     convert_published(preset, file, out, table=table, vocabulary=vocabulary)
-    print(f"{out}: a run with the weights of {file}.  Sample from it: t2ilab sample {out}")
+    print(f"{out}: a run with the weights of {file}.  {_try(PRESETS[preset], out)}  Train on from it: --start {out}, into another folder")
 
 
 def codes(run: Annotated[Word, tyro.conf.arg(metavar="RUN")], data: str | None = None, root: str | None = None, n: int = 10_000) -> None:

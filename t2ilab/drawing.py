@@ -14,7 +14,7 @@ from torch import Tensor
 
 from .data.decode import read_image
 from .pipeline import Edit, TextToImage, listed
-from .runs import find_run, load, read_preset
+from .runs import find_run, later_runs, load, read_preset
 from .tensors import from_uint8, to_uint8
 from .viz import show_grid
 
@@ -28,9 +28,8 @@ def sample(run: str | Path, captions: int | Sequence[str | int], *, method: str 
     only; they win over method.  out: a folder that gets them as PNG files with their captions inside.  The weights stay in memory until another run,
     or other settings, are asked for.  ValueError for a method or a setting that the run has not, or an unknown class.
     Lesson: notebooks/08_vq_diffusion.ipynb"""
-    texts, settings = [str(caption) for caption in listed(captions)], method_settings(run, method) | settings
-    stamp = (find_run(run) / "model.safetensors").stat().st_mtime_ns
-    images = draw(_in_memory(str(run), stamp, cascade, tuple(sorted(settings.items()))), texts, seed=seed, label=str(run))
+    texts, settings = [str(caption) for caption in listed(captions)], method_settings(run, method, settings)
+    images = draw(_in_memory(str(run), _stamp(run, cascade), cascade, json.dumps(settings, sort_keys=True, default=str)), texts, seed=seed, label=str(run))
     if out is not None:
         save(images, texts, Path(out), {"run": str(run), "captions": texts, "n": len(images), "seed": seed, "cascade": cascade} | settings)
     return images
@@ -41,25 +40,32 @@ def sample_class(run: str | Path, label: str | int, n: int = 1, **options) -> Te
     return sample(run, [label] * n, **options)
 
 
-def method_settings(run: str | Path, method: str | None) -> dict:
-    """The fields that make a run sample in one of the ways of the original VQ-Diffusion, by its name; {} for None, the run's own way.
+def method_settings(run: str | Path, method: str | None, given: dict) -> dict:
+    """The fields that make a run sample in one of the ways of the original VQ-Diffusion, by its name, and those given, which win over it.
 
-    ValueError for a way that is not there, or a run that draws no codes."""
+    method: None for the run's own way.  ValueError for a way that is not there, or a run that draws no codes."""
     if method is None:
-        return {}
+        return given
     from .evaluate.codecs import methods
     model = read_preset(find_run(run)).model
     if not hasattr(model, "prior_weight"):
         raise ValueError(f"method={method!r}: {run} draws no codes; choose its sampler, sampling_steps and guidance_scale instead")
     ways = methods(model.T, model.guidance_scale)
     if method not in ways:
-        raise ValueError(f"method={method!r}: choose one of {', '.join(ways)}")
-    return ways[method]
+        raise ValueError(f"method={method!r}: choose one of {', '.join(map(repr, ways))}")
+    kept = {k: v for k, v in ways[method].items() if k != "prior_weight" or "sampler" not in given}       # a weight is for its own sampler
+    return kept | given
 
 
 @lru_cache(maxsize=1)
-def _in_memory(run: str, stamp: int, cascade: bool, settings: tuple) -> TextToImage:
-    return load(run, cascade=cascade, **dict(settings))
+def _in_memory(run: str, stamp: tuple, cascade: bool, settings: str) -> TextToImage:
+    return load(run, cascade=cascade, **json.loads(settings))
+
+
+def _stamp(run: str | Path, cascade: bool) -> tuple:
+    """When the files of a run, and of the stages after it, were written."""
+    folders = [find_run(name) for name in (run, *(later_runs(run) if cascade else ()))]
+    return tuple((folder / file).stat().st_mtime_ns for folder in folders for file in ("model.safetensors", "config.json"))
 
 
 @dataclass(frozen=True)

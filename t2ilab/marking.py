@@ -76,8 +76,8 @@ def compare_augmentation(run: str, levels: tuple[float, ...], out: Path, n: int,
 
 def compare_methods(model, out: Path, n: int, command: str) -> Path:
     """The ways to sample codes: methods.json, whose path it returns, and methods.png.  ValueError for a run that draws pixels."""
-    if not hasattr(model, "prior_weight"):
-        raise ValueError(f"{out}: ways to sample codes are for runs that draw codes, such as vq-shapes")
+    if not hasattr(model, "prior_weight") or not model.net.text_width:
+        raise ValueError(f"{out}: ways to sample codes are compared on captions, by runs that draw codes from them, such as vq-shapes")
     ways = methods(model.T, model.guidance_scale)
     return _write_comparison("methods", method_sweep(lambda f: load(out, **f), ways, n=n), draw_methods(lambda f: load(out, **f), ways), out, command)
 

@@ -5,6 +5,8 @@ Checkpoints are read as tensors by name; nothing in them is executed. Left out: 
 import json
 import pickle
 import shutil
+import struct
+import tempfile
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -30,14 +32,14 @@ def convert(preset: str, file: Path, out: Path, *, table: Path | None = None, vo
         raise ValueError(f"{preset}: choose a preset of GLIDE or VQ-Diffusion, such as glide-base or vq-coco")
     if out.exists():
         raise FileExistsError(f"{out} is there already: choose another --out")
-    begun = out.with_name(f".{out.name}")
-    shutil.rmtree(begun, ignore_errors=True)
-    begun.mkdir(parents=True)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    begun = Path(tempfile.mkdtemp(prefix=f".{out.name}.unfinished-", dir=out.parent))
     try:
         if PRESETS[preset].family == "glide":
             _convert_glide(PRESETS[preset], file, begun, vocabulary)
         else:
             _convert_vq(PRESETS[preset], file, begun, out, table)
+        begun.chmod(0o755)                                               # a temporary folder is its maker's alone
         begun.rename(out)                                                # whole, or not there
     finally:
         shutil.rmtree(begun, ignore_errors=True)
@@ -63,8 +65,11 @@ def _convert_vq(preset: Preset, file: Path, begun: Path, out: Path, table: Path 
     if table is None and codec.model.net.codes > preset.model.codes:
         raise ValueError(f"{preset.name} draws {preset.model.codes:,} of its codec's {codec.model.net.codes:,} codes: give the list of them "
                          f"(--table taming_vqvae_{preset.model.codes}.pt)")
+    used = convert_used(_tensor(table)) if table else ()
+    if table and (len(used) != preset.model.codes or max(used) >= codec.model.net.codes):
+        raise ValueError(f"{table} lists {len(used):,} codes up to number {max(used):,}; {preset.name} draws {preset.model.codes:,} of {codec.model.net.codes:,}")
     model: VQDiffusion = replace(
-        preset.model, codec=str(out / "codec"), codec_weights=fingerprint(painter.codec), used=convert_used(_tensor(table)) if table else (),
+        preset.model, codec=str((out / "codec").resolve()), codec_weights=fingerprint(painter.codec), used=used,
         guidance_scale=preset.model.guidance_scale if learned else 1.0, objective=replace(preset.model.objective, drop=0.1 if learned else 0.0),
         net=replace(preset.model.net, flat_places=preset.model.net.place_table > preset.model.grid))
     denoiser = model.build().model
@@ -101,5 +106,5 @@ def _load(file: Path):
         raise FileNotFoundError(f"{file}: no such file")
     try:
         return torch.load(file, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, LookupError, TypeError) as error:
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, LookupError, TypeError, AttributeError, AssertionError, struct.error) as error:
         raise ValueError(f"{file}: no file of weights alone ({(str(error).splitlines() or [type(error).__name__])[0]})") from error

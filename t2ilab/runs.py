@@ -21,6 +21,7 @@ from .configs import from_dict
 from .data.images import open_data
 from .data.loaders import Part, stream
 from .families import FAMILIES
+from .families.vq_diffusion import VQDiffusion
 from .pipeline import TextToImage
 from .presets import PRESETS, DataConfig, Preset
 from .shipped import shipped
@@ -63,7 +64,7 @@ def load(name: str | Path, *, cascade: bool = True, **sampling) -> TextToImage:
     cascade: with the stages that enlarge its pictures, as far as they are trained.  sampling: sampler, sampling_steps, guidance_scale and other
     fields of its family override the first stage's own; ValueError for one it has not.  Lesson: notebooks/03_ddpm.ipynb"""
     pipeline = _load_stage(find_run(name), sampling)
-    for later in _later_runs(name) if cascade else ():
+    for later in later_runs(name) if cascade else ():
         stage = _load_stage(find_run(later), {})
         if stage.encode_text != pipeline.encode_text:
             raise ValueError(f"{later} reads captions with another vocabulary than {name}: train it again, or take it away")
@@ -75,13 +76,15 @@ def _load_stage(folder: Path, sampling: dict) -> TextToImage:
     model = read_preset(folder).model
     if unknown := sampling.keys() - {field.name for field in fields(model)}:
         raise ValueError(f"{folder}: a run of this family has no {' and no '.join(sorted(unknown))} to choose")
+    if sampling.get("sampler", "purity") != "purity" and getattr(model, "prior_weight", 0):
+        sampling = {"prior_weight": 0.0} | sampling                       # the run's own weight is for its own sampler
     pipeline = replace(model, **sampling).build()
     load_weights(pipeline.model, folder / "model.safetensors")
     pipeline.model.eval().requires_grad_(False)
     return pipeline
 
 
-def _later_runs(name: str | Path) -> list[str | Path]:
+def later_runs(name: str | Path) -> list[str | Path]:
     """The runs of a cascade after its first, as far as they are there: folders in the run's folder or beside it, or shipped as it is."""
     root = Path(name).parent.parent if Path(name).parent.name == "checkpoints" else Path(name)
     if (root / "config.json").is_file():
@@ -136,6 +139,8 @@ def train(preset: Preset, out: Path) -> Iterator[tuple[Log, torch.nn.Module]]:
 
     Writes config.json, log.jsonl, TensorBoard events, checkpoints/ and samples/.  FileExistsError if the folder holds another run."""
     out = Path(out)
+    if (out / "model.safetensors").is_file() and newest(out / "checkpoints") is None:
+        raise FileExistsError(f"{out} holds weights and nothing to go on from: begin with them in another folder: --start {out} --out ANOTHER")
     dataset, held = data_of(preset.data, preset.model.size)
     preset = replace(preset, model=_as_it_starts(preset, out).for_data(dataset))
     torch.manual_seed(preset.fit.seed)
@@ -145,7 +150,7 @@ def train(preset: Preset, out: Path) -> Iterator[tuple[Log, torch.nn.Module]]:
                               every_seconds=preset.save.checkpoint_seconds, keep=preset.save.keep)
     checkpoints.restore(state)
     if preset.start and state.step == 0:
-        _begin_with(state, preset.start)
+        _begin_with(state, preset)
     with _Logger(out, state) as logger:
         for log, ema in fit(state.model, _batches(preset, dataset, state), preset.fit, state=state):
             if state.accelerator.is_main_process:
@@ -158,19 +163,31 @@ def train(preset: Preset, out: Path) -> Iterator[tuple[Log, torch.nn.Module]]:
 
 
 def _as_it_starts(preset: Preset, out: Path):
-    """The preset's model, with the vocabulary or the codes of the run that it starts from: the weights know no others."""
+    """The preset's model, with the vocabulary, the codes and the places of the run that it starts from: the weights know no others.
+
+    Its codec too, where the preset's own is not there."""
     names = [name for name in ("merges", "used", "codec_weights") if hasattr(preset.model, name)]
     if not preset.start or not names:
         return preset.model
     begun = (out / "config.json").is_file()                     # a run that goes on knows them, and the first one may be gone
     first = read_preset(out if begun else find_run(preset.start)).model
-    return replace(preset.model, **{name: getattr(first, name) for name in names if hasattr(first, name)})
+    model = replace(preset.model, **{name: getattr(first, name) for name in names if hasattr(first, name)})
+    if isinstance(model, VQDiffusion) and isinstance(first, VQDiffusion):
+        model = replace(model, net=replace(model.net, flat_places=first.net.flat_places))
+        try:
+            find_weights(model.codec)
+        except FileNotFoundError:
+            model = replace(model, codec=first.codec)
+    return model
 
 
-def _begin_with(state: TrainState, run: str) -> None:
+def _begin_with(state: TrainState, preset: Preset) -> None:
     """Take the weights of another run, which stays as it is; a "no caption" that it never learned begins here, or a "no label", last in its tables."""
-    for model in (state.model, state.ema):
-        load_weights(model, find_run(run) / "model.safetensors", new=("net.no_caption",), longer=".mlp_norm.table.weight")
+    folder, model = find_run(preset.start), preset.model
+    first = read_preset(folder).model
+    new_label = isinstance(model, VQDiffusion) and isinstance(first, VQDiffusion) and first.net.classes == model.net.classes and not first.objective.drop
+    for part in (state.model, state.ema):
+        load_weights(part, folder / "model.safetensors", new=("net.no_caption",), longer=".mlp_norm.table.weight" if new_label else None)
 
 
 def _report(model: torch.nn.Module) -> dict[str, float]:
@@ -213,7 +230,10 @@ def _write_config(preset: Preset, out: Path, state: TrainState) -> dict:
     command = shlex.join(["t2ilab", *sys.argv[1:]]) if Path(sys.argv[0]).stem in ("t2ilab", "cli") else ""
     config = asdict(preset) | {"t2ilab": __version__, "torch": torch.__version__, "command": command}
     if (out / "config.json").exists():
-        old, new = _identity(read_preset(out)), _identity(preset)
+        begun = read_preset(out)
+        if getattr(begun.model, "codec_weights", None) == "":           # begun before models knew the weights of their codec
+            begun = replace(begun, model=replace(begun.model, codec_weights=preset.model.codec_weights))
+        old, new = _identity(begun), _identity(preset)
         if changed := [k for k in new if old[k] != new[k]]:
             raise FileExistsError(f"{out} holds a run with another {' and '.join(changed)}: choose another --out, or go on: t2ilab resume {out}")
     if state.accelerator.is_main_process:

@@ -55,10 +55,28 @@ def test_sampling_in_one_call_leaves_named_pictures(run, tmp_path):
 
 
 def test_sampling_in_one_call_refuses_in_one_line(run):
-    for options, words in ((dict(captions=["red circle"], method="faster"), "choose one of plain, guidance"), (dict(captions="red circle"), "one string"),
+    for options, words in ((dict(captions=["red circle"], method="faster"), "choose one of 'plain', 'guidance', 'high quality'"), (dict(captions="red circle"), "one string"),
                            (dict(captions=["no such"]), "no class 'no such'"), (dict(captions=[True]), "no class 'true'"),
                            (dict(captions=["4"], steps=3), "no steps to choose")):
         with pytest.raises(ValueError, match=words):
             t2ilab.sample(run, **options)
     with pytest.raises(ValueError, match="ddpm-shapes draws no codes"):
         t2ilab.sample("ddpm-shapes", ["red circle"], method="fast")
+
+
+def test_another_sampler_takes_no_weight_from_a_method_or_a_run(run, tmp_path):
+    want = load(run, **methods(BASE.T, 2.0)["purity"] | {"sampler": "ancestral", "prior_weight": 0.0})(["4"])
+    assert t2ilab.sample(run, ["4"], method="purity", sampler="ancestral").equal(want)
+    list(train(replace(RUN, model=replace(CLASSES, sampler="purity", prior_weight=2.0)), tmp_path / "run"))
+    assert load(tmp_path / "run", sampler="even")(["4"]).equal(load(tmp_path / "run", sampler="even", prior_weight=0.0)(["4"]))
+    with pytest.raises(ValueError, match="for sampler='purity'"):
+        load(tmp_path / "run", sampler="even", prior_weight=1.0)
+
+
+def test_a_later_stage_that_was_written_anew_is_read_anew(tmp_path):
+    export(find_run("glide-shapes"), tmp_path / "glide-shapes")
+    export(find_run("glide-shapes-upsampler"), tmp_path / "glide-shapes-upsampler")
+    first = t2ilab.sample(tmp_path / "glide-shapes", ["a red circle"], sampling_steps=2)
+    weights = tmp_path / "glide-shapes-upsampler" / "model.safetensors"
+    save_file({k: 0 * v for k, v in load_file(weights).items()}, weights)
+    assert first.shape[-1] == 64 and not t2ilab.sample(tmp_path / "glide-shapes", ["a red circle"], sampling_steps=2).equal(first)

@@ -71,8 +71,7 @@ def test_a_checkpoint_becomes_a_run_that_answers_the_same(here, capsys, kind, le
     x, t, text, label = torch.randint(8, (3, 4), generator=generator(1)), torch.tensor([1, 4, 10]), torch.randn(3, 5, 6, generator=generator(2)), torch.tensor([0, 2, 4])
     seen, cond = {"text": (text, Cond(text)), "label": (label, Cond(label[:, None], torch.ones(3, 1, dtype=torch.bool))), "nothing": (None, Cond())}[kind]
     with torch.no_grad():
-        wide = w if kind != "text" else w | {f"content_emb.{n}_emb.weight": w[f"content_emb.{n}_emb.weight"] for n in ("height", "width")}
-        assert_close(pipeline.model(x, t, cond).x0, literally(wide, x, t, seen, kind, "linear").log_softmax(1), rtol=1e-4, atol=1e-5)
+        assert_close(pipeline.model(x, t, cond).x0, literally(w, x, t, seen, kind, "linear").log_softmax(1), rtol=1e-4, atol=1e-5)
         codes, theirs = torch.randint(7, (2, 4), generator=generator(3)), their_codec()
         entries = theirs.quantize.embedding.weight[torch.tensor(model.used)[codes]].unflatten(1, (GRID, GRID)).movedim(-1, 1)
         assert_close(pipeline.stages[0].codec.decode(codes), theirs.decode(entries, force_not_quantize=True).sample, rtol=1e-4, atol=1e-4)
@@ -98,18 +97,23 @@ def test_openais_glide_becomes_a_run(here, folder, monkeypatch):  # noqa: F811
     (["vq-text", "hostile.pth"], "hostile.pth: no file of weights alone"), (["vq-text", "used.pt"], "used.pt is no checkpoint of VQ-Diffusion"),
     (["vq-text", "published.pth"], "draws 7 of its codec's 11 codes: give the list of them"),
     (["vq-text", "published.pth", "--table", "published.pth"], "is no list of used codes"),
+    (["vq-text", "published.pth", "--table", "few.pt"], "few.pt lists 3 codes up to number 2; tiny draws 7 of 11"),
     (["vq-label", "published.pth", "--table", "used.pt"], "these weights are of another model"),
     (["glide-tiny", "published.pth"], "give the file (--vocabulary"), (["vq-text", "published.pth", "--out", "taken"], "taken is there already")])
 def test_what_is_no_checkpoint_is_one_line_and_leaves_nothing(here, capsys, words, message):
     torch.save(checkpoint("text")[0], "published.pth")
     (here / "text.pth").write_text("hello")
+    torch.save(torch.tensor([0, 1, 2]), "few.pt")
     with open("hostile.pth", "wb") as file:
         pickle.dump(Hostile(), file, protocol=2)
     (here / "taken").mkdir()
+    (here / ".run").mkdir()
+    (here / ".run" / "kept").touch()
     before = sorted(path.name for path in here.iterdir())
     assert cli.main(["convert", *words, *([] if "--out" in words else ["--out", "run"])]) == 1
     said = capsys.readouterr().err.strip()
     assert message in said and "\n" not in said and sorted(path.name for path in here.iterdir()) == before
+    assert (here / ".run" / "kept").is_file()
 
 
 class Hostile:
@@ -123,4 +127,4 @@ def test_a_converted_run_says_what_it_is(here):
     torch.save(checkpoint("label")[0], "published.pth")
     assert cli.main(["convert", "vq-label", "published.pth", "--table", "used.pt"]) == 0
     config = json.loads((here / "runs" / "vq-label" / "config.json").read_text())
-    assert config["model"]["codec"] == "runs/vq-label/codec" and len(config["model"]["codec_weights"]) == 16 and config["model"]["net"]["flat_places"] is True
+    assert config["model"]["codec"] == str(here / "runs" / "vq-label" / "codec") and len(config["model"]["codec_weights"]) == 16 and config["model"]["net"]["flat_places"] is True

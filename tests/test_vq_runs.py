@@ -13,7 +13,7 @@ from tiny_vq import BASE, CLASSES, RUN, codec_run
 from t2ilab.data.shapes import Scenes
 from t2ilab.diffusion.token_denoiser import TokenObjectiveConfig
 from t2ilab.families.vq_codec import fingerprint
-from t2ilab.runs import export, load, train
+from t2ilab.runs import export, find_run, load, read_preset, train
 from t2ilab.train.checkpoint import save_weights
 
 
@@ -66,6 +66,45 @@ def test_a_run_knows_the_weights_of_its_codec(tmp_path):
         list(train(replace(preset, start=str(tmp_path / "run")), tmp_path / "tuned"))
     with pytest.raises(FileNotFoundError, match="codec='gone', as the model that draws its codes names it: gone: no"):
         load(tmp_path / "run", codec="gone")(CAPTIONS)
+
+
+def test_a_run_from_before_codecs_had_fingerprints_goes_on(tmp_path):
+    list(train(replace(RUN, fit=replace(RUN.fit, steps=1)), tmp_path / "run"))
+    config = tmp_path / "run" / "config.json"
+    saved_config = json.loads(config.read_text())
+    del saved_config["model"]["codec_weights"]
+    config.write_text(json.dumps(saved_config))
+    preset = read_preset(tmp_path / "run")
+    assert len(list(train(replace(preset, fit=replace(RUN.fit, steps=3)), tmp_path / "run"))) == 2
+
+
+def test_only_a_row_for_no_label_may_be_new(tmp_path):
+    """17 labels and "no label" are as many rows as 18 labels."""
+    first = replace(RUN, model=replace(CLASSES, net=replace(CLASSES.net, classes=17), labels=("x",) * 17))
+    (tmp_path / "first").mkdir()
+    save_weights(first.model.build().model, tmp_path / "first" / "model.safetensors")
+    (tmp_path / "first" / "config.json").write_text(json.dumps(asdict(first)))
+    with pytest.raises(ValueError, match="does not fit this model"):
+        list(train(replace(first, model=CLASSES, start=str(tmp_path / "first")), tmp_path / "tuned"))
+
+
+def test_weights_without_a_checkpoint_are_begun_with_elsewhere(tmp_path):
+    list(train(replace(RUN, fit=replace(RUN.fit, steps=1)), tmp_path / "run"))
+    export(find_run(tmp_path / "run"), tmp_path / "small")
+    with pytest.raises(FileExistsError, match="begin with them in another folder: --start"):
+        list(train(RUN, tmp_path / "small"))
+    assert {path.name for path in (tmp_path / "small").iterdir()} == {"model.safetensors", "config.json"}
+
+
+def test_a_run_begins_with_the_places_and_the_codec_of_the_first(tmp_path):
+    codec = codec_run(made(tmp_path / "codec"))
+    flat = replace(RUN, model=replace(BASE, codec=codec, net=replace(BASE.net, place_table=6, flat_places=True)))
+    list(train(flat, tmp_path / "first"))
+    tuned = replace(flat, model=replace(flat.model, codec="runs/gone", net=replace(flat.model.net, flat_places=False)), start=str(tmp_path / "first"),
+                    fit=replace(RUN.fit, steps=1, lr=0.0))
+    list(train(tuned, tmp_path / "tuned"))
+    assert read_preset(tmp_path / "tuned").model.net.flat_places and read_preset(tmp_path / "tuned").model.codec == codec
+    assert load(tmp_path / "tuned")(CAPTIONS).equal(load(tmp_path / "first")(CAPTIONS))
 
 
 def made(folder):

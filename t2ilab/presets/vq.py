@@ -65,9 +65,9 @@ PRESETS = [
         DataConfig("shapes"),
         replace(LAPTOP, steps=5_500, batch_size=64),
         family="vq_diffusion",
-        expected="93 % show their label", hardware="laptop, 1.2 hours on 2 cores"),
+        expected="93 % show their label", hardware="laptop, an hour on 2 cores"),
     Preset(
-        "vq-shapes-free", replace(VQ_SHAPES, net=WITHOUT_TEXT, guidance_scale=1.0, objective=replace(VQ_SHAPES.objective, drop=0.0)),
+        "vq-shapes-free", replace(VQ_SHAPES, net=WITHOUT_TEXT, guidance_scale=1.0, truncation=0.7, objective=replace(VQ_SHAPES.objective, drop=0.0)),
         DataConfig("shapes"),
         replace(LAPTOP, steps=3_000, batch_size=64),
         family="vq_diffusion",
