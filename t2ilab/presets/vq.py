@@ -71,7 +71,7 @@ PRESETS = [
         DataConfig("shapes"),
         replace(LAPTOP, steps=3_000, batch_size=64),
         family="vq_diffusion",
-        expected="scenes of its own choice", hardware="laptop, an hour on 2 cores"),
+        expected="scenes of its own choice; half can be read", hardware="laptop, half an hour on 2 cores"),
     Preset(
         "vq-coco", COCO,
         DataConfig("coco", crop="random", workers=8), replace(VQ_FIT, lr=2e-4), SLOWLY,
