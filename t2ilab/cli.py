@@ -203,7 +203,7 @@ def convert(preset: Annotated[Word, tyro.conf.arg(metavar="PRESET")], file: tyro
         file: the checkpoint, .pt or .pth
         out: the run's folder; runs/PRESET if not given
         table: of VQ-Diffusion, the published list of used codes, such as taming_vqvae_2887.pt
-        vocabulary: of GLIDE, the published file of merges, such as bpe_simple_vocab_16e6.txt.gz
+        vocabulary: of GLIDE, the published file of merges, such as vocab.bpe.gz
     """
     from .published import convert as convert_published
     out = out or Path("runs") / preset

@@ -3,9 +3,7 @@
 Checkpoints are read as tensors by name; nothing in them is executed. Left out: fetching them, and the text encoders they were trained with.
 """
 import json
-import pickle
 import shutil
-import struct
 import tempfile
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -17,6 +15,7 @@ from . import __version__
 from .families.vq_codec import fingerprint
 from .families.vq_diffusion import VQDiffusion
 from .presets import PRESETS, Preset
+from .pretrained.files import read_pickled
 from .pretrained.glide import load_official
 from .pretrained.vq_diffusion import convert_codec, convert_transformer, convert_used
 from .train.checkpoint import save_weights, write_text
@@ -47,7 +46,7 @@ def convert(preset: str, file: Path, out: Path, *, table: Path | None = None, vo
 
 def _convert_glide(preset: Preset, file: Path, begun: Path, vocabulary: Path | None) -> None:
     if vocabulary is None:
-        raise ValueError(f"{preset.name} reads captions by its published vocabulary: give the file (--vocabulary bpe_simple_vocab_16e6.txt.gz)")
+        raise ValueError(f"{preset.name} reads captions by its published vocabulary: give the file (--vocabulary vocab.bpe.gz)")
     pipeline = load_official(file, preset.model, vocabulary)
     _write(pipeline.model, replace(preset, model=replace(preset.model, merges=pipeline.encode_text.merges)), begun)
 
@@ -86,7 +85,7 @@ def _write(model: torch.nn.Module, preset: Preset, folder: Path) -> None:
 
 def _read(file: Path) -> dict[str, dict[str, Tensor]]:
     """The "model" of an original VQ-Diffusion checkpoint, and its "ema" where there is one."""
-    state = _load(file)
+    state = read_pickled(file)
     parts = {name: state[name] for name in ("model", "ema") if isinstance(state, dict) and isinstance(state.get(name), dict)}
     if "model" not in parts or not all(isinstance(v, Tensor) for part in parts.values() for v in part.values()):
         raise ValueError(f"{file} is no checkpoint of VQ-Diffusion: it should hold \"model\", tensors by name")
@@ -94,17 +93,7 @@ def _read(file: Path) -> dict[str, dict[str, Tensor]]:
 
 
 def _tensor(file: Path) -> Tensor:
-    found = _load(file)
+    found = read_pickled(file)
     if not isinstance(found, Tensor) or found.is_floating_point():
         raise ValueError(f"{file} is no list of used codes: it should hold one tensor of whole numbers")
     return found
-
-
-def _load(file: Path):
-    """What a .pt or .pth file holds.  FileNotFoundError or ValueError in one line."""
-    if not Path(file).is_file():
-        raise FileNotFoundError(f"{file}: no such file")
-    try:
-        return torch.load(file, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, LookupError, TypeError, AttributeError, AssertionError, struct.error) as error:
-        raise ValueError(f"{file}: no file of weights alone ({(str(error).splitlines() or [type(error).__name__])[0]})") from error

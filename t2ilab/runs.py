@@ -21,7 +21,6 @@ from .configs import from_dict
 from .data.images import open_data
 from .data.loaders import Part, stream
 from .families import FAMILIES
-from .families.vq_diffusion import VQDiffusion
 from .pipeline import TextToImage
 from .presets import PRESETS, DataConfig, Preset
 from .shipped import shipped
@@ -163,31 +162,21 @@ def train(preset: Preset, out: Path) -> Iterator[tuple[Log, torch.nn.Module]]:
 
 
 def _as_it_starts(preset: Preset, out: Path):
-    """The preset's model, with the vocabulary, the codes and the places of the run that it starts from: the weights know no others.
-
-    Its codec too, where the preset's own is not there."""
-    names = [name for name in ("merges", "used", "codec_weights") if hasattr(preset.model, name)]
-    if not preset.start or not names:
+    """The preset's model, with what only the run that it starts from can say, such as its vocabulary: the weights know no other."""
+    if not preset.start or not hasattr(preset.model, "starting_from"):
         return preset.model
-    begun = (out / "config.json").is_file()                     # a run that goes on knows them, and the first one may be gone
+    begun = (out / "config.json").is_file()                     # a run that goes on knows it, and the first one may be gone
     first = read_preset(out if begun else find_run(preset.start)).model
-    model = replace(preset.model, **{name: getattr(first, name) for name in names if hasattr(first, name)})
-    if isinstance(model, VQDiffusion) and isinstance(first, VQDiffusion):
-        model = replace(model, net=replace(model.net, flat_places=first.net.flat_places))
-        try:
-            find_weights(model.codec)
-        except FileNotFoundError:
-            model = replace(model, codec=first.codec)
-    return model
+    return preset.model.starting_from(first) if type(first) is type(preset.model) else preset.model
 
 
 def _begin_with(state: TrainState, preset: Preset) -> None:
     """Take the weights of another run, which stays as it is; a "no caption" that it never learned begins here, or a "no label", last in its tables."""
-    folder, model = find_run(preset.start), preset.model
-    first = read_preset(folder).model
-    new_label = isinstance(model, VQDiffusion) and isinstance(first, VQDiffusion) and first.net.classes == model.net.classes and not first.objective.drop
+    folder = find_run(preset.start)
+    first, model = read_preset(folder).model, preset.model
+    longer = model.longer_than(first) if type(first) is type(model) and hasattr(model, "longer_than") else None
     for part in (state.model, state.ema):
-        load_weights(part, folder / "model.safetensors", new=("net.no_caption",), longer=".mlp_norm.table.weight" if new_label else None)
+        load_weights(part, folder / "model.safetensors", new=("net.no_caption",), longer=longer)
 
 
 def _report(model: torch.nn.Module) -> dict[str, float]:

@@ -93,7 +93,7 @@ def test_openais_glide_becomes_a_run(here, folder, monkeypatch):  # noqa: F811
 
 @pytest.mark.parametrize("words, message", [
     (["ddpm-cifar10", "published.pth"], "choose a preset of GLIDE or VQ-Diffusion"), (["nothing", "published.pth"], "nothing: choose a preset"),
-    (["vq-text", "gone.pth"], "gone.pth: no such file"), (["vq-text", "text.pth"], "text.pth: no file of weights alone"),
+    (["vq-text", "gone.pth"], "gone.pth: no such weights file"), (["vq-text", "text.pth"], "text.pth: no file of weights alone"),
     (["vq-text", "hostile.pth"], "hostile.pth: no file of weights alone"), (["vq-text", "used.pt"], "used.pt is no checkpoint of VQ-Diffusion"),
     (["vq-text", "published.pth"], "draws 7 of its codec's 11 codes: give the list of them"),
     (["vq-text", "published.pth", "--table", "published.pth"], "is no list of used codes"),

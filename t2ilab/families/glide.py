@@ -87,6 +87,10 @@ class GLIDE:
     def _enlarge(self, images: Tensor, generator=None) -> dict[str, Tensor]:
         return {"low_res": enlarge(images, generator, small=self.low_res, size=self.size, noise=self.low_res_noise)}
 
+    def starting_from(self, first: "GLIDE") -> "GLIDE":
+        """The same model with the vocabulary that the weights of another one know."""
+        return replace(self, merges=first.merges)
+
     def for_data(self, dataset) -> "GLIDE":
         """The same model with a vocabulary learned from the data set's captions, unless it has one."""
         return self if self.merges else replace(self, merges=learn_merges(dataset.texts(), self.text.vocabulary))

@@ -18,6 +18,7 @@ from ..diffusion.token_sampling import TOKEN_SAMPLERS
 from ..nets.token_transformer import TokenTransformer, TokenTransformerConfig
 from ..pipeline import Stage, TextToImage
 from ..text.encoders import FrozenEncoder
+from ..train.checkpoint import find_weights
 from .ddpm import Labels
 from .vq_codec import FrozenCodec, fingerprint
 
@@ -108,6 +109,20 @@ class VQDiffusion:
             raise ValueError(f"classes={self.net.classes}, but the data set has {len(dataset.classes)}: train with --classes {len(dataset.classes)}")
         return replace(self, labels=tuple(dataset.classes) if self.net.classes else self.labels, used=self.frozen_codec.kept,
                        codec_weights=self.codec_weights or fingerprint(self.frozen_codec.whole))
+
+    def starting_from(self, first: "VQDiffusion") -> "VQDiffusion":
+        """The same model with what the weights of another one know: its codes, its places, and its codec where this one's own is not there."""
+        try:
+            find_weights(self.codec)
+            codec = self.codec
+        except FileNotFoundError:
+            codec = first.codec
+        return replace(self, used=first.used, codec=codec, codec_weights=first.codec_weights, net=replace(self.net, flat_places=first.net.flat_places))
+
+    def longer_than(self, first: "VQDiffusion") -> str | None:
+        """How the names of tables end that have a row more than another model's: those of labels, if only this one learns "no label"."""
+        new = self.net.classes and self.net.classes == first.net.classes and self.objective.drop and not first.objective.drop
+        return ".mlp_norm.table.weight" if new else None
 
     def example(self, batch, generator=None):
         """(x0 [B N] int64, Cond) from a batch of images with captions or labels; a label of -1 is no label."""

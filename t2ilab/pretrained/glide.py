@@ -3,7 +3,6 @@
 GLIDE (Nichol et al. 2022), github.com/openai/glide-text2im. Besides the names three things differ there: queries, keys and values lie head by head,
 a linear layer over pixels is a convolution of width 1, and time runs from 0 to 999. Left out: fetching the files.
 """
-import pickle
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +16,7 @@ from ..nets.text_transformer import TextBlock
 from ..pipeline import TextToImage
 from ..text.tokenizer import BYTES, read_merges
 from ..train.checkpoint import read_tensors
+from .files import read_pickled
 
 ENDS = {   # our layer or parameter -> theirs, where there is one of it
     "text.tokens": "token_embedding", "text.positions": "positional_embedding", "text.padding": "padding_embedding", "text.norm": "final_ln",
@@ -43,8 +43,9 @@ def load_official(path: str | Path, model: GLIDE, merges: str | Path) -> TextToI
     if len(model.merges) != model.text.vocabulary - BYTES - 1:
         raise ValueError(f"{merges} has {len(model.merges)} merges: a vocabulary of {model.text.vocabulary} has {model.text.vocabulary - BYTES - 1}")
     pipeline = model.build()
+    state = read_official(path)
     try:
-        weights = convert(read_official(path), model)
+        weights = convert(state, model)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
     denoiser = pipeline.stages[0].denoiser
@@ -58,14 +59,9 @@ def read_official(path: str | Path) -> dict[str, Tensor]:
     path = Path(path)
     if path.suffix == ".safetensors":
         return read_tensors(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such weights file")
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, LookupError) as error:
-        raise ValueError(f"no file of weights alone ({str(error).splitlines()[0] if str(error) else type(error).__name__})") from error
+    state = read_pickled(path)
     if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
-        raise ValueError("no state dict: it should hold tensors by name and nothing else")
+        raise ValueError(f"{path}: no state dict: it should hold tensors by name and nothing else")
     return state
 
 
