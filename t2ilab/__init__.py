@@ -3,12 +3,24 @@
 `load` a trained run and call it, or `sample` and `sample_class` in one call; `train` a preset; everything else is in the
 modules, one idea a file. Importing this costs almost nothing.
 """
+from typing import TYPE_CHECKING
+
 __version__ = "0.1.0"
 __all__ = ["load", "sample", "sample_class", "train"]
 
+if TYPE_CHECKING:                               # what editors see; at run time each is imported when it is first asked for
+    from .runs.load import load
+    from .runs.sample import sample, sample_class
+    from .runs.train import train
+
 
 def __getattr__(name: str):
-    if name in __all__:
-        from . import drawing, runs
-        return getattr(drawing if name.startswith("sample") else runs, name)
-    raise AttributeError(f"module 't2ilab' has no attribute {name!r}")
+    if name not in __all__:
+        raise AttributeError(f"module 't2ilab' has no attribute {name!r}")
+    from importlib import import_module
+    home = "sample" if name == "sample_class" else name
+    return getattr(import_module(f".runs.{home}", __name__), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

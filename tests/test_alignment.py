@@ -6,19 +6,19 @@ from math import erf
 import numpy as np
 import pytest
 import torch
+from parser_robustness import curves, draw_curves, whole_grammar
 from torch.testing import assert_close
 
 from t2ilab.data.scene_parser import parse
 from t2ilab.data.shapes import COLOURS, HELD_OUT, MARGIN, SHAPES, SIZES, Object, Scene, Scenes, describe, parse_caption, render
-from t2ilab.evaluate.alignment import SLACK, alignment, chance_level, is_valid, mark, share, valid_share, verdicts
-from t2ilab.evaluate.robustness import curves, draw_curves, spoil, whole_grammar
+from t2ilab.evaluation.alignment import SLACK, alignment, chance_level, is_valid, mark, share, valid_share, verdicts
+from t2ilab.evaluation.corruptions import spoil
 from t2ilab.tensors import from_uint8, generator
 
 RED, BLUE = Object("circle", "red", "small", 0.2, 0.5), Object("square", "blue", "large", 0.72, 0.5)
 PAIR = Scene((RED, BLUE), "grey")
 CAPTION = "a small red circle left of a large blue square on a grey background"
 KNOWN = [pair for pair in product(COLOURS, SHAPES) if pair not in HELD_OUT]
-
 
 def pictures(scenes, size=32):
     return torch.stack([from_uint8(render(s, size)) for s in scenes])

@@ -6,13 +6,14 @@ import torch
 from torch.testing import assert_close
 
 from t2ilab.data.shapes import HELD_OUT, parse_caption
-from t2ilab.evaluate.captions import (KINDS, bicubic, caption_metrics, colourfulness, draw_enlarging, draw_inpainting, draw_sweep, enlarging_metrics,
-                                      fresh_scenes, guidance_sweep, psnr)
-from t2ilab.evaluate.report import drawn
+from t2ilab.evaluation.caption_metrics import KINDS, caption_metrics, draw_enlarging, draw_inpainting, enlarging_metrics, fresh_scenes
+from t2ilab.evaluation.image_metrics import bicubic, colourfulness, psnr
+from t2ilab.evaluation.ablations.guidance import draw_sweep, guidance_sweep
+from t2ilab.evaluation.scene_metrics import drawn
 from t2ilab.families.glide import GLIDE
 from t2ilab.nets.text_transformer import TextConfig
 from t2ilab.nets.unet import UNetConfig
-from t2ilab.pipeline import Stage
+from t2ilab.pipeline.stage import Stage
 
 TRUTH = {caption: scene for kind in KINDS for scene, caption in fresh_scenes(kind, 64)}
 NET = UNetConfig(channels=8, mults=(1,), blocks=1, attention=(True,), dropout=0.0, text_width=8)
@@ -70,7 +71,7 @@ def test_a_sweep_draws_each_scale_with_it_and_measures_variety():
             return super().__call__(captions)
     scales, painter = [], Scaled()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("t2ilab.evaluate.captions.replace", lambda thing, **k: Scaled(**k) if isinstance(thing, Painter) else replace(thing, **k))
+        patch.setattr("t2ilab.evaluation.ablations.guidance.replace", lambda thing, **k: Scaled(**k) if isinstance(thing, Painter) else replace(thing, **k))
         result = guidance_sweep(painter, [0.0, 2.5], n=8)
     assert set(scales) == {0.0, 2.5} and result["scales"] == [0.0, 2.5] and result["one_object"] == [1.0, 1.0]
     assert result["variety"] == [0.0, 0.0] and result["colourfulness"] == [result["true_colourfulness"]] * 2

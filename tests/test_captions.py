@@ -1,7 +1,7 @@
 """Captions made from class names are true and read like English."""
 import pytest
 
-from t2ilab.data.captions import dog_captions, flower_captions, with_article
+from t2ilab.data.sets.prompt_templates import dog_captions, flower_captions, with_article
 
 
 def test_a_flower_has_its_bare_name_first_and_three_ways_to_say_it():

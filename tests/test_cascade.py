@@ -11,12 +11,15 @@ import torch
 from tiny_glide import BASE, UPSAMPLER
 from tiny_runs import logged, names, saved
 
-from t2ilab import cli
+from t2ilab.cli import commands as cli
 from t2ilab.data.shapes import Scenes
 from t2ilab.presets import PRESETS, SaveConfig
-from t2ilab.runs import cascade, export, find_run, load, read_preset
-from t2ilab.runs import train as train_run
-from t2ilab.train.fit import FitConfig
+from t2ilab.runs.cascade import cascade
+from t2ilab.runs.export import export
+from t2ilab.runs.folder import find_run, read_preset
+from t2ilab.runs.load import load
+from t2ilab.runs.train import train as train_run
+from t2ilab.training.fit import FitConfig
 
 FIT = FitConfig(steps=6, batch_size=4, warmup=2, precision="fp32")
 LATER = "glide-shapes-upsampler"

@@ -13,11 +13,12 @@ from safetensors import SafetensorError
 from test_fit import batches, line
 from tiny_runs import FILES, digests, flip, names, run, saved, tiny  # noqa: F401
 
-from t2ilab.cli import main
-from t2ilab.runs import find_run, train
-from t2ilab.train import checkpoint as module
-from t2ilab.train.checkpoint import Checkpoints, newest, read_tensors, verify
-from t2ilab.train.fit import fit
+from t2ilab.cli.commands import main
+from t2ilab.runs.folder import find_run
+from t2ilab.runs.train import train
+from t2ilab.training import checkpoint as module
+from t2ilab.training.checkpoint import Checkpoints, newest, read_tensors, verify
+from t2ilab.training.fit import fit
 
 
 def checkpoints(folder, **options):

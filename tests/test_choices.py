@@ -12,14 +12,14 @@ import tiny_vq
 import torch
 from tiny_runs import TINY
 
-from t2ilab import cli
+from t2ilab.cli import commands as cli
 from t2ilab.data.shapes import HELD_OUT, describe, parse_caption
-from t2ilab.diffusion.denoiser import Cond
-from t2ilab.evaluate.choices import CHANGES, NEW, choice_metrics, denoising_errors, pairs
-from t2ilab.evaluate.captions import fresh_scenes
-from t2ilab.evaluate.report import drawn
-from t2ilab.pipeline import Stage
-from t2ilab.runs import train
+from t2ilab.diffusion.cond import Cond
+from t2ilab.evaluation.ablations.caption_choice import CHANGES, NEW, choice_metrics, denoising_errors, pairs
+from t2ilab.evaluation.caption_metrics import fresh_scenes
+from t2ilab.evaluation.scene_metrics import drawn
+from t2ilab.pipeline.stage import Stage
+from t2ilab.runs.train import train
 from t2ilab.tensors import generator
 
 

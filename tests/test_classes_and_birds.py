@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from tiny_data import REAL, own_cache, picture, real  # noqa: F401
 
-from t2ilab.data.images import open_data
+from t2ilab.data.datasets import open_data
 from t2ilab.tensors import generator
 
 BIRDS = {"001.Black_footed_Albatross": "Black_Footed_Albatross_0001_796111", "002.Laysan_Albatross": "Laysan_Albatross_0002_1027"}

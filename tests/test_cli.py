@@ -12,12 +12,15 @@ from PIL import Image
 from tiny_data import own_cache, picture  # noqa: F401
 from tiny_runs import OPTIONS, TINY, digests, logged, names, tiny
 
-from t2ilab import cli, runs
+from t2ilab.cli import commands as cli
+from t2ilab.runs import load as loading, train as training
 from t2ilab.data.shapes import Scenes
 from t2ilab.presets import PRESETS
-from t2ilab.runs import find_run, load, read_preset, train
+from t2ilab.runs.folder import find_run, read_preset
+from t2ilab.runs.load import load
+from t2ilab.runs.train import train
 from t2ilab.tensors import to_uint8
-from t2ilab.train.checkpoint import verify
+from t2ilab.training.checkpoint import verify
 
 
 def mistake(capsys, *args):
@@ -150,7 +153,7 @@ def test_the_same_seed_samples_the_same_files(run, here):
 def test_no_caption_gets_a_file_out_of_its_folder(caption, run, here, monkeypatch):
     pipeline = load(run)
     anything = type(pipeline)(lambda captions: (None, None), pipeline.stages)
-    monkeypatch.setattr(runs, "load", lambda name: anything)
+    monkeypatch.setattr(loading, "load", lambda name: anything)
     assert cli.main(["sample", "any", caption, "--out", "in/here"]) == 0
     files = sorted(p.relative_to(here).as_posix() for p in here.rglob("*") if p.is_file())
     assert len(files) == 3 and files[1:] == ["in/here/grid.png", "in/here/samples.json"]
@@ -161,8 +164,8 @@ def test_no_caption_gets_a_file_out_of_its_folder(caption, run, here, monkeypatc
 
 def test_the_demo_shows_every_shipped_model_and_how_to_open_the_lessons(here, monkeypatch, capsys):
     pipeline = tiny(model={"size": 24, "labels": Scenes.classes}).model.build()
-    monkeypatch.setattr(runs, "first_runs", lambda: ["one", "two"])
-    monkeypatch.setattr(runs, "load", {"one": pipeline, "two": pipeline}.__getitem__)
+    monkeypatch.setattr(loading, "first_runs", lambda: ["one", "two"])
+    monkeypatch.setattr(loading, "load", {"one": pipeline, "two": pipeline}.__getitem__)
     assert cli.main(["demo", "--out", "demo"]) == 0
     said = capsys.readouterr().out
     assert "seconds per image" in said and "one" in said and "two" in said and "jupyter lab" in said
@@ -246,7 +249,7 @@ def test_a_mistake_is_exit_status_1_for_the_shell(here):
 def test_control_c_says_how_to_go_on(here, monkeypatch, capsys):
     def stop(*_):
         raise KeyboardInterrupt
-    monkeypatch.setattr(runs, "train", stop)
+    monkeypatch.setattr(training, "train", stop)
     assert cli.main(["train", "ddpm-shapes", *OPTIONS]) == 130
     assert "the same command goes on from the last checkpoint" in capsys.readouterr().err
 

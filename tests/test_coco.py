@@ -7,8 +7,8 @@ import tiny_data
 from PIL import Image
 from tiny_data import REAL, own_cache, picture, real  # noqa: F401
 
-from t2ilab import cli
-from t2ilab.data.images import open_data
+from t2ilab.cli import commands as cli
+from t2ilab.data.datasets import open_data
 from t2ilab.tensors import generator
 
 SAID = {"train": [("a dog",), ("a red boat", "a boat on a lake")], "val": [("two cats",)]}

@@ -10,10 +10,11 @@ from tiny_data import flowers102
 from tiny_runs import TINY
 from tiny_vq import BASE, CODEC, RUN, built, codec_run
 
-from t2ilab import cli
-from t2ilab.evaluate.codecs import codec_metrics, draw_codec, draw_methods, method_sweep, methods, tokens_a_call
+from t2ilab.cli import commands as cli
+from t2ilab.evaluation.reconstruction import codec_metrics, draw_codec
+from t2ilab.evaluation.ablations.unmasking import draw_methods, method_sweep, methods, tokens_a_call
 from t2ilab.presets import DataConfig
-from t2ilab.runs import train
+from t2ilab.runs.train import train
 
 LARGE = replace(BASE, codec=codec_run(mkdtemp(), replace(CODEC, size=24)), grid=12, size=24)          # as small as the parser can read
 

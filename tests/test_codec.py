@@ -9,16 +9,19 @@ from test_unet import awake
 from tiny_runs import TINY, saved
 from torch.testing import assert_close
 
-from t2ilab import cli
-from t2ilab.diffusion.denoiser import Cond
-from t2ilab.families.vq_codec import FrozenCodec, VQCodec
-from t2ilab.nets.discriminator import Discriminator, DiscriminatorConfig, hinge
-from t2ilab.nets.quantizers import COMMITMENT, DECAY, QUANTIZERS, SMALLEST
-from t2ilab.nets.vqgan import VQGAN, VQGANConfig
+from t2ilab.cli import commands as cli
+from t2ilab.diffusion.cond import Cond
+from t2ilab.families.frozen_codec import FrozenCodec
+from t2ilab.families.vqgan import VQCodec
+from t2ilab.vqgan.discriminator import Discriminator, DiscriminatorConfig, hinge
+from t2ilab.vqgan.quantizers import COMMITMENT, DECAY, QUANTIZERS, SMALLEST
+from t2ilab.vqgan.networks import VQGAN, VQGANConfig
 from t2ilab.presets import PRESETS
-from t2ilab.runs import export, load, train
+from t2ilab.runs.export import export
+from t2ilab.runs.load import load
+from t2ilab.runs.train import train
 from t2ilab.tensors import generator
-from t2ilab.train.codec import CodecLossConfig, CodecObjective
+from t2ilab.vqgan.objective import CodecLossConfig, CodecObjective
 
 NET = VQGANConfig(channels=8, mults=(1, 2), blocks=1, attention=(False, True), z_channels=6, code_width=4, codes=7)
 PLAIN = CodecLossConfig(squared=0.5, perceptual=0.0, adversarial=0.0, eyes="scenes")

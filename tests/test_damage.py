@@ -12,10 +12,11 @@ from test_fit import weights
 from tiny_runs import FILES, flip, mine, names, run, saved, tiny  # noqa: F401
 from torch import nn
 
-from t2ilab.cli import main
-from t2ilab.runs import load, train
-from t2ilab.train import checkpoint as module
-from t2ilab.train.checkpoint import load_weights, read_tensors, save_weights, verify
+from t2ilab.cli.commands import main
+from t2ilab.runs.load import load
+from t2ilab.runs.train import train
+from t2ilab.training import checkpoint as module
+from t2ilab.training.checkpoint import load_weights, read_tensors, save_weights, verify
 
 
 def refused(name, match):

@@ -9,7 +9,7 @@ from PIL import Image
 from tiny_data import REAL, own_cache, picture, real  # noqa: F401
 
 from t2ilab.data.example import ENDLESS, Example
-from t2ilab.evaluate.data_report import facts, inspect, statistics
+from t2ilab.evaluation.data_report import facts, inspect, statistics
 
 
 class Painted:

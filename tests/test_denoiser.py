@@ -6,7 +6,8 @@ from torch.testing import assert_close
 from toys import Says, Toy, pixels, wave
 
 from t2ilab.diffusion.constraints import clip, dynamic_threshold
-from t2ilab.diffusion.denoiser import Cond, GaussianDenoiser, ObjectiveConfig, Prediction
+from t2ilab.diffusion.cond import Cond, Prediction
+from t2ilab.diffusion.gaussian_denoiser import GaussianDenoiser, ObjectiveConfig
 from t2ilab.diffusion.gaussian import GaussianDiffusion
 from t2ilab.diffusion.guidance import constrained, guided
 from t2ilab.diffusion.schedules import cosine, linear

@@ -7,8 +7,9 @@ import torch
 from PIL import Image
 from tiny_glide import preset
 
-from t2ilab import cli
-from t2ilab.runs import load, train
+from t2ilab.cli import commands as cli
+from t2ilab.runs.load import load
+from t2ilab.runs.train import train
 from t2ilab.tensors import from_uint8, to_uint8
 
 

@@ -10,7 +10,7 @@ from torch.testing import assert_close
 from t2ilab.diffusion.sampling import SAMPLERS
 from t2ilab.diffusion.schedules import timesteps
 from t2ilab.families.glide import enlarge
-from t2ilab.pipeline import Edit
+from t2ilab.pipeline.edit import Edit
 from t2ilab.tensors import from_uint8, generator, to_uint8
 
 PIPELINE = built()

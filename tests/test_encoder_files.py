@@ -10,9 +10,10 @@ import torch
 from safetensors.torch import load_file, save_file
 from test_encoders import bits, cache, folder, write_encoder      # noqa: F401
 
-from t2ilab import shipped
-from t2ilab.text import encoders
-from t2ilab.text.encoders import FrozenEncoder, find_encoder, fingerprint
+from t2ilab import hub as shipped
+from t2ilab.text import find_encoder as finding, frozen_encoder as encoders
+from t2ilab.text.frozen_encoder import FrozenEncoder
+from t2ilab.text.find_encoder import find_encoder, fingerprint
 from t2ilab.text.feature_cache import FeatureCache
 from t2ilab.text.pretraining import PretrainConfig, learn_tokenizer
 
@@ -115,7 +116,7 @@ def test_a_large_file_is_told_from_another_by_its_size_and_16_pieces(tmp_path):
             for place in at.values():
                 file.seek(place)
                 file.write(b"x")
-        encoders._fingerprint.cache_clear()                     # the same size in the same tick of the clock
+        finding._fingerprint.cache_clear()                     # the same size in the same tick of the clock
         return fingerprint(tmp_path)
     large, piece = 40 * 2**20, (40 * 2**20 - 2**20) // 15
     assert len({mark(large), mark(large + 1), mark(large, a=0), mark(large, a=large - 1), mark(large, a=piece), mark(large, a=7 * piece + 99)}) == 6

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from equations import LEDGER
 
-from t2ilab import teach
+from t2ilab.teach import source as teach
 
 ROOT = Path(__file__).resolve().parents[1]
 TAGGED = {tag: lines for tag, lines in teach.equations().items() if tag in LEDGER}

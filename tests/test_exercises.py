@@ -1,7 +1,7 @@
 """Checkers of exercises tell the right answer from the mistakes that people make."""
 import torch
 
-from t2ilab.exercises import EXERCISES
+from t2ilab.teach.exercises import EXERCISES
 
 
 def repair(inputs, targets, sentinels):

@@ -8,12 +8,13 @@ from tiny_runs import tiny
 
 from t2ilab.data.loaders import Batch
 from t2ilab.data.shapes import Scenes
-from t2ilab.diffusion.denoiser import Cond, ObjectiveConfig
+from t2ilab.diffusion.cond import Cond
+from t2ilab.diffusion.gaussian_denoiser import ObjectiveConfig
 from t2ilab.families import FAMILIES
 from t2ilab.families.ddpm import DDPM
 from t2ilab.presets import PRESETS as ALL
 from t2ilab.tensors import generator
-from t2ilab.train.fit import TrainState, fit
+from t2ilab.training.fit import TrainState, fit
 
 PRESETS = {name: preset for name, preset in ALL.items() if preset.family == "ddpm"}
 SIZES = {"ddpm-shapes": 2_686_860, "ddpm-cifar10": 35_746_307, "iddpm-cifar10": 52_546_438, "ddpm-flowers102": 92_025_731}

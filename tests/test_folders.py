@@ -5,8 +5,8 @@ import pytest
 import tiny_data
 from tiny_data import own_cache, picture  # noqa: F401
 
-from t2ilab import cli
-from t2ilab.data.images import open_data
+from t2ilab.cli import commands as cli
+from t2ilab.data.datasets import open_data
 from t2ilab.tensors import generator
 
 

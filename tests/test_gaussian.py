@@ -6,7 +6,7 @@ import torch
 from torch.testing import assert_close
 from toys import doubles, pixels, wave
 
-from t2ilab.diffusion.denoiser import Prediction
+from t2ilab.diffusion.cond import Prediction
 from t2ilab.diffusion.gaussian import PREDICTS, GaussianDiffusion
 from t2ilab.diffusion.schedules import SCHEDULES, cosine, from_betas, linear, timesteps
 from t2ilab.tensors import generator, randn

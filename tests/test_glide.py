@@ -11,17 +11,17 @@ from torch.testing import assert_close
 
 from t2ilab.data.loaders import Batch
 from t2ilab.data.shapes import Scenes
-from t2ilab.diffusion.denoiser import Cond
+from t2ilab.diffusion.cond import Cond
 from t2ilab.diffusion.schedules import FAST27
 from t2ilab.families.glide import GLIDE, enlarge, shrink, some_known
-from t2ilab.nets.layers import Attention
+from t2ilab.nets.attention import Attention
 from t2ilab.nets.text_transformer import TextConfig, TextTransformer
-from t2ilab.pipeline import given
+from t2ilab.pipeline.edit import given
 from t2ilab.presets.glide import MINI, TINY
 from t2ilab.presets import PRESETS as ALL
 from t2ilab.presets.glide import UPSAMPLER as PUBLISHED_UPSAMPLER
 from t2ilab.tensors import from_uint8, generator, to_uint8
-from t2ilab.train.fit import FitConfig, fit
+from t2ilab.training.fit import FitConfig, fit
 
 PRESETS = {name: preset for name, preset in ALL.items() if preset.family == "glide"}
 SIZES = {"glide-shapes": 3_475_308, "glide-shapes-upsampler": 3_562_656, "glide-tiny": 1_625_798, "glide-flowers102": 43_540_294,

@@ -6,12 +6,14 @@ from tiny_glide import preset
 from tiny_runs import OPTIONS, logged, tiny
 from torch.testing import assert_close
 
-from t2ilab import cli
+from t2ilab.cli import commands as cli
 from t2ilab.data.shapes import Scenes
-from t2ilab.pipeline import Edit
-from t2ilab.runs import find_run, load, train
-from t2ilab.train.checkpoint import read_tensors, verify
-from t2ilab.train.fit import TrainState
+from t2ilab.pipeline.edit import Edit
+from t2ilab.runs.folder import find_run
+from t2ilab.runs.load import load
+from t2ilab.runs.train import train
+from t2ilab.training.checkpoint import read_tensors, verify
+from t2ilab.training.fit import TrainState
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA GPU on this machine")
 

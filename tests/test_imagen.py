@@ -10,14 +10,14 @@ from torch.testing import assert_close
 
 from t2ilab.data.loaders import Batch
 from t2ilab.diffusion.constraints import clip, dynamic_threshold
-from t2ilab.diffusion.denoiser import Cond
+from t2ilab.diffusion.cond import Cond
 from t2ilab.diffusion.gaussian import GaussianDiffusion
 from t2ilab.diffusion.schedules import SCHEDULES, linear
 from t2ilab.families.imagen import augmented, cropped
-from t2ilab.pipeline import Edit
+from t2ilab.pipeline.edit import Edit
 from t2ilab.presets import PRESETS as ALL
 from t2ilab.tensors import generator
-from t2ilab.train.fit import FitConfig, fit
+from t2ilab.training.fit import FitConfig, fit
 
 PRESETS = {name: preset for name, preset in ALL.items() if preset.family == "imagen"}
 LINEAR = GaussianDiffusion(linear(100))

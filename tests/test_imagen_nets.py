@@ -8,11 +8,11 @@ from tiny_glide import built, count_texts
 from tiny_imagen import BASE, SHARPEN, UPSAMPLER, net_of
 from torch.testing import assert_close
 
-from t2ilab.diffusion.denoiser import Cond
+from t2ilab.diffusion.cond import Cond
 from t2ilab.families.imagen import Imagen
 from t2ilab.nets.efficient_unet import EfficientUNet, EfficientUNetConfig
-from t2ilab.nets.layers import Attention, CrossAttention
-from t2ilab.nets.text_reader import TextReader
+from t2ilab.nets.attention import Attention, CrossAttention
+from t2ilab.nets.text_pooling import TextReader
 from t2ilab.tensors import generator
 
 

@@ -8,14 +8,17 @@ from tiny_data import one_line
 from tiny_imagen import BASE, UPSAMPLER
 from tiny_runs import digests, logged, names, saved
 
-from t2ilab import cli
+from t2ilab.cli import commands as cli
 from t2ilab.data.loaders import Part
 from t2ilab.data.shapes import Scenes
-from t2ilab.drawing import read_captions
+from t2ilab.runs.sample import read_captions
 from t2ilab.presets import PRESETS, DataConfig, SaveConfig
-from t2ilab.runs import cascade, find_run, load, preset_from_dict, train
+from t2ilab.runs.cascade import cascade
+from t2ilab.runs.folder import find_run, preset_from_dict
+from t2ilab.runs.load import load
+from t2ilab.runs.train import train
 from t2ilab.tensors import generator
-from t2ilab.train.fit import FitConfig
+from t2ilab.training.fit import FitConfig
 
 LATER = "imagen-shapes-upsampler"
 SMALL = {name: replace(PRESETS[name], model=model, fit=FitConfig(steps=4, batch_size=4, warmup=2, precision="fp32"), save=SaveConfig(2, sample_steps=0))

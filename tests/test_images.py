@@ -8,8 +8,8 @@ import tiny_data
 import torch
 from tiny_data import REAL, own_cache, picture, real  # noqa: F401
 
-from t2ilab.data import images
-from t2ilab.data.images import open_data
+from t2ilab.data import image_check as images
+from t2ilab.data.datasets import open_data
 from t2ilab.data.loaders import stream
 from t2ilab.tensors import generator
 

@@ -11,8 +11,8 @@ import tiny_data
 import torch
 from tiny_data import REAL, own_cache, picture, real  # noqa: F401
 
-from t2ilab.data.images import open_data
-from t2ilab.data.layouts import flowers102
+from t2ilab.data.datasets import open_data
+from t2ilab.data.sets.flowers102 import flowers102
 from t2ilab.tensors import generator
 
 

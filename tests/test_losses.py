@@ -12,9 +12,11 @@ from torch.distributions import Normal, kl_divergence
 from torch.testing import assert_close
 from toys import Says, doubles, pixels, wave
 
-from t2ilab.diffusion.denoiser import Cond, GaussianDenoiser, ObjectiveConfig, Prediction
+from t2ilab.diffusion.cond import Cond, Prediction
+from t2ilab.diffusion.gaussian_denoiser import GaussianDenoiser, ObjectiveConfig
 from t2ilab.diffusion.gaussian import GaussianDiffusion
-from t2ilab.diffusion.losses import WEIGHTS, ImportanceTimes, bits_per_dim, decoder_nll, late_times, uniform_times, vlb_term
+from t2ilab.diffusion.losses import WEIGHTS, bits_per_dim, decoder_nll, vlb_term
+from t2ilab.diffusion.timestep_samplers import ImportanceTimes, late_times, uniform_times
 from t2ilab.diffusion.schedules import cosine, linear, timesteps
 from t2ilab.tensors import generator
 

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch.testing import assert_close
 
-from t2ilab.diffusion.denoiser import Cond, Prediction
+from t2ilab.diffusion.cond import Cond, Prediction
 from t2ilab.diffusion.mask_replace import MaskReplaceDiffusion, mask_replace_tables
 from t2ilab.diffusion.token_denoiser import TokenDenoiser, TokenObjectiveConfig, bound_term
 from t2ilab.tensors import generator

@@ -8,8 +8,11 @@ from safetensors.torch import load_file, save_file
 from tiny_vq import BASE, CLASSES, RUN
 
 import t2ilab
-from t2ilab.evaluate.codecs import methods
-from t2ilab.runs import export, find_run, load, train
+from t2ilab.evaluation.ablations.unmasking import methods
+from t2ilab.runs.export import export
+from t2ilab.runs.folder import find_run
+from t2ilab.runs.load import load
+from t2ilab.runs.train import train
 
 
 @pytest.fixture(scope="module")

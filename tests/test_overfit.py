@@ -4,14 +4,15 @@ from itertools import repeat
 import torch
 
 from t2ilab.data.shapes import Scenes
-from t2ilab.diffusion.denoiser import Cond, GaussianDenoiser, ObjectiveConfig
+from t2ilab.diffusion.cond import Cond
+from t2ilab.diffusion.gaussian_denoiser import GaussianDenoiser, ObjectiveConfig
 from t2ilab.diffusion.gaussian import GaussianDiffusion
 from t2ilab.diffusion.guidance import guided
 from t2ilab.diffusion.sampling import SAMPLERS, sample
 from t2ilab.diffusion.schedules import cosine, timesteps
 from t2ilab.nets.unet import UNet, UNetConfig
 from t2ilab.tensors import from_uint8, generator
-from t2ilab.train.fit import FitConfig, fit
+from t2ilab.training.fit import FitConfig, fit
 
 NET = UNetConfig(channels=32, mults=(1, 2), blocks=1, attention=(False, True), film=True, dropout=0.0, patch=2, classes=4)
 

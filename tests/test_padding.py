@@ -13,8 +13,11 @@ from torch.testing import assert_close
 
 from t2ilab.families.vq_diffusion import VQDiffusion
 from t2ilab.presets import PRESETS
-from t2ilab.runs import load, read_preset, train
-from t2ilab.text.encoders import FrozenEncoder, fingerprint
+from t2ilab.runs.load import load
+from t2ilab.runs.folder import read_preset
+from t2ilab.runs.train import train
+from t2ilab.text.frozen_encoder import FrozenEncoder
+from t2ilab.text.find_encoder import fingerprint
 
 CAPTIONS = ["a red circle", "A Large blue square!", "x", "on"]
 PUBLISHED = ["vq-coco", "vq-coco-tune", "vq-cub", "vq-cub-s", "vq-ithq"]

@@ -7,7 +7,8 @@ import torch
 from torch.testing import assert_close
 from toys import Toy, doubles, pixels
 
-from t2ilab.diffusion.denoiser import Cond, GaussianDenoiser, ObjectiveConfig
+from t2ilab.diffusion.cond import Cond
+from t2ilab.diffusion.gaussian_denoiser import GaussianDenoiser, ObjectiveConfig
 from t2ilab.diffusion.gaussian import GaussianDiffusion
 from t2ilab.diffusion.sampling import ddim, dpm_solver_pp_2m, sample, trajectory
 from t2ilab.diffusion.schedules import cosine, linear, timesteps

@@ -20,7 +20,7 @@ from torch.testing import assert_close
 from toys import pixels, wave
 
 from t2ilab.diffusion.constraints import clip
-from t2ilab.diffusion.denoiser import Cond
+from t2ilab.diffusion.cond import Cond
 from t2ilab.diffusion.guidance import constrained, guided
 from t2ilab.diffusion.losses import vlb_term
 from t2ilab.diffusion.sampling import SAMPLERS, trajectory
@@ -28,7 +28,7 @@ from t2ilab.diffusion.schedules import FAST27, sections
 from t2ilab.families.glide import GLIDE, enlarge
 from t2ilab.nets.text_transformer import TextConfig
 from t2ilab.nets.unet import UNetConfig
-from t2ilab.pipeline import given
+from t2ilab.pipeline.edit import given
 from t2ilab.presets.glide import MINI, TINY, UPSAMPLER
 from t2ilab.pretrained.glide import convert, load_official, read_official
 from t2ilab.text.tokenizer import Tokenizer, read_merges

@@ -8,9 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch.testing import assert_close
 
-from t2ilab.diffusion.denoiser import Cond
+from t2ilab.diffusion.cond import Cond
 from t2ilab.nets.token_transformer import TokenTransformer, TokenTransformerConfig
-from t2ilab.nets.vqgan import VQGAN, VQGANConfig
+from t2ilab.vqgan.networks import VQGAN, VQGANConfig
 from t2ilab.pretrained.vq_diffusion import CODEC, TRANSFORMER, convert_codec, convert_transformer
 from t2ilab.tensors import generator
 

@@ -11,15 +11,16 @@ from tiny_imagen import ENCODER
 from tiny_runs import TINY
 from torch.testing import assert_close
 
-from t2ilab import cli
-from t2ilab.diffusion.denoiser import Cond
+from t2ilab.cli import commands as cli
+from t2ilab.diffusion.cond import Cond
 from t2ilab.diffusion.token_denoiser import TokenObjectiveConfig
-from t2ilab.families.vq_codec import VQCodec
+from t2ilab.families.vqgan import VQCodec
 from t2ilab.families.vq_diffusion import VQDiffusion
 from t2ilab.nets.token_transformer import TokenTransformerConfig
 from t2ilab.presets import PRESETS
 from t2ilab.pretrained.glide import load_official, read_official
-from t2ilab.runs import load, read_preset
+from t2ilab.runs.load import load
+from t2ilab.runs.folder import read_preset
 from t2ilab.tensors import generator
 
 NET = TokenTransformerConfig(width=D, layers=1, heads=HEADS, mlp_mult=2, text_width=6, place_table=GRID)

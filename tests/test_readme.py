@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from t2ilab import cli
+from t2ilab.cli import commands as cli
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf8")
@@ -18,7 +18,7 @@ def blocks(language: str) -> list[str]:
 
 
 def test_results_table_is_what_the_script_writes():
-    script = runpy.run_path(str(ROOT / "results/table.py"))
+    script = runpy.run_path(str(ROOT / "results/tools/results_table.py"))
     assert script["with_table"](README) == README
     assert all(run in script["tables"]() for run in ("ddpm-shapes", "glide-shapes", "glide-shapes-upsampler"))
 

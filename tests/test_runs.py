@@ -18,9 +18,14 @@ from safetensors.torch import load_file
 from tiny_runs import OPTIONS, TINY, digests, flip, logged, saved, started, tiny
 from torch.testing import assert_close
 
-from t2ilab import cli, runs, shipped
-from t2ilab.runs import export, find_run, load, preset_from_dict, read_preset, train
-from t2ilab.train.checkpoint import verify
+from t2ilab.cli import commands as cli
+from t2ilab.runs import export as exporting
+from t2ilab import hub as shipped
+from t2ilab.runs.export import export
+from t2ilab.runs.folder import find_run, preset_from_dict, read_preset
+from t2ilab.runs.load import load
+from t2ilab.runs.train import train
+from t2ilab.training.checkpoint import verify
 
 
 # kill -9
@@ -288,6 +293,6 @@ def test_without_a_network_the_one_command_is_said(trouble, shop, monkeypatch, c
 
 
 def test_every_preset_is_counted_on_meta(monkeypatch):
-    rows = {row["preset"]: row for row in runs.describe_presets()}
+    rows = {row["preset"]: row for row in exporting.describe_presets()}
     assert rows["ddpm-cifar10"]["trainable"] == 35_746_307 and rows["ddpm-cifar10"]["frozen"] == 0 and rows["ddpm-flowers102"]["pixels"] == 64
     assert all(row["hardware"] and row["expected"] for row in rows.values())

@@ -4,7 +4,7 @@ import torch
 from torch.testing import assert_close
 from toys import doubles, mixture, wave
 
-from t2ilab.diffusion.denoiser import Prediction
+from t2ilab.diffusion.cond import Prediction
 from t2ilab.diffusion.gaussian import GaussianDiffusion
 from t2ilab.diffusion.guidance import scored
 from t2ilab.diffusion.sampling import sample

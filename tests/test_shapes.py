@@ -9,8 +9,7 @@ from torch.testing import assert_close
 
 from t2ilab.data.example import ENDLESS
 from t2ilab.data.loaders import stream
-from t2ilab.data.shapes import (BACKGROUNDS, COLOURS, GAP, HELD_OUT, MARGIN, POSITIONS, RELATIONS, SHAPES, SIZES, Object, Scene, Scenes,
-                                coverage, describe, parse_caption, position, relation, render)
+from t2ilab.data.shapes import BACKGROUNDS, COLOURS, GAP, HELD_OUT, MARGIN, POSITIONS, RELATIONS, SHAPES, SIZES, Object, Scene, Scenes, coverage, describe, parse_caption, position, relation, render
 from t2ilab.tensors import generator
 
 AREA = {"circle": pi, "square": 4.0, "triangle": 2.0}       # of a shape in the box [-1, 1] x [-1, 1], from school

@@ -6,10 +6,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from t2ilab import exercises, teach, tensors
-from t2ilab.exercises import EXERCISES, exactly, near
+from t2ilab.teach import exercises, source as teach
+from t2ilab import tensors
+from t2ilab.teach.exercises import EXERCISES, exactly, near
 
-ROOT = Path(teach.__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[1]
 
 
 @pytest.fixture
@@ -52,7 +53,7 @@ def test_show_source_prints_the_file_as_it_is_and_no_path_of_this_machine(thing,
 
 
 def test_a_method_is_shown_without_its_indentation(capsys):
-    from t2ilab.viz import Panel
+    from t2ilab.viz.notebook import Panel
     teach.show_source(Panel.redraw)
     assert "\ndef redraw(" in capsys.readouterr().out
 

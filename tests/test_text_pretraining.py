@@ -8,12 +8,12 @@ import torch
 from safetensors.torch import load_file
 
 from t2ilab.data.shapes import HELD_OUT, RELATIONS, parse_caption
-from t2ilab.diffusion.denoiser import Cond
+from t2ilab.diffusion.cond import Cond
 from t2ilab.tensors import generator
-from t2ilab.text.encoders import FrozenEncoder
+from t2ilab.text.frozen_encoder import FrozenEncoder
 from t2ilab.text.pretraining import PretrainConfig, SceneTexts, SpanCorruption, corrupt, cut_out, fill_in, learn_tokenizer, masked_spans, pretrain, save_encoder
-from t2ilab.train.checkpoint import Checkpoints
-from t2ilab.train.fit import FitConfig
+from t2ilab.training.checkpoint import Checkpoints
+from t2ilab.training.fit import FitConfig
 
 TINY = PretrainConfig(vocabulary=340, width=16, hidden=32, layers=1, heads=2, sentinels=6, share=0.15)
 TEXTS = SceneTexts()

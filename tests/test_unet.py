@@ -7,8 +7,9 @@ import torch
 from torch.testing import assert_close
 from toys import wave
 
-from t2ilab.diffusion.denoiser import Cond
-from t2ilab.nets.layers import Attention, Double, Halve, ResBlock, place_waves, sinusoid
+from t2ilab.diffusion.cond import Cond
+from t2ilab.nets.attention import Attention, place_waves
+from t2ilab.nets.layers import Double, Halve, ResBlock, sinusoid
 from t2ilab.nets.unet import UNet, UNetConfig
 from t2ilab.presets.ddpm import HO, IDDPM
 from t2ilab.tensors import generator

@@ -18,10 +18,10 @@ from PIL import Image
 from pyarrow import parquet
 from tiny_data import own_cache  # noqa: F401
 
-from t2ilab.data import urls
-from t2ilab.data.images import open_data
-from t2ilab.data.links import Link, read_links
-from t2ilab.data.urls import Fetching, fetch, fetch_list, picture
+from t2ilab.data.web import download as urls
+from t2ilab.data.datasets import open_data
+from t2ilab.data.web.url_lists import Link, read_links
+from t2ilab.data.web.download import Fetching, fetch, fetch_list, picture
 
 QUICK = Fetching(threads=8, wait=0.05)
 HASTY = Fetching(threads=8, timeout=0.3, total=1.0, wait=0.05, megabytes=0.05)
@@ -154,7 +154,7 @@ def test_a_closed_run_stops_even_in_a_drip_and_goes_on_where_it_was(web, tmp_pat
 
 def test_a_killed_run_goes_on_where_it_was(web, tmp_path):
     path, out = listed(tmp_path / "list.tsv", *((f"slow {k}", f"{web.home}/slow{k}") for k in range(60))), tmp_path / "out"
-    code = "import sys; from t2ilab.data.urls import *; fetch_list(sys.argv[1], sys.argv[2], Fetching(threads=8))"
+    code = "import sys; from t2ilab.data.web.download import *; fetch_list(sys.argv[1], sys.argv[2], Fetching(threads=8))"
     process = subprocess.Popen([sys.executable, "-c", code, path, out], cwd=Path(__file__).parents[1], stderr=subprocess.DEVNULL)
     while web.asked.total() < 30:
         time.sleep(0.02)

@@ -3,8 +3,8 @@ import pytest
 import torch
 from PIL import Image, ImageChops
 
-from t2ilab import viz
-from t2ilab.viz import GAP
+from t2ilab.viz import notebook, plots, tiles
+from t2ilab.viz.tiles import GAP
 
 IMAGES = torch.linspace(-1, 1, 5 * 3 * 4 * 6).view(5, 3, 4, 6)             # B=5, H=4, W=6
 
@@ -17,7 +17,7 @@ def tile(sheet, i, j, *, size, top=GAP, foot=0):
 
 
 def test_a_grid_shows_every_image_pixel_for_pixel():
-    sheet = viz.grid(IMAGES, columns=3, scale=1)
+    sheet = tiles.grid(IMAGES, columns=3, scale=1)
     assert sheet.size == (GAP + 3 * (6 + GAP), GAP + 2 * (4 + GAP))
     for n, image in enumerate(IMAGES):
         shown = torch.tensor(list(tile(sheet, *divmod(n, 3), size=(6, 4)).tobytes())).view(4, 6, 3)
@@ -25,72 +25,72 @@ def test_a_grid_shows_every_image_pixel_for_pixel():
 
 
 def test_enlarging_repeats_pixels_and_blurs_nothing():
-    small, large = (tile(viz.grid(IMAGES, columns=3, scale=s), 1, 1, size=(6 * s, 4 * s)) for s in (1, 5))
+    small, large = (tile(tiles.grid(IMAGES, columns=3, scale=s), 1, 1, size=(6 * s, 4 * s)) for s in (1, 5))
     assert ImageChops.difference(large, small.resize((30, 20), Image.Resampling.NEAREST)).getbbox() is None
 
 
 def test_values_outside_the_range_are_clamped_and_not_wrapped():
-    sheet = viz.grid(torch.full((1, 3, 2, 2), 7.0), scale=1)
+    sheet = tiles.grid(torch.full((1, 3, 2, 2), 7.0), scale=1)
     assert sheet.getpixel((GAP, GAP)) == (255, 255, 255)
 
 
 def test_captions_get_room_and_ink():
-    plain, written = viz.grid(IMAGES, scale=9), viz.grid(IMAGES, ["a red circle on white"] * 5, scale=9)
+    plain, written = tiles.grid(IMAGES, scale=9), tiles.grid(IMAGES, ["a red circle on white"] * 5, scale=9)
     below = written.crop((0, GAP + 36, written.width, written.height))
     assert written.height > plain.height and below.convert("L").getextrema()[0] < 100
 
 
 def test_long_captions_break_between_words_and_keep_them_all():
     caption = "a small red circle left of a large blue square"
-    lines = viz._wrap(caption, 96).split("\n")
-    assert " ".join(lines) == caption and all(viz._font().getlength(line) <= 96 for line in lines) and len(lines) > 1
-    assert viz._wrap("incomprehensibilities", 10) == "incomprehensibilities"
+    lines = tiles._wrap(caption, 96).split("\n")
+    assert " ".join(lines) == caption and all(tiles._font().getlength(line) <= 96 for line in lines) and len(lines) > 1
+    assert tiles._wrap("incomprehensibilities", 10) == "incomprehensibilities"
 
 
 def test_a_film_strip_has_a_row_per_image_and_a_column_per_moment():
     frames = [torch.full((2, 3, 4, 6), v) for v in (-1.0, 0.0, 1.0)]
-    sheet = viz.strip(frames, scale=1)
+    sheet = tiles.strip(frames, scale=1)
     for i in range(2):
         assert [tile(sheet, i, j, size=(6, 4)).getpixel((0, 0))[0] for j in range(3)] == [0, 128, 255]
-    assert viz.strip(frames, ["a", "b", "c"], captions=["x", "y"], scale=1).height > sheet.height
+    assert tiles.strip(frames, ["a", "b", "c"], captions=["x", "y"], scale=1).height > sheet.height
 
 
 @pytest.mark.parametrize("images", [IMAGES[0], IMAGES[:, :1], IMAGES[:0], (IMAGES * 255).to(torch.uint8), [[1]], IMAGES / 0 * 0])
 def test_what_is_not_a_batch_of_pictures_is_refused(images):
     with pytest.raises(ValueError, match="images"):
-        viz.grid(images)
+        tiles.grid(images)
 
 
 def test_texts_that_do_not_fit_the_pictures_are_refused():
-    for call in (lambda: viz.grid(IMAGES, ["one"]), lambda: viz.strip([IMAGES], ["a", "b"]), lambda: viz.strip([IMAGES], captions=["a"])):
+    for call in (lambda: tiles.grid(IMAGES, ["one"]), lambda: tiles.strip([IMAGES], ["a", "b"]), lambda: tiles.strip([IMAGES], captions=["a"])):
         with pytest.raises(ValueError, match="give one each"):
             call()
 
 
 def test_a_path_gets_a_png_and_its_folder(tmp_path):
-    calls = {"grid": lambda p: viz.show_grid(IMAGES, path=p), "strip": lambda p: viz.film_strip([IMAGES, IMAGES], path=p),
-             "lines": lambda p: viz.plot_lines({"a": ([1, 2], [3, 4])}, path=p), "points": lambda p: viz.plot_points({"a": ([1], [3])}, path=p),
-             "bars": lambda p: viz.plot_bars({"a": {"x": 1}}, path=p), "show": lambda p: viz.show(IMAGES, path=p)}
+    calls = {"grid": lambda p: notebook.show_grid(IMAGES, path=p), "strip": lambda p: notebook.film_strip([IMAGES, IMAGES], path=p),
+             "lines": lambda p: plots.plot_lines({"a": ([1, 2], [3, 4])}, path=p), "points": lambda p: plots.plot_points({"a": ([1], [3])}, path=p),
+             "bars": lambda p: plots.plot_bars({"a": {"x": 1}}, path=p), "show": lambda p: notebook.show(IMAGES, path=p)}
     for name, call in calls.items():
         call(tmp_path / "new" / f"{name}.png")
         assert Image.open(tmp_path / "new" / f"{name}.png").format == "PNG"
 
 
 def test_plots_draw_what_they_are_given():
-    flat, steep = (viz.lines({"a": ([0, 1], torch.tensor([0.0, y])), "b": ([0, 1], [0, 9])}) for y in (1.0, 9.0))
+    flat, steep = (plots.lines({"a": ([0, 1], torch.tensor([0.0, y])), "b": ([0, 1], [0, 9])}) for y in (1.0, 9.0))
     assert flat.size == steep.size and ImageChops.difference(flat, steep).getbbox()
-    assert viz.bars({"a": {"x": 1, "y": 2}}).tobytes() != viz.bars({"a": {"x": 2, "y": 1}}).tobytes()
-    assert viz.points({"a": ([1, 2], [1, 9])}).tobytes() != viz.points({"a": ([1, 2], [1, 9])}, log=("y",)).tobytes()
+    assert plots.bars({"a": {"x": 1, "y": 2}}).tobytes() != plots.bars({"a": {"x": 2, "y": 1}}).tobytes()
+    assert plots.points({"a": ([1, 2], [1, 9])}).tobytes() != plots.points({"a": ([1, 2], [1, 9])}, log=("y",)).tobytes()
 
 
 def test_beside_keeps_both_pictures():
     left, right = Image.new("RGB", (3, 5), "red"), Image.new("RGB", (2, 4), "blue")
-    both = viz.beside(left, right)
+    both = tiles.beside(left, right)
     assert both.size == (5, 5) and both.getpixel((2, 4)) == (255, 0, 0) and both.getpixel((3, 3)) == (0, 0, 255) and both.getpixel((4, 4)) == (255,) * 3
 
 
 def test_moving_a_slider_draws_again():
-    p = viz.panel("demo", lambda n, word: IMAGES[:n] * len(word), {"n": range(1, 5), "word": ("one", "three")})
+    p = notebook.panel("demo", lambda n, word: IMAGES[:n] * len(word), {"n": range(1, 5), "word": ("one", "three")})
     before = p.image.value
     assert len(p.picture) == 1 and repr(p) == "<panel demo>"
     p.sliders["n"].value = 3
@@ -100,28 +100,28 @@ def test_moving_a_slider_draws_again():
 
 
 def test_progress_passes_everything_on_and_outside_a_notebook_prints_nothing(capfd):
-    assert list(viz.progress(iter("abc"), 3, "letters")) == ["a", "b", "c"]
+    assert list(notebook.progress(iter("abc"), 3, "letters")) == ["a", "b", "c"]
     assert capfd.readouterr() == ("", "")
 
 
 def test_in_a_notebook_everything_stands_under_a_text_that_never_changes(monkeypatch):
     shown = []
-    monkeypatch.setattr(viz, "in_notebook", lambda: True)
-    monkeypatch.setattr(viz, "_display", lambda data, text: shown.append((set(data), text)))
-    viz.show_grid(IMAGES, title="noise")
-    viz.film_strip([IMAGES])
-    viz.panel("demo", lambda n: IMAGES, {"n": (1, 2)})
-    assert list(viz.progress(range(3), 3, "train")) == [0, 1, 2]
+    monkeypatch.setattr(notebook, "in_notebook", lambda: True)
+    monkeypatch.setattr(notebook, "_display", lambda data, text: shown.append((set(data), text)))
+    notebook.show_grid(IMAGES, title="noise")
+    notebook.film_strip([IMAGES])
+    notebook.panel("demo", lambda n: IMAGES, {"n": (1, 2)})
+    assert list(notebook.progress(range(3), 3, "train")) == [0, 1, 2]
     view = {"application/vnd.jupyter.widget-view+json"}
     assert shown == [({"image/png"}, "<picture: noise>"), ({"image/png"}, "<picture>"), (view, "<panel demo>"), (view, "<progress train>")]
 
 
 def test_progress_updates_at_most_twice_a_second(monkeypatch):
     clock = iter(range(10_000))
-    monkeypatch.setattr(viz, "in_notebook", lambda: True)
-    monkeypatch.setattr(viz, "_display_widget", lambda widget, text: updates.append(widget.children[0]))
-    monkeypatch.setattr(viz.time, "monotonic", lambda: next(clock) / 100)              # every look at the clock takes 0.01 s
+    monkeypatch.setattr(notebook, "in_notebook", lambda: True)
+    monkeypatch.setattr(notebook, "_display_widget", lambda widget, text: updates.append(widget.children[0]))
+    monkeypatch.setattr(notebook.time, "monotonic", lambda: next(clock) / 100)              # every look at the clock takes 0.01 s
     updates, seen = [], []
-    for n in viz.progress(range(1000), 1000, "train"):
+    for n in notebook.progress(range(1000), 1000, "train"):
         seen.append(updates[0].value)
     assert 10 <= len(set(seen)) <= 21 and updates[0].value == 1000

@@ -9,16 +9,17 @@ from tiny_glide import batch
 from tiny_runs import saved
 from tiny_vq import BASE, CLASSES, CODEC, FREE, NET, RUN, built, codec_run
 
-from t2ilab import cli
+from t2ilab.cli import commands as cli
 from t2ilab.data.shapes import Scenes
-from t2ilab.diffusion.denoiser import Cond
+from t2ilab.diffusion.cond import Cond
 from t2ilab.diffusion.token_denoiser import TokenObjectiveConfig
 from t2ilab.nets.token_transformer import TokenTransformer, TokenTransformerConfig
-from t2ilab.pipeline import Edit
+from t2ilab.pipeline.edit import Edit
 from t2ilab.presets import PRESETS
-from t2ilab.runs import preset_from_dict, train
+from t2ilab.runs.folder import preset_from_dict
+from t2ilab.runs.train import train
 from t2ilab.tensors import generator
-from t2ilab.train.fit import TrainState, fit
+from t2ilab.training.fit import TrainState, fit
 
 PUBLISHED = {"vq-coco": 388_780_871, "vq-coco-tune": 388_780_871 + 39_424, "vq-cub": 388_780_871, "vq-cub-s": 35_936_647, "vq-imagenet": 518_025_678,
              "vq-ffhq": 411_185_664, "vq-ithq": 1_359_274_624 + 39_424}

@@ -12,9 +12,12 @@ from tiny_vq import BASE, CLASSES, RUN, codec_run
 
 from t2ilab.data.shapes import Scenes
 from t2ilab.diffusion.token_denoiser import TokenObjectiveConfig
-from t2ilab.families.vq_codec import fingerprint
-from t2ilab.runs import export, find_run, load, read_preset, train
-from t2ilab.train.checkpoint import save_weights
+from t2ilab.families.frozen_codec import fingerprint
+from t2ilab.runs.export import export
+from t2ilab.runs.folder import find_run, read_preset
+from t2ilab.runs.load import load
+from t2ilab.runs.train import train
+from t2ilab.training.checkpoint import save_weights
 
 
 def test_guidance_can_be_learned_afterwards(tmp_path):

@@ -8,13 +8,13 @@ from tiny_runs import TINY
 
 from t2ilab.data.loaders import Batch
 from t2ilab.data.shapes import Scenes
-from t2ilab.diffusion.denoiser import ObjectiveConfig
+from t2ilab.diffusion.gaussian_denoiser import ObjectiveConfig
 from t2ilab.families.glide import GLIDE
 from t2ilab.nets.text_transformer import TextConfig
 from t2ilab.nets.unet import UNetConfig
 from t2ilab.presets import Preset
 from t2ilab.tensors import from_uint8, generator
-from t2ilab.train.fit import TrainState, fit
+from t2ilab.training.fit import TrainState, fit
 
 NET = UNetConfig(channels=8, mults=(1, 2), blocks=1, attention=(False, True), head_channels=8, film=True, resample="block", dropout=0.0, text_width=8)
 TEXT = TextConfig(257, 40, text_layers=1, text_heads=2)                     # bytes, so that nothing has to be learned

@@ -5,7 +5,7 @@ from tempfile import mkdtemp
 
 import torch
 
-from t2ilab.diffusion.denoiser import ObjectiveConfig
+from t2ilab.diffusion.gaussian_denoiser import ObjectiveConfig
 from t2ilab.families.imagen import Imagen
 from t2ilab.nets.efficient_unet import EfficientUNetConfig
 from t2ilab.nets.unet import UNetConfig

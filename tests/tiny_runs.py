@@ -8,13 +8,13 @@ from dataclasses import replace
 
 import pytest
 
-from t2ilab.cli import main
-from t2ilab.diffusion.denoiser import ObjectiveConfig
+from t2ilab.cli.commands import main
+from t2ilab.diffusion.gaussian_denoiser import ObjectiveConfig
 from t2ilab.families.ddpm import DDPM
 from t2ilab.nets.unet import UNetConfig
 from t2ilab.presets import Preset, SaveConfig
-from t2ilab.runs import train
-from t2ilab.train.fit import FitConfig
+from t2ilab.runs.train import train
+from t2ilab.training.fit import FitConfig
 
 NET = UNetConfig(channels=8, mults=(1,), blocks=1, attention=(False,), film=True, dropout=0.1, classes=18)
 MODEL = DDPM(size=8, schedule="cosine", net=NET, sampler="ddim", sampling_steps=2, objective=ObjectiveConfig(predict="x0", drop=0.2))
@@ -35,7 +35,7 @@ def started(*args) -> multiprocessing.Process:
     if "forkserver" not in multiprocessing.get_all_start_methods():
         pytest.skip("this system cannot fork")
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["t2ilab.runs", "accelerate", "torch._dynamo", "torch.utils.tensorboard", "pytest"])
+    context.set_forkserver_preload(["t2ilab.runs.train", "accelerate", "torch._dynamo", "torch.utils.tensorboard", "pytest"])
     process = context.Process(target=_run, args=([str(a) for a in args],), daemon=True)
     process.start()
     return process

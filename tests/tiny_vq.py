@@ -10,12 +10,12 @@ from tiny_imagen import ENCODER
 from tiny_runs import TINY
 
 from t2ilab.diffusion.token_denoiser import TokenObjectiveConfig
-from t2ilab.families.vq_codec import VQCodec
+from t2ilab.families.vqgan import VQCodec
 from t2ilab.families.vq_diffusion import VQDiffusion
 from t2ilab.nets.token_transformer import TokenTransformerConfig
-from t2ilab.nets.vqgan import VQGANConfig
-from t2ilab.train.checkpoint import save_weights
-from t2ilab.train.codec import CodecLossConfig
+from t2ilab.vqgan.networks import VQGANConfig
+from t2ilab.training.checkpoint import save_weights
+from t2ilab.vqgan.objective import CodecLossConfig
 
 CODEC = VQCodec(size=8, net=VQGANConfig(channels=8, mults=(1, 2), blocks=1, attention=(False, False), z_channels=6, code_width=4, codes=9),
                 loss=CodecLossConfig(perceptual=0.0, adversarial=0.0))

@@ -4,7 +4,7 @@ import math
 import torch
 from torch import nn
 
-from t2ilab.diffusion.denoiser import Prediction
+from t2ilab.diffusion.cond import Prediction
 
 
 def wave(*shape, seed=0):

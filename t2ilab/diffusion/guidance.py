@@ -6,7 +6,7 @@ Nichol et al. 2022) follows the gradient of any function that marks noisy pictur
 import torch
 
 from ..tensors import like
-from .denoiser import Cond
+from .cond import Cond
 
 
 def guided(denoiser, cond: Cond, guidance_scale: float, *, negative: Cond | None = None):

@@ -4,11 +4,11 @@ DDPM (Ho et al. 2020), improved DDPM (Nichol & Dhariwal 2021), min-SNR (Hang et 
 Every weight is written for an error in x_0, so one table serves all parameterisations.
 """
 import math
-
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..tensors import like
+
 
 WEIGHTS = {   # weight of the squared error in x_0 as a function of snr = alpha_bar / (1 - alpha_bar)
     "x0": lambda snr: torch.ones_like(snr),
@@ -23,54 +23,6 @@ WEIGHTS = {   # weight of the squared error in x_0 as a function of snr = alpha_
 def natural_weight(snr: Tensor, predict: str) -> Tensor:
     """The weight that a plain squared error in x0, eps or v puts on the error in x_0."""
     return WEIGHTS[predict](snr)
-
-
-def uniform_times(T: int, batch: int, generator=None) -> tuple[Tensor, Tensor]:
-    """t [B] drawn evenly from 1..T, and weights of 1."""
-    return torch.randint(1, T + 1, (batch,), generator=generator), torch.ones(batch)
-
-
-def late_times(T: int, batch: int, generator=None) -> tuple[Tensor, Tensor]:
-    """t [B] from 1..T, nearly half of them in the noisiest tenth, and weights of 1: the noisy end is meant to count for more.
-
-    Where everything stands is decided there, from the caption alone; evenly drawn times leave that too few examples to be learned quickly."""
-    u = torch.rand(batch, generator=generator, dtype=torch.float64)
-    return (T * (1 - u ** 3)).ceil().long().clamp(min=1), torch.ones(batch)
-
-
-TIMES = {"uniform": uniform_times, "late": late_times}
-
-
-class ImportanceTimes(nn.Module):
-    """Picks noise levels where the loss varies most, from the last 10 losses seen at each t.  Evenly until every t was seen 10 times.
-
-    The history is a buffer, so a checkpoint carries it and a resumed run goes on exactly."""
-    KEEP, UNIFORM = 10, 0.001     # losses remembered per t; the share of evenly drawn t that keeps every t alive
-
-    def __init__(self, T: int):
-        super().__init__()
-        self.register_buffer("history", torch.zeros(T, self.KEEP, dtype=torch.float64))
-        self.register_buffer("seen", torch.zeros(T, dtype=torch.int64))
-
-    def probabilities(self) -> Tensor:
-        """p_t [T] float64 for t = 1..T, on the CPU."""
-        history, T = self.history.cpu(), len(self.seen)
-        if self.seen.amin() < self.KEEP:
-            return torch.full((T,), 1 / T, dtype=torch.float64)
-        p = history.square().mean(1).sqrt()                                     # iDDPM importance sampling
-        return (1 - self.UNIFORM) * p / p.sum() + self.UNIFORM / T
-
-    def draw(self, T: int, batch: int, generator=None) -> tuple[Tensor, Tensor]:
-        """t [B] in 1..T and the weights 1 / (T p_t) that keep the expected loss what it was."""
-        p = self.probabilities()
-        index = torch.multinomial(p, batch, replacement=True, generator=generator)
-        return index + 1, 1 / (T * p[index])
-
-    def update(self, t: Tensor, loss: Tensor) -> None:
-        """Remember the losses [B] seen at t [B]."""
-        for i, value in zip((t - 1).tolist(), loss.double().tolist()):
-            self.history[i, self.seen[i] % self.KEEP] = value
-            self.seen[i] += 1
 
 
 def normal_kl(mean1: Tensor, log_var1: Tensor, mean2: Tensor, log_var2: Tensor) -> Tensor:

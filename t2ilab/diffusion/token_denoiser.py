@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .denoiser import Cond, Prediction
-from .losses import ImportanceTimes, uniform_times
+from .cond import Cond, Prediction
+from .timestep_samplers import ImportanceTimes, uniform_times
 from .mask_replace import MaskReplaceDiffusion, one_hot
 
 

@@ -2,7 +2,7 @@
 from .ddpm import DDPM
 from .glide import GLIDE
 from .imagen import Imagen
-from .vq_codec import VQCodec
+from .vqgan import VQCodec
 from .vq_diffusion import VQDiffusion
 
 FAMILIES = {"ddpm": DDPM, "glide": GLIDE, "imagen": Imagen, "vq_codec": VQCodec, "vq_diffusion": VQDiffusion}

@@ -8,12 +8,14 @@ from dataclasses import dataclass, field, replace
 import torch
 
 from ..diffusion.constraints import clip
-from ..diffusion.denoiser import Cond, GaussianDenoiser, ObjectiveConfig
+from ..diffusion.cond import Cond
+from ..diffusion.gaussian_denoiser import GaussianDenoiser, ObjectiveConfig
 from ..diffusion.gaussian import GaussianDiffusion
 from ..diffusion.sampling import SAMPLERS
 from ..diffusion.schedules import SCHEDULES
 from ..nets.unet import UNet, UNetConfig
-from ..pipeline import Stage, TextToImage
+from ..pipeline.stage import Stage
+from ..pipeline.walk import TextToImage
 
 
 @dataclass(frozen=True)

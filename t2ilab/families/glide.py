@@ -11,13 +11,16 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..diffusion.constraints import clip
-from ..diffusion.denoiser import Cond, GaussianDenoiser, ObjectiveConfig
+from ..diffusion.cond import Cond
+from ..diffusion.gaussian_denoiser import GaussianDenoiser, ObjectiveConfig
 from ..diffusion.gaussian import GaussianDiffusion
 from ..diffusion.sampling import SAMPLERS
 from ..diffusion.schedules import SCHEDULES
 from ..nets.text_transformer import TextConfig, TextTransformer
 from ..nets.unet import UNet, UNetConfig
-from ..pipeline import Stage, TextToImage, given
+from ..pipeline.stage import Stage
+from ..pipeline.walk import TextToImage
+from ..pipeline.edit import given
 from ..tensors import from_uint8, randn, to_uint8
 from ..text.tokenizer import Tokenizer, learn_merges
 

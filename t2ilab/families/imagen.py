@@ -1,7 +1,7 @@
 """Imagen (Saharia et al. 2022): a frozen language model reads the caption, a small picture is drawn from it, and further stages enlarge that.
 
 In the paper's order: the frozen text encoder, guidance with large scales and the thresholding that it needs, the cascade with noise conditioning
-augmentation, the Efficient U-Net of the stages that enlarge. Text cross-attention and pooled text are nets/text_reader.py's tokens.
+augmentation, the Efficient U-Net of the stages that enlarge. Text cross-attention and pooled text are nets/text_pooling.py's tokens.
 """
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
@@ -13,15 +13,17 @@ import tyro
 from torch import Tensor, nn
 
 from ..diffusion.constraints import THRESHOLDS
-from ..diffusion.denoiser import Cond, GaussianDenoiser, ObjectiveConfig
+from ..diffusion.cond import Cond
+from ..diffusion.gaussian_denoiser import GaussianDenoiser, ObjectiveConfig
 from ..diffusion.gaussian import GaussianDiffusion
 from ..diffusion.sampling import SAMPLERS
 from ..diffusion.schedules import SCHEDULES
 from ..nets.efficient_unet import EfficientUNet, EfficientUNetConfig
-from ..nets.text_reader import TextReader
+from ..nets.text_pooling import TextReader
 from ..nets.unet import UNet, UNetConfig
-from ..pipeline import Stage, TextToImage
-from ..text.encoders import FrozenEncoder
+from ..pipeline.stage import Stage
+from ..pipeline.walk import TextToImage
+from ..text.frozen_encoder import FrozenEncoder
 from .glide import shrink
 
 # The paper's base, 64 px.

@@ -11,16 +11,17 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..diffusion.constraints import top_k, top_r
-from ..diffusion.denoiser import Cond
+from ..diffusion.cond import Cond
 from ..diffusion.mask_replace import MaskReplaceDiffusion, mask_replace_tables
 from ..diffusion.token_denoiser import TokenDenoiser, TokenObjectiveConfig
-from ..diffusion.token_sampling import TOKEN_SAMPLERS
+from ..diffusion.unmasking import TOKEN_SAMPLERS
 from ..nets.token_transformer import TokenTransformer, TokenTransformerConfig
-from ..pipeline import Stage, TextToImage
-from ..text.encoders import FrozenEncoder
-from ..train.checkpoint import find_weights
+from ..pipeline.stage import Stage
+from ..pipeline.walk import TextToImage
+from ..text.frozen_encoder import FrozenEncoder
+from ..training.checkpoint import find_weights
 from .ddpm import Labels
-from .vq_codec import FrozenCodec, fingerprint
+from .frozen_codec import FrozenCodec, fingerprint
 
 
 @dataclass(frozen=True)

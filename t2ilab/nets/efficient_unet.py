@@ -11,7 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from .layers import Attention, CrossAttention, Double, Halve, ResBlock, group_norm, sinusoid, zero
+from .attention import Attention, CrossAttention
+from .layers import Double, Halve, ResBlock, group_norm, sinusoid, zero
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from .layers import attend
+from .attention import attend
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from .layers import Attention, Double, Halve, ResBlock, group_norm, sinusoid, zero
+from .attention import Attention
+from .layers import Double, Halve, ResBlock, group_norm, sinusoid, zero
 
 
 @dataclass(frozen=True)

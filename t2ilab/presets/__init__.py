@@ -3,7 +3,7 @@
 `t2ilab train NAME` runs one; every field is an option there. No YAML, no registry. One file a family.
 """
 from . import ddpm, glide, imagen, vq
-from .config import DataConfig, Preset, SaveConfig
+from .preset import DataConfig, Preset, SaveConfig
 
 __all__ = ["PRESETS", "DataConfig", "Preset", "SaveConfig"]
 PRESETS = {preset.name: preset for family in (ddpm, glide, imagen, vq) for preset in family.PRESETS}

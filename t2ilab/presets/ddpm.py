@@ -1,11 +1,11 @@
 """DDPM (Ho et al. 2020) and improved DDPM (Nichol & Dhariwal 2021): every named run as one literal."""
 from dataclasses import replace
 
-from ..diffusion.denoiser import ObjectiveConfig
+from ..diffusion.gaussian_denoiser import ObjectiveConfig
 from ..families.ddpm import DDPM
 from ..nets.unet import UNetConfig
-from ..train.fit import FitConfig
-from .config import LAPTOP, DataConfig, Preset, SaveConfig
+from ..training.fit import FitConfig
+from .preset import LAPTOP, DataConfig, Preset, SaveConfig
 
 SMALL = UNetConfig(channels=48, mults=(1, 2, 2), blocks=1, attention=(False, False, True), head_channels=48, film=True, dropout=0.0, patch=2,
                    classes=18)

@@ -1,13 +1,13 @@
 """GLIDE (Nichol et al. 2022): every named run as one literal."""
 from dataclasses import replace
 
-from ..diffusion.denoiser import ObjectiveConfig
+from ..diffusion.gaussian_denoiser import ObjectiveConfig
 from ..diffusion.schedules import FAST27
 from ..families.glide import BASE, GLIDE
 from ..nets.text_transformer import TextConfig
 from ..nets.unet import UNetConfig
-from ..train.fit import FitConfig
-from .config import LAPTOP, DataConfig, Preset, SaveConfig
+from ..training.fit import FitConfig
+from .preset import LAPTOP, DataConfig, Preset, SaveConfig
 
 WORDS = UNetConfig(channels=48, mults=(1, 2, 2), blocks=1, attention=(False, True, True), head_channels=48, film=True, dropout=0.0, patch=2, text_width=128)
 SHAPES = GLIDE(size=32, known=0.25, sampling_steps=50, guidance_scale=1.5, text=TextConfig(512, 24, text_layers=2, text_heads=4), net=replace(WORDS, places=True),

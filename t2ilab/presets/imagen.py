@@ -1,12 +1,12 @@
 """Imagen (Saharia et al. 2022): every named run as one literal."""
 from dataclasses import replace
 
-from ..diffusion.denoiser import ObjectiveConfig
+from ..diffusion.gaussian_denoiser import ObjectiveConfig
 from ..families.imagen import BASE, Imagen
 from ..nets.efficient_unet import EfficientUNetConfig
 from ..nets.unet import UNetConfig
-from ..train.fit import FitConfig
-from .config import LAPTOP, DataConfig, Preset, SaveConfig
+from ..training.fit import FitConfig
+from .preset import LAPTOP, DataConfig, Preset, SaveConfig
 from .glide import WORDS
 
 IMAGEN_SHAPES = Imagen(size=32, encoder="t5-shapes", encoder_width=128, text_length=24, cache=False, sampling_steps=50, guidance_scale=2.0,

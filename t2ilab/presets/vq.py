@@ -2,13 +2,13 @@
 from dataclasses import replace
 
 from ..diffusion.token_denoiser import TokenObjectiveConfig
-from ..families.vq_codec import VQCodec
+from ..families.vqgan import VQCodec
 from ..families.vq_diffusion import VQDiffusion
 from ..nets.token_transformer import TokenTransformerConfig
-from ..nets.vqgan import VQGANConfig
-from ..train.codec import CodecLossConfig
-from ..train.fit import FitConfig
-from .config import LAPTOP, DataConfig, Preset, SaveConfig
+from ..vqgan.networks import VQGANConfig
+from ..vqgan.objective import CodecLossConfig
+from ..training.fit import FitConfig
+from .preset import LAPTOP, DataConfig, Preset, SaveConfig
 
 CODEC_SHAPES = VQCodec(size=64, net=VQGANConfig(channels=64, mults=(1, 2), blocks=1, attention=(False, True), z_channels=128, code_width=32,
                                                codes=512, quantizer="ema", patch=4),

@@ -11,12 +11,13 @@ import torch
 from torch import Tensor
 
 from ..families.glide import GLIDE, GlideNet
-from ..nets.layers import Attention, Double, Halve, ResBlock, sinusoid
+from ..nets.attention import Attention
+from ..nets.layers import Double, Halve, ResBlock, sinusoid
 from ..nets.text_transformer import TextBlock
-from ..pipeline import TextToImage
+from ..pipeline.walk import TextToImage
 from ..text.tokenizer import BYTES, read_merges
-from ..train.checkpoint import read_tensors
-from .files import read_pickled
+from ..training.checkpoint import read_tensors
+from .read import read_pickled
 
 ENDS = {   # our layer or parameter -> theirs, where there is one of it
     "text.tokens": "token_embedding", "text.positions": "positional_embedding", "text.padding": "padding_embedding", "text.norm": "final_ln",

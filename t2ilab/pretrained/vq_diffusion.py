@@ -9,9 +9,10 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
-from ..nets.layers import Attention, Double, Halve
+from ..nets.attention import Attention
+from ..nets.layers import Double, Halve
 from ..nets.token_transformer import TokenTransformer
-from ..nets.vqgan import VQGAN, Block
+from ..vqgan.networks import VQGAN, Block
 
 CODEC = {   # layout -> our part of a codec -> theirs; {i} counts levels from the door, {r} from the bottom, {j} the blocks of a level
     "original": {

@@ -1,4 +1,4 @@
-"""Bytes by key in one SQLite file: where features of captions are kept between runs (text/encoders.py)."""
+"""Bytes by key in one SQLite file: where features of captions are kept between runs (text/frozen_encoder.py)."""
 import os
 import sqlite3
 import warnings

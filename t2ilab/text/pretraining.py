@@ -1,7 +1,7 @@
 """A language model that learns from text alone: T5's span corruption (Raffel et al. 2020, 3.1.4), at the size of a laptop.
 
 Pieces of a text are cut out and the model writes down what stood there. Its encoder half is then frozen and tells an image model what a caption
-means, as T5-XXL does in Imagen (text/encoders.py). Left out on purpose: several texts in one line of 512 tokens, and T5's 750 GB of web pages.
+means, as T5-XXL does in Imagen (text/frozen_encoder.py). Left out on purpose: several texts in one line of 512 tokens, and T5's 750 GB of web pages.
 """
 import hashlib
 import json
@@ -19,10 +19,10 @@ from torch import Tensor, nn
 
 from ..data.example import ENDLESS
 from ..data.shapes import Scenes, describe
-from ..diffusion.denoiser import Cond
+from ..diffusion.cond import Cond
 from ..tensors import generator as seeded
-from ..train.checkpoint import Checkpoints, newest, writing
-from ..train.fit import FitConfig, Log, TrainState, fit
+from ..training.checkpoint import Checkpoints, newest, writing
+from ..training.fit import FitConfig, Log, TrainState, fit
 
 PAD, END = "<pad>", "</s>"
 SAMPLE = 2000                        # texts that a vocabulary is learned from
@@ -138,7 +138,7 @@ def _split(total: int, parts: int, generator: torch.Generator) -> Tensor:
 
 
 class SpanCorruption(nn.Module):
-    """An encoder that reads a text with gaps and a decoder that fills them: `.loss` is what train/fit.py minimises."""
+    """An encoder that reads a text with gaps and a decoder that fills them: `.loss` is what training/fit.py minimises."""
 
     def __init__(self, tokenizer, config: PretrainConfig = PretrainConfig()):
         super().__init__()

@@ -1,0 +1,75 @@
+"""Which files of a data set are no usable pictures, found before the first step, and remembered per file (path, time of change, bytes)."""
+import hashlib
+import json
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
+from typing import NamedTuple
+
+from ..hub import cache_root
+from .decode import measure
+
+
+class Bad(NamedTuple):
+    """A file that is no usable picture, and why."""
+    name: str
+    reason: str
+
+
+# The check
+
+def check(paths: Sequence[Path], root: Path) -> list:
+    """For each file below root its true (width, height), or a string that says why it is no picture.
+
+    Decodes whatever is new, changed, or was broken the last time."""
+    from tqdm import tqdm
+    names, stamps = [path.relative_to(root).as_posix() for path in paths], [_stamp(path) for path in paths]
+    memory = _memory(root)
+    known = _recall(memory)                                             # name -> [time of change, bytes, width, height]
+    fresh = [k for k, (name, stamp) in enumerate(zip(names, stamps)) if known.get(name, [])[:2] != stamp]
+    with ThreadPoolExecutor(os.cpu_count()) as pool:                    # Pillow decodes outside Python's lock
+        looks = pool.map(_look, [paths[k] for k in fresh])
+        found = dict(zip(fresh, tqdm(looks, total=len(fresh), desc="checking pictures", delay=10, mininterval=0.5, leave=False)))
+    seen = [found[k] if k in found else tuple(known[name][2:]) for k, name in enumerate(names)]
+    if fresh:
+        _remember(memory, known | {names[k]: [*stamps[k], *size] for k, size in found.items() if not isinstance(size, str)})
+    return seen
+
+
+def _look(path):
+    try:
+        return measure(path)
+    except FileNotFoundError:
+        return "no such file"
+    except ValueError as error:
+        return str(error).removeprefix(f"{path}: ")
+
+
+def _stamp(path):
+    """[time of change, bytes], which changes whenever the file does; None if there is no file."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return [status.st_mtime_ns, status.st_size]
+
+
+def _memory(root):
+    """Where the last check of a folder is kept, in the user's cache."""
+    return cache_root() / "checked" / f"{hashlib.sha256(str(root.resolve()).encode()).hexdigest()[:16]}.json"
+
+
+def _recall(memory):
+    with suppress(OSError, ValueError):                                 # no memory, or a damaged one: look at everything again
+        return json.loads(memory.read_text("utf-8"))
+    return {}
+
+
+def _remember(memory, known):
+    with suppress(OSError):                                             # a read-only home costs time at the next start, nothing else
+        memory.parent.mkdir(parents=True, exist_ok=True)
+        part = memory.with_suffix(f".{os.getpid()}")
+        part.write_text(json.dumps(known), "utf-8")
+        os.replace(part, memory)

@@ -1,0 +1,46 @@
+"""Pictures on disk as a data set: example number n is the same picture for the whole run and for every resumed run.
+
+Left out on purpose: caching decoded pixels, sizes other than square.
+"""
+import torch
+from PIL import Image
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from .decode import Fit, open_rgb
+from .example import Example
+from .image_check import Bad
+from .sets.listing import Listing
+
+
+@dataclass(frozen=True)
+class ImageSet:
+    """Pictures on disk as a data set: example(index, generator) crops, flips and picks a caption with the generator alone."""
+    listing: Listing                            # of good pictures only
+    fit: Fit
+    sizes: Sequence[tuple[int, int]]            # true (width, height) of each, before it is fitted
+    bad: tuple[Bad, ...] = ()                   # what was left out
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        return self.listing.classes
+
+    @property
+    def size(self) -> int:
+        return self.fit.size
+
+    def __len__(self) -> int:
+        return len(self.listing.pictures)
+
+    def texts(self) -> list[str]:
+        """Every caption: what a vocabulary is learned from."""
+        return [caption for captions in self.listing.captions for caption in captions]
+
+    def example(self, index: int, generator: torch.Generator) -> Example:
+        """Picture number index, fitted to [3 S S] uint8, with one of its captions. A file that broke after the check is a ValueError."""
+        picture, captions = self.listing.pictures[index], self.listing.captions[index]
+        image = open_rgb(picture, self.size)[0] if isinstance(picture, Path) else Image.fromarray(picture)
+        image = self.fit(image, generator)
+        caption = captions[int(torch.randint(len(captions), (), generator=generator))]
+        return Example(image, caption, int(self.listing.labels[index]))

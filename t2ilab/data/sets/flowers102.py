@@ -1,0 +1,45 @@
+"""Oxford Flowers102 in its published layout. Copies that differ from it are read too, with a warning that names what differs."""
+import json
+from pathlib import Path
+
+from .listing import Listing, _compare, _warn, choose, home_of, named
+from .prompt_templates import flower_captions
+
+
+def flowers102(root: Path, split: str, download: bool) -> Listing:
+    """Oxford Flowers102: root/flowers-102/{jpg, imagelabels.mat, setid.mat}. split: train, val, test or all. Errors: see open_data.
+
+    Captions: captions.flower_captions. The .mat file and cat_to_name.json count classes from 1, our labels (and torchvision's) from 0: name "1" belongs to label 0."""
+    from torchvision.datasets import Flowers102
+    parts = choose(split, {"train": ["train"], "val": ["val"], "test": ["test"], "all": ["train", "val", "test"]})
+    home = home_of(root, "flowers-102")
+    published = {**dict(Flowers102._file_dict[key] for key in ("label", "setid")), "jpg": None}
+    odd = _compare(home, published, download and (lambda: Flowers102(home.parent, download=True)))
+    if "is missing" in odd.values():
+        raise FileNotFoundError(f"{home}: needs {', '.join(published)}; missing: {', '.join(n for n, how in odd.items() if how == 'is missing')}")
+    try:
+        sets = [_flowers(odd)(home.parent, split=part, loader=lambda path: path) for part in parts]    # the paths: decode.py opens pictures
+    except Exception as error:                  # damaged .mat files raise nearly every type there is
+        raise ValueError(f"{home}: .mat files not in Flowers102's layout: {error}") from error
+    _warn(home, odd)
+    paths, labels = zip(*(s[i] for s in sets for i in range(len(s))))
+    return named(_flower_names(home, Flowers102.classes), paths, labels, flower_captions)
+
+
+def _flowers(odd):
+    """torchvision's class; for an altered copy, one that does not compare md5 sums."""
+    from torchvision.datasets import Flowers102
+    unchecked = {key: (name, None) for key, (name, _) in Flowers102._file_dict.items()}
+    return type("AlteredFlowers102", (Flowers102,), {"_file_dict": unchecked}) if odd else Flowers102
+
+
+def _flower_names(home, published):
+    """102 names in the order of the labels 0..101, from cat_to_name.json where there is one ("1" to "102")."""
+    for path in (home.parent / "cat_to_name.json", home / "cat_to_name.json"):
+        if path.is_file():
+            try:
+                names = json.loads(path.read_text("utf-8"))
+                return [names[str(label + 1)] for label in range(102)]
+            except (ValueError, KeyError, TypeError) as error:
+                raise ValueError(f"{path}: does not map \"1\" ... \"102\" to names: {error!r}") from error
+    return [name.rstrip("?") for name in published]

@@ -1,0 +1,65 @@
+"""What a data set is before any picture is opened: classes, pictures, captions, labels; and what its readers share.
+
+Nothing is opened here. Left out on purpose: archives, remote stores.
+"""
+import logging
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+
+log = logging.getLogger(__name__)
+
+
+class Listing(NamedTuple):
+    """A data set before any picture is opened: classes, and for each picture where it is, what it may be called, and its label."""
+    classes: tuple[str, ...]
+    pictures: Sequence                          # Paths, or arrays [H W 3] uint8
+    captions: Sequence[tuple[str, ...]]
+    labels: Sequence[int]                       # index into classes, -1 = none
+
+
+def named(classes: Sequence[str], pictures: Sequence, labels: Sequence[int], say: Callable = lambda name: (name,)) -> Listing:
+    """The listing whose captions follow from the class alone. say: class name -> captions."""
+    captions = [say(name) for name in classes]
+    return Listing(tuple(classes), pictures, [captions[label] for label in labels], labels)
+
+
+def choose(split: str, known: dict):
+    """The entry of a split, or a ValueError that lists the splits there are."""
+    if split not in known:
+        raise ValueError(f"split={split!r}: choose one of {sorted(known)}")
+    return known[split]
+
+
+def first_few(reasons: Sequence[str], most: int = 5) -> str:
+    """Some of many reasons, in one line."""
+    return "; ".join(reasons[:most]) + (f"; and {len(reasons) - most} more" if len(reasons) > most else "")
+
+
+def home_of(root: Path, name: str) -> Path:
+    """The folder that the archive unpacks to; naming that folder itself as the root works too."""
+    return root if root.name == name else root / name
+
+
+def _compare(home: Path, published: dict, fetch: Callable | None) -> dict[str, str]:
+    """Which published files (name -> md5) are missing or differ: name -> "is missing" or "differs". Fetches them first if asked to."""
+    from torchvision.datasets.utils import check_integrity
+    def odd():
+        there = {name: (home / name).exists() for name in published}
+        return {name: "differs" if there[name] else "is missing" for name, md5 in published.items()
+                if not (there[name] and (md5 is None or check_integrity(home / name, md5)))}
+    if fetch and odd():
+        try:
+            fetch()
+        except (OSError, RuntimeError) as error:
+            raise OSError(f"{home.name} could not be downloaded into {home.parent}: {error}") from error
+    if not home.is_dir():
+        raise FileNotFoundError(f"no folder {home.name} in {home.parent}: put it there, or fetch it with download=True "
+                                "(--download on the command line)")
+    return odd()
+
+
+def _warn(home, odd):
+    if odd:
+        log.warning("%s is not the published copy: %s", home, ", ".join(f"{name} {how}" for name, how in odd.items()))

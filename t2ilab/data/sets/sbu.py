@@ -1,0 +1,60 @@
+"""SBU Captions and other lists of addresses, in the layout that img2dataset and `t2ilab data fetch` write."""
+import json
+import logging
+from pathlib import Path
+
+from ..decode import SUFFIXES
+from .folder import _beside, _captions
+from .listing import Listing, choose, first_few
+
+
+log = logging.getLogger(__name__)
+
+
+# SBU Captions, or anything else that img2dataset fetched
+
+def sbu(root: Path, split: str, download: bool) -> Listing:
+    """SBU Captions as img2dataset writes them with --output_format files: root/sbucaptions/00000/000000000.{jpg,json,txt}, or root/00000/...
+
+    Captions: "caption" in the .json, else the .txt beside, one a line. What could not be fetched is left out, with one warning that counts it.
+    split: train or all, both the whole set: it was published without splits. No classes. Errors: see open_data."""
+    choose(split, {"train": True, "all": True})
+    if download:
+        raise ValueError("download=True: SBU is a list of addresses, not of pictures: fetch them with img2dataset --output_format files")
+    home = root / "sbucaptions" if (root / "sbucaptions").is_dir() else root
+    entries = [entry for shard in sorted(home.glob("[0-9]*/")) for entry in _entries(shard)]
+    if not entries:
+        raise FileNotFoundError(f"{home}: nothing that img2dataset wrote (with --output_format files), such as 00000/000000000.json and .jpg")
+    missing = [f"{path.relative_to(home).as_posix()}: {why}" for path, _, why in entries if why]
+    if len(missing) == len(entries):
+        raise ValueError(f"{home}: none of {len(entries)} entries has a picture: {first_few(missing)}")
+    if missing:
+        log.warning("%s: left out %d of %d entries: %s", home, len(missing), len(entries), first_few(missing))
+    good = [(path, texts) for path, texts, why in entries if not why]
+    return Listing((), [path for path, _ in good], [texts or ("",) for _, texts in good], [-1] * len(good))
+
+
+def _entries(shard):
+    """(picture, captions, "") for each entry of a shard, or (name, (), why it is left out)."""
+    files = {path.name: path for path in shard.iterdir() if not path.name.startswith(".")}
+    pictures = {path.stem: path for path in files.values() if path.suffix.lower() in SUFFIXES}
+    for stem in sorted(pictures.keys() | {path.stem for path in files.values() if path.suffix == ".json"}):
+        row, why = _row(files.get(f"{stem}.json"))
+        why = why or ("" if stem in pictures else "no picture")
+        yield (shard / stem, (), why) if why else (pictures[stem], _said(row) or _beside(pictures[stem]), "")
+
+
+def _row(path):
+    """What img2dataset noted about one entry, and why it is no use; ({}, "") where it noted nothing."""
+    try:
+        row = json.loads(path.read_text("utf-8", errors="replace")) if path else {}
+    except ValueError:
+        row = None
+    if not isinstance(row, dict):
+        return {}, "its .json is damaged"
+    status = row.get("status", "success")
+    return row, "" if status == "success" else _captions([row.get("error_message") or f"status {status}"])[0]
+
+
+def _said(row):
+    return _captions([row["caption"]]) if isinstance(row.get("caption"), str) else ()

@@ -1,0 +1,54 @@
+"""Which noise level t a training example gets: evenly, mostly late, or by importance.
+
+Improved DDPM (Nichol & Dhariwal 2021) samples t by how much the bound varies there.
+"""
+import torch
+from torch import Tensor, nn
+
+
+def uniform_times(T: int, batch: int, generator=None) -> tuple[Tensor, Tensor]:
+    """t [B] drawn evenly from 1..T, and weights of 1."""
+    return torch.randint(1, T + 1, (batch,), generator=generator), torch.ones(batch)
+
+
+def late_times(T: int, batch: int, generator=None) -> tuple[Tensor, Tensor]:
+    """t [B] from 1..T, nearly half of them in the noisiest tenth, and weights of 1: the noisy end is meant to count for more.
+
+    Where everything stands is decided there, from the caption alone; evenly drawn times leave that too few examples to be learned quickly."""
+    u = torch.rand(batch, generator=generator, dtype=torch.float64)
+    return (T * (1 - u ** 3)).ceil().long().clamp(min=1), torch.ones(batch)
+
+
+TIMES = {"uniform": uniform_times, "late": late_times}
+
+
+class ImportanceTimes(nn.Module):
+    """Picks noise levels where the loss varies most, from the last 10 losses seen at each t.  Evenly until every t was seen 10 times.
+
+    The history is a buffer, so a checkpoint carries it and a resumed run goes on exactly."""
+    KEEP, UNIFORM = 10, 0.001     # losses remembered per t; the share of evenly drawn t that keeps every t alive
+
+    def __init__(self, T: int):
+        super().__init__()
+        self.register_buffer("history", torch.zeros(T, self.KEEP, dtype=torch.float64))
+        self.register_buffer("seen", torch.zeros(T, dtype=torch.int64))
+
+    def probabilities(self) -> Tensor:
+        """p_t [T] float64 for t = 1..T, on the CPU."""
+        history, T = self.history.cpu(), len(self.seen)
+        if self.seen.amin() < self.KEEP:
+            return torch.full((T,), 1 / T, dtype=torch.float64)
+        p = history.square().mean(1).sqrt()                                     # iDDPM importance sampling
+        return (1 - self.UNIFORM) * p / p.sum() + self.UNIFORM / T
+
+    def draw(self, T: int, batch: int, generator=None) -> tuple[Tensor, Tensor]:
+        """t [B] in 1..T and the weights 1 / (T p_t) that keep the expected loss what it was."""
+        p = self.probabilities()
+        index = torch.multinomial(p, batch, replacement=True, generator=generator)
+        return index + 1, 1 / (T * p[index])
+
+    def update(self, t: Tensor, loss: Tensor) -> None:
+        """Remember the losses [B] seen at t [B]."""
+        for i, value in zip((t - 1).tolist(), loss.double().tolist()):
+            self.history[i, self.seen[i] % self.KEEP] = value
+            self.seen[i] += 1

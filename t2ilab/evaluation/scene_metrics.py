@@ -1,0 +1,84 @@
+"""What a trained model can do, as numbers and a picture: the files that stand beside its weights in results/.
+
+For models of the captioned scenes the scene parser is the judge, so the numbers need no second network.
+"""
+import json
+import time
+from collections.abc import Sequence
+from itertools import cycle
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from ..data.scene_parser import parse
+from ..data.shapes import HELD_OUT, Scene, Scenes, render
+from ..tensors import from_uint8, generator
+from ..viz.notebook import show_grid
+from .alignment import is_valid
+
+NEVER_TRAINED = {f"{colour} {shape}" for colour, shape in HELD_OUT}
+
+
+def sample_many(pipeline, captions: list[str], *, seed: int = 0, batch: int = 32, picture: Tensor | None = None) -> Tensor:
+    """Pictures [B 3 H W] in [-1, 1] for any number of captions, a batch at a time.  The same seed and batch give the same pictures.
+
+    picture: [B 3 h w] in [-1, 1], what a model enlarges that draws none itself."""
+    seeds, parts = generator(seed), [slice(i, i + batch) for i in range(0, len(captions), batch)]
+    return torch.cat([pipeline(captions[part], int(torch.randint(2 ** 31, (), generator=seeds)),
+                               picture=None if picture is None else picture[part]).cpu() for part in parts])
+
+
+def scene_metrics(pipeline, *, n: int = 512, seed: int = 0) -> dict[str, float]:
+    """read: share of unlabelled samples in which the parser finds whole objects of the grammar; valid: share that the grammar also has words
+    for (one object, or two that do not stand diagonally); label: share of labelled samples that show just that object; held_out_label: the
+    same for labels never seen in training (models with labels only).  n samples each."""
+    start = time.perf_counter()
+    readings = [parse(image) for image in sample_many(pipeline, [""] * n, seed=seed)]
+    seconds = (time.perf_counter() - start) / n
+    metrics = {"samples": n, "read": _share(r is not None for r in readings), "valid": _share(map(is_valid, readings)),
+               "seconds_per_image": round(seconds, 3)}
+    names = getattr(pipeline.encode_text, "names", ())
+    if names:
+        labels = [names[i % len(names)] for i in range(n)]
+        right = [shows(parse(image), label) for image, label in zip(sample_many(pipeline, labels, seed=seed + 1), labels)]
+        metrics["label"] = _share(r for r, label in zip(right, labels) if label not in NEVER_TRAINED)
+        metrics["held_out_label"] = _share(r for r, label in zip(right, labels) if label in NEVER_TRAINED)
+    return metrics
+
+
+def shows(reading: Scene | None, label: str) -> bool:
+    """Is the picture read as one object, of this colour and shape ("red circle")?"""
+    return reading is not None and [f"{o.colour} {o.shape}" for o in reading.objects] == [label]
+
+
+def write_report(pipeline, out: Path, metrics: dict, *, command: str) -> None:
+    """metrics.json with the command that made it, and samples.png."""
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "metrics.json").write_text(json.dumps(metrics | {"command": command}, indent=1) + "\n", encoding="utf8")
+    captions, options = demo_captions(pipeline)
+    show_grid(sample_many(pipeline, captions, seed=0, **options), captions if any(captions) else None, path=out / "samples.png")
+
+
+def drawn(scenes: Sequence[Scene], size: int) -> Tensor:
+    """The scenes themselves, drawn at a size: [B 3 size size] in [-1, 1]."""
+    return from_uint8(torch.stack([render(scene, size) for scene in scenes]))
+
+
+def demo_captions(pipeline, n: int = 24) -> tuple[list[str], dict]:
+    """n captions that show a model of the scenes off, and the options to draw them with: captions of the grammar for a model that reads text,
+    with pictures if it starts from some; else labels it was trained on for the first half and no label for the rest."""
+    names = getattr(pipeline.encode_text, "names", None)
+    if names is None:
+        scenes = [scenes.draw(generator(1, k)) for k, scenes in zip(range(n), cycle([Scenes(objects=(1,)), Scenes(objects=(2,))]))]
+        first = pipeline.stages[0] if pipeline.stages else None                  # a codec has no stages: it paints any picture again
+        if first and first.enlarge is None:
+            return [caption for _, caption in scenes], {}
+        return [caption for _, caption in scenes], {"picture": drawn([scene for scene, _ in scenes], first.shape[-1] // 2 if first else pipeline.size)}
+    names = [name for name in names if name not in NEVER_TRAINED]
+    return [names[i * len(names) // (n // 2)] if names and i < n // 2 else "" for i in range(n)], {}
+
+
+def _share(flags) -> float:
+    flags = list(flags)
+    return round(sum(flags) / len(flags), 4)

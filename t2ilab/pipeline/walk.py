@@ -1,0 +1,144 @@
+"""From captions to pictures, with every intermediate on the table.
+
+All families are instances of one `TextToImage`: something that reads captions, and one or more stages that denoise, each at its own size.
+"""
+import torch
+import torch.nn.functional as F
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from torch import Tensor, nn
+
+from ..diffusion.cond import Cond
+from ..diffusion.constraints import keep_codes, keep_known
+from ..diffusion.guidance import constrained, guided
+from ..diffusion.sampling import trajectory
+from ..tensors import generator
+from .edit import Edit, _repeated, given
+from .stage import Stage
+
+
+@dataclass(frozen=True)
+class TextToImage:
+    """Captions in, pictures out.  `pipeline(["red circle"], seed=1)`."""
+    encode_text: Callable                   # list of B captions -> (text [B L] int64 or None, mask [B L] bool or None)
+    stages: tuple[Stage, ...]
+    negative: str | None = None             # what every picture is pushed away from, unless the call says otherwise; None = no caption
+
+    @torch.no_grad()
+    def walk(self, captions: int | Sequence[str], seed: int = 0, *, negative: Sequence[str] | None = None, edit: Edit | None = None,
+             picture: Tensor | None = None) -> Iterator[tuple[str, object]]:
+        """Every intermediate as (name, value), from caption to pixels, in order: cond, then x_T and frames for each stage, then image.
+
+        captions: B strings ("" = no caption), or a number of pictures without one.  negative: B captions to push away from, or one for all.
+        edit: a picture to start from.  picture: [B or 1, 3 h w] in [-1, 1], what a model enlarges that draws none itself.
+        The same seed gives the same pictures on any device.  Lesson: notebooks/03_ddpm.ipynb"""
+        captions = listed(captions)
+        B, g = len(captions), generator(seed)
+        cond = self._read(captions)
+        negative = negative if negative is not None or self.negative is None else [self.negative]
+        against = None if negative is None else self._read(_negative(negative, B))
+        yield "cond", cond
+        x = None if picture is None else _repeated(picture, B, "picture").to(self.device)
+        _check_start(self.stages[0], edit, picture)
+        for stage in self.stages:
+            fitted = None if edit is None else edit.at(B, stage.size, self.device)
+            seen = _seen(stage, x, fitted, g)
+            if "low_res" in seen:
+                yield "low_res", seen["low_res"]
+            denoise = guided(stage.denoiser, replace(cond, **seen), stage.guidance_scale, negative=against and replace(against, **seen))
+            denoise = constrained(denoise, *stage.constrain, *_kept(stage, fitted))
+            x, times = _start(stage, B, None if stage.enlarge else fitted, g, self.device)
+            yield "x_T", x
+            for frame in trajectory(denoise, stage.denoiser.diffusion, x, times, sampler=stage.sampler, generator=g):
+                x = frame.x
+                yield "frame", frame
+            x = (x if stage.codec is None else stage.codec.decode(x)).clamp(-1, 1)
+        yield "image", x
+
+    def __call__(self, captions: int | Sequence[str], seed: int = 0, **options) -> Tensor:
+        """Pictures [B 3 H W] in [-1, 1]: the last value of the walk.  options: see walk."""
+        for _, value in self.walk(captions, seed, **options):
+            pass
+        return value
+
+    def _read(self, captions: Sequence[str]) -> Cond:
+        return Cond(*self.encode_text(captions)).map(lambda v: v.to(self.device))
+
+    @property
+    def model(self) -> nn.Module:
+        """What training trains: the first stage's denoiser."""
+        return self.stages[0].denoiser
+
+    def with_model(self, model: nn.Module) -> "TextToImage":
+        """The same pipeline with another first denoiser."""
+        return replace(self, stages=(replace(self.stages[0], denoiser=model), *self.stages[1:]))
+
+    @property
+    def device(self) -> torch.device:
+        """Where the networks are."""
+        return next(self.model.parameters()).device
+
+    def to(self, device) -> "TextToImage":
+        """This pipeline with its networks moved."""
+        for stage in self.stages:
+            stage.denoiser.to(device)
+        return self
+
+
+def listed(captions: int | Sequence[str]) -> list[str]:
+    """Captions as a list, "" for each picture where only their number is given.  ValueError for a single string, or none at all."""
+    if isinstance(captions, str):
+        raise ValueError(f"captions={captions[:60]!r} is one string: give a list of captions, or a number of pictures")
+    captions = [""] * captions if isinstance(captions, int) else list(captions)
+    if not captions:
+        raise ValueError("no captions: give at least one, or a number of pictures")
+    return captions
+
+
+def _negative(negative: Sequence[str], batch: int) -> list[str]:
+    negative = listed(negative)
+    if len(negative) not in (1, batch):
+        raise ValueError(f"{len(negative)} negative captions for {batch} pictures: give one for all, or one each")
+    return negative * (batch // len(negative))
+
+
+def _check_start(first: Stage, edit: Edit | None, picture: Tensor | None) -> None:
+    if first.enlarge is None and picture is not None:
+        raise ValueError("this model draws pictures and enlarges none: start from one with an Edit (--image) instead")
+    if first.enlarge is not None and edit is not None and edit.strength < 1:
+        raise ValueError(f"strength={edit.strength}: this model enlarges pictures, so there is nothing to noise only partly")
+
+
+def _seen(stage: Stage, picture: Tensor | None, edit: Edit | None, g: torch.Generator) -> dict[str, Tensor]:
+    """What a stage's network sees besides the caption: the picture of the stage before, and the pixels to keep."""
+    seen = {}
+    if stage.enlarge is not None:
+        if picture is None:
+            raise ValueError("this model enlarges pictures and draws none itself: give it one (picture=, --picture)")
+        seen |= stage.enlarge(picture, g)
+    if stage.sees_known and edit is not None and edit.keep is not None:
+        seen["known"] = given(edit.image, edit.keep)
+    return seen
+
+
+def _start(stage: Stage, batch: int, edit: Edit | None, g: torch.Generator, device) -> tuple[Tensor, list[int]]:
+    """Where a stage's walk begins, x_T [B 3 H W], and the times it visits: a partly noised picture skips the first ones."""
+    diffusion, times = stage.denoiser.diffusion, stage.times
+    if edit is None or edit.strength == 1:
+        x = diffusion.prior((batch, *stage.shape), device=device, generator=g)
+        return x if stage.temperature == 1 else stage.temperature * x, times
+    times = [t for t in times if t <= edit.strength * diffusion.T]
+    if len(times) < 2:
+        raise ValueError(f"strength={edit.strength}: no step is left; choose more strength or more sampling steps")
+    return diffusion.diffuse(edit.image if stage.codec is None else stage.codec.encode(edit.image), times[0], g), times
+
+
+def _kept(stage: Stage, edit: Edit | None) -> tuple[Callable, ...]:
+    """The constraint that puts an edit's kept pixels back: of codes, those whose cell is kept from edge to edge."""
+    if edit is None or edit.keep is None:
+        return ()
+    if stage.codec is None:
+        return (keep_known(edit.image, edit.keep),)
+    side = stage.codec.size // stage.codec.grid
+    known = F.avg_pool2d(edit.keep.float(), side).flatten(1) == 1                            # [B N]
+    return (keep_codes(stage.codec.encode(edit.image), known),)

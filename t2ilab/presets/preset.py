@@ -1,0 +1,60 @@
+"""What every named run is made of: a model, the data it eats, how it trains, and how it is saved."""
+from dataclasses import dataclass, field
+from typing import Annotated, Generic, TypeVar
+
+import tyro
+
+from ..families.ddpm import DDPM
+from ..families.glide import GLIDE
+from ..families.imagen import Imagen
+from ..families.vqgan import VQCodec
+from ..families.vq_diffusion import VQDiffusion
+from ..training.fit import FitConfig
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    data: str = "shapes"                # data set: shapes, cifar10, flowers102, sbu, dogs, coco, cub, imagenet or folder
+    root: str | None = None             # folder it lies in; none needed for shapes
+    split: str = "train"                # part of it to train on
+    crop: str = "centre"                # centre or random
+    flip: bool = False                  # mirror half of the pictures
+    limit: int | None = None            # use only so many examples, evenly spaced
+    download: bool = False              # fetch the data set if it is not there
+    workers: int = 0                    # processes that read pictures ahead
+    validation: float = 0.0             # share of the examples that is held back to measure the loss on
+
+    def __post_init__(self):
+        if not 0 <= self.validation <= 0.5:
+            raise ValueError(f"validation={self.validation}: choose a share from 0 to 0.5")
+
+
+@dataclass(frozen=True)
+class SaveConfig:
+    checkpoint_steps: int = 0           # save every so many steps; 0 = by the clock only
+    checkpoint_seconds: float = 300.0   # save when this long has passed since the last time
+    keep: int = 2                       # checkpoints to keep
+    sample_steps: int = 1000            # draw a grid of samples every so many steps; 0 = never
+    validate_steps: int = 1000          # measure the loss on what is held back every so many steps
+
+    def __post_init__(self):
+        if self.keep < 1:
+            raise ValueError(f"keep={self.keep}: choose 1 or more")
+
+
+LAPTOP = FitConfig(batch_size=32, lr=2e-3, optimizer="muon", decay="linear", ema_decay=0.998)      # what trains models of the scenes on a laptop
+Family = TypeVar("Family", DDPM, GLIDE, Imagen, VQCodec, VQDiffusion)
+
+
+@dataclass(frozen=True)
+class Preset(Generic[Family]):
+    name: Annotated[str, tyro.conf.Suppress]            # of the preset, and of its folder in runs/
+    model: Family
+    data: DataConfig = field(default_factory=DataConfig)
+    fit: FitConfig = field(default_factory=FitConfig)
+    save: SaveConfig = field(default_factory=SaveConfig)
+    family: Annotated[str, tyro.conf.Suppress] = "ddpm"     # which of FAMILIES `model` belongs to
+    start: str | None = None                                # a run whose weights to begin with; it stays as it is
+    then: Annotated[tuple[str, ...], tyro.conf.Suppress] = ()   # presets trained after it on the same data, each in a folder inside its run's
+    expected: Annotated[str, tyro.conf.Suppress] = ""       # the number this run should reach
+    hardware: Annotated[str, tyro.conf.Suppress] = ""       # what it was meant for

@@ -1,0 +1,36 @@
+"""log.jsonl and TensorBoard events of a training run; a resumed run drops the lines after its checkpoint."""
+import json
+from contextlib import suppress
+from pathlib import Path
+
+from ..training.checkpoint import write_text, writing
+from ..training.fit import Log, TrainState
+
+
+class _Logger:
+    """log.jsonl and TensorBoard; a resumed run drops the lines after its checkpoint."""
+
+    def __init__(self, out: Path, state: TrainState):
+        self.path, self.step, self.main = out / "log.jsonl", state.step, state.accelerator.is_main_process
+
+    def __enter__(self):
+        if self.main:
+            from torch.utils.tensorboard import SummaryWriter
+            lines = self.path.read_text(encoding="utf8").splitlines() if self.path.exists() else []
+            write_text(self.path, "".join(f"{line}\n" for line in lines[:self.step]))
+            self.file, self.board = open(self.path, "a", encoding="utf8"), SummaryWriter(self.path.parent / "tensorboard", purge_step=self.step + 1)
+        return self
+
+    def write(self, log: Log, more: dict[str, float]) -> None:
+        row = log._asdict() | more
+        with writing(self.path.parent):
+            self.file.write(json.dumps(row) + "\n")
+            self.file.flush()
+            for name in ("loss", "grad_norm", "lr", *more):
+                self.board.add_scalar(name, row[name], log.step)
+
+    def __exit__(self, error, *_):
+        if self.main:
+            with suppress(OSError) if error else writing(self.path.parent):      # on a full disk the first error says more
+                self.file.close()
+                self.board.close()

@@ -1,0 +1,134 @@
+"""The one training driver of all families: start a run, or go on with it, checkpoint by checkpoint."""
+import json
+import shlex
+import sys
+import torch
+from collections.abc import Iterator
+from dataclasses import asdict, replace
+from itertools import chain, count
+from pathlib import Path
+
+from .. import __version__
+from ..data.datasets import open_data
+from ..data.loaders import Part, stream
+from ..pipeline.walk import TextToImage
+from ..presets import DataConfig, Preset
+from ..tensors import generator
+from ..training.checkpoint import Checkpoints, load_weights, newest, write_text
+from ..training.fit import Log, TrainState, fit
+from ..viz.notebook import show_grid
+from .folder import find_run, read_preset
+from .log import _Logger
+
+
+def data_of(config: DataConfig, size: int):
+    """(the data set a run trains on, what is held back of it or None)."""
+    dataset = open_data(config.data, config.root, size=size, split=config.split, crop=config.crop, flip=config.flip, limit=config.limit,
+                        download=config.download)
+    if not config.validation:
+        return dataset, None
+    every = round(1 / config.validation)
+    return Part(dataset, every), Part(dataset, every, held=True)
+
+
+def train(preset: Preset, out: Path) -> Iterator[tuple[Log, torch.nn.Module]]:
+    """Train a preset into a run folder, going on from its newest checkpoint if it has one.  Yields (Log, averaged model) every step.
+
+    Writes config.json, log.jsonl, TensorBoard events, checkpoints/ and samples/.  FileExistsError if the folder holds another run."""
+    out = Path(out)
+    if (out / "model.safetensors").is_file() and newest(out / "checkpoints") is None:
+        raise FileExistsError(f"{out} holds weights and nothing to go on from: begin with them in another folder: --start {out} --out ANOTHER")
+    dataset, held = data_of(preset.data, preset.model.size)
+    preset = replace(preset, model=_as_it_starts(preset, out).for_data(dataset))
+    torch.manual_seed(preset.fit.seed)
+    pipeline = preset.model.build()
+    state = TrainState(pipeline.model, preset.fit)
+    checkpoints = Checkpoints(out / "checkpoints", _write_config(preset, out, state), every_steps=preset.save.checkpoint_steps,
+                              every_seconds=preset.save.checkpoint_seconds, keep=preset.save.keep)
+    checkpoints.restore(state)
+    if preset.start and state.step == 0:
+        _begin_with(state, preset)
+    with _Logger(out, state) as logger:
+        for log, ema in fit(state.model, _batches(preset, dataset, state), preset.fit, state=state):
+            if state.accelerator.is_main_process:
+                logger.write(log, _report(ema) | _validation(preset, held, log.step, ema))
+                if checkpoints.due(state):
+                    checkpoints.save(state)
+                if _sampling_due(preset, log.step):
+                    _draw_samples(pipeline.with_model(ema), preset, dataset, out / "samples" / f"step-{log.step:08d}.png")
+            yield log, ema
+
+
+def _as_it_starts(preset: Preset, out: Path):
+    """The preset's model, with what only the run that it starts from can say, such as its vocabulary: the weights know no other."""
+    if not preset.start or not hasattr(preset.model, "starting_from"):
+        return preset.model
+    begun = (out / "config.json").is_file()                     # a run that goes on knows it, and the first one may be gone
+    first = read_preset(out if begun else find_run(preset.start)).model
+    return preset.model.starting_from(first) if type(first) is type(preset.model) else preset.model
+
+
+def _begin_with(state: TrainState, preset: Preset) -> None:
+    """Take the weights of another run, which stays as it is; a "no caption" that it never learned begins here, or a "no label", last in its tables."""
+    folder = find_run(preset.start)
+    first, model = read_preset(folder).model, preset.model
+    longer = model.longer_than(first) if type(first) is type(model) and hasattr(model, "longer_than") else None
+    for part in (state.model, state.ema):
+        load_weights(part, folder / "model.safetensors", new=("net.no_caption",), longer=longer)
+
+
+def _report(model: torch.nn.Module) -> dict[str, float]:
+    """What a model says of itself after each step, such as how many codes of a codebook are in use."""
+    return model.report() if hasattr(model, "report") else {}
+
+
+@torch.no_grad()
+def _validation(preset: Preset, held, step: int, ema: torch.nn.Module) -> dict[str, float]:
+    """{"validation": loss} of the averaged model on up to 128 examples that it never saw, with the same noise every time; {} when it is not due."""
+    if held is None or step % preset.save.validate_steps and step != preset.fit.steps:
+        return {}
+    seed = preset.fit.seed
+    x0, cond = preset.model.example(next(stream(held, batch_size=min(128, len(held)), seed=seed)), generator(seed, 0, 0, 4))
+    device = next(ema.parameters()).device
+    return {"validation": ema.loss(x0.to(device), cond.map(lambda v: v.to(device)), generator(seed, 0, 0, 5)).mean().item()}
+
+
+def _sampling_due(preset: Preset, step: int) -> bool:
+    every = preset.save.sample_steps
+    return every > 0 and (step % every == 0 or step == preset.fit.steps)
+
+
+def _draw_samples(pipeline: TextToImage, preset: Preset, dataset, path: Path) -> None:
+    """16 samples as they are now, for captions of the data set if the model reads any: the same ones every time."""
+    captions, options = preset.model.probe(next(stream(dataset, batch_size=16, seed=preset.fit.seed)))
+    show_grid(pipeline(captions, **options), None if isinstance(captions, int) else captions, path=path)
+
+
+def _batches(preset: Preset, dataset, state: TrainState):
+    shards = [stream(dataset, batch_size=preset.fit.batch_size, seed=preset.fit.seed, start=state.step, shard=shard, shards=state.total_shards,
+                     workers=preset.data.workers) for shard in state.shards]
+    seed = preset.fit.seed
+    draws = (generator(seed, step, shard, 2) for step in count(state.step + 1) for shard in state.shards)       # other numbers than the noise's
+    return map(preset.model.example, chain.from_iterable(zip(*shards)), draws)
+
+
+def _write_config(preset: Preset, out: Path, state: TrainState) -> dict:
+    """Write config.json, or check that the one there is of the same run."""
+    command = shlex.join(["t2ilab", *sys.argv[1:]]) if Path(sys.argv[0]).stem in ("t2ilab", "cli") else ""
+    config = asdict(preset) | {"t2ilab": __version__, "torch": torch.__version__, "command": command}
+    if (out / "config.json").exists():
+        begun = read_preset(out)
+        if getattr(begun.model, "codec_weights", None) == "":           # begun before models knew the weights of their codec
+            begun = replace(begun, model=replace(begun.model, codec_weights=preset.model.codec_weights))
+        old, new = _identity(begun), _identity(preset)
+        if changed := [k for k in new if old[k] != new[k]]:
+            raise FileExistsError(f"{out} holds a run with another {' and '.join(changed)}: choose another --out, or go on: t2ilab resume {out}")
+    if state.accelerator.is_main_process:
+        out.mkdir(parents=True, exist_ok=True)
+        write_text(out / "config.json", json.dumps(config, indent=1) + "\n")
+    return config
+
+
+def _identity(preset: Preset) -> dict:
+    """What may not change when a run goes on; where its data lies may."""
+    return {"model": preset.model, "data": replace(preset.data, root=None, download=False, workers=0), "seed": preset.fit.seed, "start": preset.start}

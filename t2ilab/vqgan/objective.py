@@ -1,0 +1,82 @@
+"""What trains a codec: paint the picture again, keep the codes close, look right to a network's eyes, and fool a critic that learns meanwhile.
+
+VQGAN (Esser et al. 2021). The critic's loss and the codec's are added up: each weight gets the gradient of its own loss only, and AdamW and Muon move
+every weight by its own gradient, so one optimiser does for two; only clipping looks at both together. training/fit.py does the rest.
+"""
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from ..diffusion.cond import Cond
+from .discriminator import Discriminator, DiscriminatorConfig, hinge
+from .perceptual import PERCEPTUAL
+from .networks import VQGAN, VQGANConfig
+
+
+@dataclass(frozen=True)
+class CodecLossConfig:
+    absolute: float = 1.0            # weight of the mean absolute error of a colour value
+    squared: float = 0.0             # weight of the mean squared error
+    perceptual: float = 1.0          # weight of how different both pictures look to a network
+    eyes: str = "vgg16"              # that network: vgg16 (torchvision's weights, fetched once) or scenes (ships with the project)
+    adversarial: float = 0.8         # weight of the critic's mark, on top of the adaptive weight; 0 = no critic
+    critic_from: int = 10_000        # batches after which the critic counts; it starts to learn there too
+    critic: DiscriminatorConfig = field(default_factory=DiscriminatorConfig)
+
+    def __post_init__(self):
+        if self.eyes not in PERCEPTUAL:
+            raise ValueError(f"eyes={self.eyes!r}: choose one of {', '.join(PERCEPTUAL)}")
+
+
+class CodecObjective(nn.Module):
+    """A codec with all that trains it: `.loss` is what training/fit.py minimises, `.codec` what is used afterwards."""
+
+    def __init__(self, config: VQGANConfig, loss: CodecLossConfig = CodecLossConfig()):
+        super().__init__()
+        self.config, self.codec = loss, VQGAN(config)
+        self.critic = Discriminator(loss.critic) if loss.adversarial else None
+        self.register_buffer("seen", torch.zeros((), dtype=torch.int64))
+        self._eyes: list[nn.Module] = []                                         # in a list, so that frozen eyes are in no checkpoint
+
+    def loss(self, x0: Tensor, cond: Cond = Cond(), generator=None) -> Tensor:
+        """[B].  x0: pictures [B 3 H W] in [-1, 1].  Lesson: notebooks/07_codec.ipynb"""
+        c = self.config
+        painted, _, rounding = self.codec(x0, generator)
+        painted = painted.float()
+        error = painted - x0
+        alike = c.absolute * error.abs().flatten(1).mean(1) + c.squared * error.square().flatten(1).mean(1)
+        if c.perceptual:
+            alike = alike + c.perceptual * self.eyes(x0.device)(painted, x0)
+        loss = alike + rounding
+        if self.training:
+            self.seen += 1
+            if self.critic is not None:
+                loss = loss + self._adversarial(x0, painted, alike)
+        return loss
+
+    def _adversarial(self, x0: Tensor, painted: Tensor, alike: Tensor) -> Tensor:
+        """[B]: minus the critic's mark, weighted so that it pulls the last layer as hard as the error does; plus what the critic itself minimises."""
+        if self.seen <= self.config.critic_from:
+            return sum(0 * p.sum() for p in self.critic.parameters())                        # every process gets a gradient for every weight
+        frozen = {name: p.detach() for name, p in self.critic.named_parameters()}
+        fool = -functional_call(self.critic, frozen, (painted,)).flatten(1).mean(1)          # no gradient for the critic here
+        learn = hinge(self.critic(x0), self.critic(painted.detach()))                        # and none for the codec here
+        return self.config.adversarial * self.adaptive_weight(alike, fool) * fool + learn
+
+    def adaptive_weight(self, alike: Tensor, fool: Tensor) -> Tensor:
+        """How hard the error pulls the decoder's last layer, divided by how hard the critic does."""
+        last = next(layer for layer in reversed(self.codec.decoder) if isinstance(layer, nn.Conv2d)).weight
+        pulls = [torch.autograd.grad(loss.mean(), last, retain_graph=True)[0].norm() for loss in (alike, fool)]
+        return (pulls[0] / (pulls[1] + 1e-4)).clamp(0, 1e4).detach()                         # VQGAN adaptive weight
+
+    def eyes(self, device) -> nn.Module:
+        """The network that compares pictures, loaded with the first comparison."""
+        if not self._eyes:
+            self._eyes.append(PERCEPTUAL[self.config.eyes]().to(device))
+        return self._eyes[0]
+
+    def report(self) -> dict[str, float]:
+        """How many codes are in use."""
+        return self.codec.quantizer.usage()

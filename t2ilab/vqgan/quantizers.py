@@ -1,0 +1,171 @@
+"""Three ways to round a vector to one entry of a codebook, so that gradients still pass.
+
+VQ-VAE (van den Oord et al. 2017): nearest entry, learned by gradients or by moving averages (its Appendix A.1); Gumbel-softmax (Jang et al. 2017), as
+in DALL-E (Ramesh et al. 2021). A code that nobody takes any more is put where pictures are.
+"""
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..tensors import gumbel
+
+COMMITMENT = 0.25                # how strongly the encoder is pulled to the entries it takes
+DECAY, SMALLEST = 0.99, 1e-5     # of the moving averages; keeps a division from failing
+DEAD = 0.03                      # a code taken less often than this share of an even part starts anew
+
+
+class Quantizer(nn.Module):
+    """z [B D h w] -> (z_q [B D h w], codes [B h w] int64, loss [B]).  In training it counts who takes what.
+
+    used: buffer [K], a moving average of how often each code is taken in a batch.  entries: the codebook [K D], of each kind's own making.
+    Lesson: notebooks/07_codec.ipynb"""
+    entries: Tensor
+
+    def __init__(self, codes: int, width: int):
+        super().__init__()
+        self.register_buffer("used", torch.zeros(codes))
+
+    def nearest(self, z: Tensor) -> Tensor:
+        """The code of each cell, without chance: [B D h w] -> [B h w]."""
+        flat = z.float().movedim(1, -1).flatten(0, 2)                                        # [N D]
+        book = self.entries.float()
+        with torch.autocast(z.device.type, enabled=False):
+            distance = book.square().sum(1) - 2 * flat @ book.T                              # [N K], up to |z|^2, which is the same for all codes
+        return distance.argmin(1).view(len(z), *z.shape[2:])
+
+    def embed(self, codes: Tensor) -> Tensor:
+        """The entries of codes: [B h w] -> [B D h w]."""
+        return F.embedding(codes, self.entries).movedim(-1, 1)
+
+    def usage(self) -> dict[str, float]:
+        """Share of the codes in use, and perplexity: how many codes, taken evenly, would be as hard to guess.  By the moving average, in which a code that
+        was just put elsewhere has credit: for a trained codec, count (evaluation/reconstruction.py)."""
+        p = self.used / self.used.sum().clamp(min=1e-12)
+        alive = self.used > DEAD * self.used.mean()
+        return {"codes_used": alive.float().mean().item(), "perplexity": (-(p * p.clamp(min=1e-12).log()).sum()).exp().item()}
+
+    @torch.no_grad()
+    def _count(self, codes: Tensor) -> Tensor:
+        """Update `used`; returns which codes are dead [K] bool."""
+        taken = all_processes(torch.bincount(codes.flatten(), minlength=len(self.used)).to(self.used))
+        self.used.mul_(DECAY).add_(taken, alpha=1 - DECAY)
+        return self.used < DEAD * taken.sum() / len(taken)
+
+
+class NearestCode(Quantizer):
+    """The nearest entry; the codebook learns by gradients."""
+
+    def __init__(self, codes: int, width: int):
+        super().__init__(codes, width)
+        self.entries = nn.Parameter(torch.empty(codes, width).uniform_(-1 / codes, 1 / codes))
+
+    def forward(self, z: Tensor, generator=None) -> tuple[Tensor, Tensor, Tensor]:
+        codes = self.nearest(z)
+        if self.training:
+            self._revive(self._count(codes), z, generator)
+        e = self.embed(codes)
+        loss = distance(z.detach(), e) + COMMITMENT * distance(z, e.detach())                # VQ-VAE loss
+        return z + (e - z).detach(), codes, loss                                             # straight-through
+
+    @torch.no_grad()
+    def _revive(self, dead: Tensor, z: Tensor, generator) -> None:
+        """Put dead entries where cells of this batch are, on every process the same."""
+        if not dead.any():
+            return
+        flat = z.detach().float().movedim(1, -1).flatten(0, 2)
+        chosen = flat[torch.randint(len(flat), (len(dead),), generator=generator).to(flat.device)]
+        self._put(dead, first_process(chosen))
+        self.used[dead] = self.used.mean()
+
+    def _put(self, dead: Tensor, cells: Tensor) -> None:
+        self.entries[dead] = cells[dead]
+
+
+class AverageCode(NearestCode):
+    """The nearest entry; each entry is a moving average of the cells that take it, and no gradient ever moves it."""
+
+    def __init__(self, codes: int, width: int):
+        super().__init__(codes, width)
+        del self.entries
+        self.register_buffer("entries", torch.randn(codes, width))
+        self.register_buffer("total", self.entries.clone())
+
+    def forward(self, z: Tensor, generator=None) -> tuple[Tensor, Tensor, Tensor]:
+        codes = self.nearest(z)
+        e = self.embed(codes)                                                                # as it was before this batch
+        if self.training:
+            self._average(z, codes, generator)
+        return z + (e - z).detach(), codes, COMMITMENT * distance(z, e)                      # straight-through
+
+    @torch.no_grad()
+    def _average(self, z: Tensor, codes: Tensor, generator) -> None:
+        dead, flat = self._count(codes), z.detach().float().movedim(1, -1).flatten(0, 2)
+        sums = all_processes(torch.zeros_like(self.total).index_add_(0, codes.flatten(), flat))
+        self.total.mul_(DECAY).add_(sums, alpha=1 - DECAY)
+        n = self.used.sum()
+        counts = (self.used + SMALLEST) / (n + len(self.used) * SMALLEST) * n
+        self.entries.copy_(self.total / counts[:, None])                                     # VQ-VAE moving averages
+        self._revive(dead, z, generator)
+
+    def _put(self, dead: Tensor, cells: Tensor) -> None:
+        self.entries[dead] = cells[dead]
+        self.total[dead] = cells[dead] * self.used.mean()
+
+
+class GumbelCode(Quantizer):
+    """A network chooses: in training with Gumbel noise, so that the choice is random and still has a gradient; afterwards the likeliest code."""
+    EVEN = 5e-4                  # weight of the pull towards using every code
+    WARM, COLD, STEPS = 1.0, 1 / 16, 150_000         # temperature of the choice at first, at last, and how long it falls
+
+    def __init__(self, codes: int, width: int):
+        super().__init__(codes, width)
+        self.choose = nn.Conv2d(width, codes, 1)
+        self.entries = nn.Parameter(torch.randn(codes, width))
+        self.register_buffer("seen", torch.zeros((), dtype=torch.int64))
+
+    @property
+    def temperature(self) -> float:
+        """Of the choice now: high = random, low = decided."""
+        done = min(1.0, self.seen.item() / self.STEPS)
+        return self.COLD ** done * self.WARM ** (1 - done)
+
+    def nearest(self, z: Tensor) -> Tensor:
+        return self.choose(z).argmax(1)
+
+    def forward(self, z: Tensor, generator=None) -> tuple[Tensor, Tensor, Tensor]:
+        logits = self.choose(z).float()                                                      # [B K h w]
+        log_p = logits.log_softmax(1)
+        even = self.EVEN * (log_p.exp() * (log_p + math.log(logits.shape[1]))).sum(1).flatten(1).mean(1)     # KL to uniform
+        if not self.training:
+            codes = logits.argmax(1)
+            return self.embed(codes), codes, even
+        soft = ((logits + gumbel(logits.shape, generator).to(logits)) / self.temperature).softmax(1)
+        codes = soft.argmax(1)
+        hard = F.one_hot(codes, logits.shape[1]).movedim(-1, 1).to(soft)
+        self._count(codes)
+        self.seen += 1
+        return torch.einsum("bkhw,kd->bdhw", hard + soft - soft.detach(), self.entries), codes, even       # straight-through
+
+
+def distance(a: Tensor, b: Tensor) -> Tensor:
+    """Mean squared difference of each example, in float32: [B]."""
+    return (a.float() - b.float()).square().flatten(1).mean(1)
+
+
+def all_processes(v: Tensor) -> Tensor:
+    """The sum of a tensor over all processes of a training run."""
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        torch.distributed.all_reduce(v)
+    return v
+
+
+def first_process(v: Tensor) -> Tensor:
+    """The first process's tensor, on every process of a training run."""
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        torch.distributed.broadcast(v, 0)
+    return v
+
+
+QUANTIZERS = {"nearest": NearestCode, "ema": AverageCode, "gumbel": GumbelCode}
