@@ -50,7 +50,7 @@ def started(kind, codes=7, width=4):
 @pytest.mark.parametrize("name", COUNTS)
 def test_published_codecs_have_their_published_sizes(name):
     with torch.device("meta"):
-        codec = PRESETS[name].model.build().model.codec
+        codec = PRESETS[name].model.build().codec
     assert sum(p.numel() for p in codec.parameters()) == COUNTS[name]
     if name == "vq-codec-ithq":
         assert sum(b.numel() for b in codec.buffers()) == 1_052_672                          # its codebook is a moving average, not a weight
@@ -246,7 +246,7 @@ def test_a_critic_marks_patches():
 # ---------------------------------------------------------------------------------------------------------------------------- runs
 
 CODEC = VQCodec(size=16, net=replace(NET, quantizer="ema"), loss=CRITIC)
-RUN = replace(TINY, model=CODEC, family="vq_codec")
+RUN = replace(TINY, model=CODEC)
 
 
 def test_a_codec_run_logs_its_codes_and_paints_pictures_again(tmp_path):

@@ -120,7 +120,7 @@ def test_the_network_and_the_encoder_must_agree_on_widths():
     with pytest.raises(ValueError, match="L up to 16"):
         net_of(BASE)(torch.zeros(2, 3, 8, 8), torch.ones(2), Cond(*features(length=17)))
     with pytest.raises(ValueError, match="width=8"):
-        replace(BASE, encoder_width=8).build()(["a red circle"])
+        replace(BASE, encoder_width=8).pipeline()(["a red circle"])
 
 
 # The Efficient U-Net

@@ -147,7 +147,7 @@ def official(request):
 # ------------------------------------------------------------------------------------------------------------------------------------ the same here
 def ours(name, shapes):
     """Our denoiser with the weights that OpenAI's network of this name has."""
-    denoiser = MODELS[name].build().stages[0].denoiser
+    denoiser = MODELS[name].build()
     denoiser.net.load_state_dict(convert(weights(shapes[name]), MODELS[name]), strict=True)
     return denoiser.eval()
 
@@ -231,7 +231,7 @@ PUBLISHED = {f"{name} {'inpaint' * known}": replace(model, known=0.25 * known)
 @pytest.mark.parametrize("model", PUBLISHED.values(), ids=PUBLISHED)
 def test_every_preset_takes_the_weights_of_openais_network_of_that_size(model):
     with torch.device("meta"):
-        state, net = their_net(model).state_dict(), model.build().stages[0].denoiser.net
+        state, net = their_net(model).state_dict(), model.build().net
         net.load_state_dict(convert(state, model), strict=True, assign=True)
     assert sum(v.numel() for v in state.values()) == sum(v.numel() for v in net.state_dict().values())
 

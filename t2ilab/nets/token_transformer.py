@@ -132,7 +132,7 @@ class TokenTransformer(nn.Module):
 
     def forward(self, x: Tensor, t: Tensor, cond) -> Tensor:
         self._check(x, cond)
-        seen = self.condition(cond).text
+        seen = cond.text
         seen = seen[:, 0] if self.config.classes else seen
         x, t = self.tokens(x) + self.places(), t - 1                                         # [B N d]
         for block in self.blocks:

@@ -43,7 +43,7 @@ def load_official(path: str | Path, model: GLIDE, merges: str | Path) -> TextToI
     model = replace(model, merges=read_merges(merges))
     if len(model.merges) != model.text.vocabulary - BYTES - 1:
         raise ValueError(f"{merges} has {len(model.merges)} merges: a vocabulary of {model.text.vocabulary} has {model.text.vocabulary - BYTES - 1}")
-    pipeline = model.build()
+    pipeline = model.pipeline()
     state = read_official(path)
     try:
         weights = convert(state, model)
@@ -73,7 +73,7 @@ def convert(state: dict[str, Tensor], model: GLIDE) -> dict[str, Tensor]:
     if (model.T, model.objective.predict) != (1000, "eps"):
         raise ValueError(f"T={model.T}, predict={model.objective.predict!r}: OpenAI's weights predict eps at T=1000")
     with torch.device("meta"):
-        net = model.build().stages[0].denoiser.net
+        net = model.build().net
     own, official = net.state_dict(), names(net)
     flat = {name: v.squeeze(2) if v.ndim == 3 else v for name, v in state.items()}
     wrong = [f"{name} is unexpected" for name in flat if name not in official.values()]
