@@ -53,9 +53,9 @@ def test_a_preset_at_full_size_takes_one_training_step(name):
     torch.manual_seed(0)
     model = denoiser(preset)
     state = TrainState(model, replace(preset.fit, batch_size=1, precision="fp32", warmup=0))
-    before = model.net.leave[-1].weight.detach().clone()
+    before = model.net.conv_out[-1].weight.detach().clone()
     log, _ = next(fit(model, repeat(preset.model.to_training_pair(batch(preset.model.size, 1))), state.config, state=state))
-    assert 0 < log.loss < 20 and 0 < log.grad_norm < float("inf") and not torch.equal(model.net.leave[-1].weight, before)
+    assert 0 < log.loss < 20 and 0 < log.grad_norm < float("inf") and not torch.equal(model.net.conv_out[-1].weight, before)
 
 
 @pytest.mark.parametrize("name", PRESETS)

@@ -112,7 +112,7 @@ def test_every_block_with_attention_and_the_clock_learn_from_the_caption(blocks)
     out.square().sum().backward()
     attentions = [m for m in net.unet.modules() if isinstance(m, Attention)]
     assert len(attentions) == 2 * blocks + 1 + 2 * (blocks + 1)
-    assert all(part.text.weight.grad.abs().sum(1).amin() > 0 for part in attentions)
+    assert all(part.attend.context_kv.weight.grad.abs().sum(1).amin() > 0 for part in attentions)
     assert net.unet.pooled.weight.grad.abs().amin() > 0
     assert (net.text.tokens.weight.grad[ids[mask]].abs().amax(1) > 0).all() and torch.equal(net.text.padding.grad.abs().amax(1) > 0, ~mask.all(0))
 

@@ -77,7 +77,7 @@ def test_a_checkpoint_becomes_a_run_that_answers_the_same(here, capsys, kind, le
         entries = theirs.quantize.embedding.weight[torch.tensor(model.used)[codes]].unflatten(1, (GRID, GRID)).movedim(-1, 1)
         assert_close(pipeline.stages[0].codec.decode(codes), theirs.decode(entries, force_not_quantize=True).sample, rtol=1e-4, atol=1e-4)
     if learned and kind == "text":
-        assert torch.equal(pipeline.model.net.no_caption, state["ema"]["empty_text_embed"].float())
+        assert torch.equal(pipeline.model.net.null_embedding, state["ema"]["empty_text_embed"].float())
     if kind == "nothing":
         assert cli.main(["sample", "run", "--n", "2", "--out", "s"]) == 0 and len(list((here / "s").glob("*.png"))) == 3
     if kind == "label":

@@ -39,7 +39,7 @@ def codec_of(kind="nearest"):
     codec = awake(VQGAN(replace(CODEC.net, quantizer=kind)).eval())
     features = codec.features(pictures())
     with torch.no_grad():
-        codec.quantizer.entries.copy_(features.movedim(1, -1).flatten(0, 2)[::29][:9])
+        codec.quantizer.codebook.copy_(features.movedim(1, -1).flatten(0, 2)[::29][:9])
     return codec
 
 
@@ -84,7 +84,7 @@ def test_all_other_cells_take_the_nearest_code_that_is_kept(kind):
     """Counted out by hand: the distance of every cell to every entry that is kept."""
     codec, x = codec_of(kind), pictures()
     cells = codec.features(x).movedim(1, -1)[..., None, :]                                  # [B h w 1 D]
-    apart = (cells - codec.quantizer.entries[list(KEPT)]).square().sum(-1)                   # [B h w 4]
+    apart = (cells - codec.quantizer.codebook[list(KEPT)]).square().sum(-1)                   # [B h w 4]
     assert torch.equal(codec.with_codes(KEPT).encode(x), apart.argmin(-1))
 
 

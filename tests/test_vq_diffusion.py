@@ -74,9 +74,9 @@ def test_a_narrow_copy_of_a_preset_takes_a_training_step_and_samples(name, tmp_p
     few = few._replace(labels=few.labels.clamp(min=0))                                       # a model of labels that drops none wants one for each
     torch.manual_seed(0)
     pipeline, config = model.pipeline(), replace(PRESETS[name].fit, batch_size=4, accumulate=1, precision="fp32", warmup=0)
-    before = pipeline.model.net.leave.weight.detach().clone()
+    before = pipeline.model.net.to_logits.weight.detach().clone()
     log, _ = next(fit(pipeline.model, repeat(model.to_training_pair(few, generator(1))), config, state=TrainState(pipeline.model, config)))
-    assert 0 < log.loss < 1000 and not torch.equal(pipeline.model.net.leave.weight, before)
+    assert 0 < log.loss < 1000 and not torch.equal(pipeline.model.net.to_logits.weight, before)
     captions, options = model.preview_inputs(few)
     images = pipeline(captions, **options)
     assert images.shape == (4, 3, 8, 8) and images.isfinite().all() and images.abs().max() <= 1
@@ -131,7 +131,7 @@ def test_no_caption_is_learned_only_where_captions_are_dropped():
     net, plain = built().model.net, built(guidance_scale=1.0, objective=TokenObjectiveConfig()).model.net
     text, mask = torch.randn(2, 16, 16, generator=generator(0)), torch.tensor([[True] * 16, [False] * 16])
     seen = net.condition(Cond(text, mask)).text
-    assert torch.equal(seen[0], text[0]) and torch.equal(seen[1], net.no_caption) and plain.no_caption is None
+    assert torch.equal(seen[0], text[0]) and torch.equal(seen[1], net.null_embedding) and plain.null_embedding is None
     with pytest.raises(ValueError, match="never trained without captions"):
         plain.condition(Cond(text, mask))
 

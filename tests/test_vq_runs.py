@@ -33,7 +33,7 @@ def test_guidance_can_be_learned_afterwards(tmp_path):
         pass
     assert saved(tmp_path / "first") == before
     ours, theirs = (load(folder, guidance_scale=1.0).model.net.state_dict() for folder in (tmp_path / "tuned", tmp_path / "first"))
-    assert all(torch.equal(ours[name], theirs[name]) for name in theirs) and ours.keys() - theirs.keys() == {"no_caption"}
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs) and ours.keys() - theirs.keys() == {"null_embedding"}
     assert load(tmp_path / "tuned", guidance_scale=3.0)(CAPTIONS).shape == (2, 3, 8, 8)
 
 

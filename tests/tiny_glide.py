@@ -47,9 +47,9 @@ def a_step_and_pictures(model, config):
     torch.manual_seed(0)
     pipeline, few = model.pipeline(), batch(model.size, 2)
     denoiser, config = pipeline.stages[0].denoiser, replace(config, batch_size=2, accumulate=1, precision="fp32", warmup=0)
-    before = denoiser.net.unet.leave[-1].weight.detach().clone()
+    before = denoiser.net.unet.conv_out[-1].weight.detach().clone()
     log, _ = next(fit(denoiser, repeat(model.to_training_pair(few, generator(1))), config, state=TrainState(denoiser, config)))
-    assert 0 < log.loss < 20 and 0 < log.grad_norm < float("inf") and not torch.equal(denoiser.net.unet.leave[-1].weight, before)
+    assert 0 < log.loss < 20 and 0 < log.grad_norm < float("inf") and not torch.equal(denoiser.net.unet.conv_out[-1].weight, before)
     captions, options = model.preview_inputs(few)
     images = pipeline(captions, **options)
     assert images.shape == (2, 3, model.size, model.size) and images.isfinite().all() and images.abs().max() <= 1

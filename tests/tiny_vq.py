@@ -25,7 +25,7 @@ def codec_run(folder, codec=CODEC) -> str:
     """A folder with a codec of random weights, as a run leaves one behind."""
     model = awake(codec.build())
     with torch.no_grad():
-        model.codec.quantizer.entries.normal_(generator=torch.Generator().manual_seed(0))
+        model.codec.quantizer.codebook.normal_(generator=torch.Generator().manual_seed(0))
     save_weights(model, Path(folder) / "model.safetensors")
     (Path(folder) / "config.json").write_text(json.dumps(replace(TINY, model=codec).to_dict()), encoding="utf8")
     return str(folder)

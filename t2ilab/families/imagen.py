@@ -19,7 +19,7 @@ from ..diffusion.gaussian_denoiser import GaussianDenoiser, ObjectiveConfig
 from ..diffusion.sampling import SAMPLERS
 from ..diffusion.schedules import SCHEDULES
 from ..nets.efficient_unet import EfficientUNet, EfficientUNetConfig
-from ..nets.text_pooling import TextReader
+from ..nets.text_pooling import TextPooling
 from ..nets.unet import UNet, UNetConfig
 from ..pipeline.stage import Stage
 from ..pipeline.walk import TextToImage
@@ -36,7 +36,7 @@ BASE = UNetConfig(channels=512, mults=(1, 2, 3, 4), blocks=3, attention=(False, 
 class ImagenNet(nn.Module):
     """A U-Net and the text pooling between it and the language model."""
 
-    def __init__(self, reader: TextReader, unet: nn.Module):
+    def __init__(self, reader: TextPooling, unet: nn.Module):
         super().__init__()
         self.reader, self.unet = reader, unet
 
@@ -93,7 +93,7 @@ class Imagen(FamilyConfig):
         """The denoiser of this one stage, with random weights."""
         net = UNet if isinstance(self.net, UNetConfig) else EfficientUNet
         unet = net(self.net, in_channels=6 if self.low_res else 3, out_channels=6 if self.objective.variance == "learned" else 3)
-        reader = TextReader(self.encoder_width, self.net.text_width, self.text_length)
+        reader = TextPooling(self.encoder_width, self.net.text_width, self.text_length)
         process = variance_preserving(SCHEDULES[self.schedule](self.T))
         return GaussianDenoiser(ImagenNet(reader, unet), process, self.objective)
 

@@ -73,13 +73,13 @@ class VQDiffusion(FamilyConfig):
 
     @property
     def new_parameters(self) -> tuple[str, ...]:
-        return ("net.no_caption",)
+        return ("net.null_embedding",)
 
     def build(self) -> TokenDenoiser:
         """The denoiser, a transformer of random weights."""
         length = self.text_length if self.net.text_width else 1
         net = TokenTransformer(self.net, codes=self.codes, grid=self.grid, steps=self.T,
-                               no_caption=length if self.objective.drop else 0)
+                               null_embedding=length if self.objective.drop else 0)
         return TokenDenoiser(net, self.diffusion, self.objective)
 
     def pipeline(self, model: TokenDenoiser | None = None) -> TextToImage:
