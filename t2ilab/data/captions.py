@@ -36,7 +36,7 @@ def lines(text: str) -> list[str]:
 
 
 def read_text(path, guessed: list | None = None) -> str:
-    """The text of a file: UTF-8 with or without its mark, UTF-16 with it, else cp1252, as Windows saved text for long.
+    """The text of a file: UTF-8 with or without its mark, UTF-16 with it; lines that are neither are cp1252, as Windows saved text for long.
 
     guessed: gets the path if it came to that, for one warning about many files; without it, the warning comes here.
     OSError if it cannot be read; ValueError in one line for what is no text."""
@@ -53,7 +53,15 @@ def read_text(path, guessed: list | None = None) -> str:
         warn_guessed([path], Path(path).parent)
     else:
         guessed.append(path)
-    return content.decode("cp1252", "replace")
+    return "".join(map(_either, content.removeprefix(codecs.BOM_UTF8).splitlines(keepends=True)))
+
+
+def _either(line: bytes) -> str:
+    """A line in UTF-8 or cp1252: files that grew in several programs hold both."""
+    try:
+        return line.decode()
+    except UnicodeDecodeError:
+        return line.decode("cp1252", "replace")
 
 
 def warn_guessed(paths: list, root: Path) -> None:

@@ -13,6 +13,7 @@ from torch import Tensor
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM")
 SUFFIXES = frozenset((".jpg", ".jpeg", ".jfif", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".ppm", ".pgm"))
+OTHER_SUFFIXES = frozenset((".heic", ".heif", ".avif", ".jp2", ".j2k", ".jxl", ".svg", ".tga", ".psd", ".eps", ".dng", ".cr2", ".nef", ".arw"))
 ORIENTATION = 0x0112                                            # the EXIF tag; 5 to 8 mean: shown with width and height swapped
 EIGHT_BITS = [(value + 128) // 257 for value in range(65536)]   # 65535 / 257 = 255
 

@@ -2,6 +2,7 @@
 import json
 from pathlib import Path
 
+from ..captions import cleaned, lines, read_text, warn_guessed
 from .listing import Listing, _compare, _warn, choose, home_of, named
 from .prompt_templates import flower_captions
 
@@ -38,7 +39,7 @@ def _flower_names(home, published):
     for path in (home.parent / "cat_to_name.json", home / "cat_to_name.json"):
         if path.is_file():
             try:
-                names = json.loads(path.read_text("utf-8"))
+                names = json.loads(read_text(path))
                 return [names[str(label + 1)] for label in range(102)]
             except (ValueError, KeyError, TypeError) as error:
                 raise ValueError(f"{path}: does not map \"1\" ... \"102\" to names: {error!r}") from error

@@ -1,0 +1,104 @@
+"""Which files of a folder are data at all: one rule for every reader.
+
+Hidden files, what systems leave behind, and what t2ilab itself wrote never are. Left out on purpose: archives, .gitignore.
+"""
+import json
+import logging
+import os
+import unicodedata
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from pathlib import Path
+
+from ..decode import SUFFIXES
+from .listing import counted, first_few
+
+log = logging.getLogger(__name__)
+NEVER = frozenset(("__macosx", "__pycache__", "@eadir", "lost+found", "$recycle.bin", "system volume information", "thumbs.db", "desktop.ini"))
+OURS = {"config.json": {"t2ilab"}, "samples.json": {"run", "seed"}, "stats.json": {"looked_at"}}    # a run, its samples, a report: file -> keys
+
+
+def is_data(name: str) -> bool:
+    """Whether a file or folder of this name can be data."""
+    return not name.startswith(".") and name.lower() not in NEVER
+
+
+def is_picture(path: Path) -> bool:
+    return path.suffix.lower() in SUFFIXES
+
+
+def files_below(root: Path) -> list[Path]:
+    """Every file of data in a folder and below; links are followed.  One warning names the folders left out, and why.
+
+    A link to nothing counts as a file: whoever opens it finds it missing.  OSError if root itself cannot be entered."""
+    left: list[tuple[Path, str]] = []
+    files = list(_enter(root, (), left))
+    if left:
+        reasons = [f"{path.relative_to(root).as_posix()}: {why}" for path, why in left]
+        log.warning("%s: left out %s: %s", root, counted(len(left), "folder"), first_few(reasons))
+    return files
+
+
+def pictures_in_classes(root: Path) -> list[Path]:
+    """The pictures in the folders of a folder, and no deeper, sorted."""
+    return sorted(path for path in files_below(root) if len(path.relative_to(root).parts) == 2 and is_picture(path))
+
+
+def _enter(folder: Path, above: tuple, left: list) -> Iterator[Path]:
+    """The files in a folder and below.  above: the folders it lies in, as (device, number)."""
+    try:
+        status, entries = os.stat(folder), sorted(os.scandir(folder), key=lambda entry: entry.name)
+    except OSError as error:
+        if not above:
+            raise
+        left.append((folder, error.strerror or type(error).__name__))
+        return
+    here = (status.st_dev, status.st_ino)
+    why = "a link back to where it lies" if here in above else "written by t2ilab" if above and _is_ours(entries) else ""
+    if why:
+        left.append((folder, why))
+        return
+    for entry in filter(lambda entry: is_data(entry.name), entries):
+        if os.path.isdir(entry) if entry.is_symlink() else entry.is_dir():
+            yield from _enter(Path(entry.path), (*above, here), left)
+        else:
+            yield Path(entry.path)
+
+
+def _is_ours(entries) -> bool:
+    """Whether a folder holds a run, samples or a report of t2ilab: its sheets of pictures are no data."""
+    for entry in entries:
+        if entry.name in OURS:
+            with suppress(OSError, ValueError, RecursionError):
+                saved = json.loads(Path(entry.path).read_bytes())
+                if isinstance(saved, dict) and OURS[entry.name] <= saved.keys():
+                    return True
+    return False
+
+
+class Names:
+    """Finds the files of a folder by the names that people write: é as one character or two, / or \\, .. inside."""
+
+    def __init__(self, root: Path, files: Iterable[Path]):
+        exact = {path.relative_to(root).as_posix(): path for path in files}
+        self.root, self.files = root, {_nfc(name): path for name, path in exact.items()} | exact
+
+    def get(self, folder: Path, name: str) -> Path | None:
+        """The file that a name means in a folder, if there is one."""
+        spellings = (name, _nfc(name), slashed := name.replace("\\", "/"), _nfc(slashed))
+        return next(filter(None, (self.files.get(self._below(folder, spelling)) for spelling in spellings)), None)
+
+    def find(self, folder: Path, name: str) -> Path:
+        """The same; where there is none, the path where it should be.  ValueError if that is outside the root."""
+        where = self._below(folder, name.replace("\\", "/"))
+        if where.split("/")[0] == os.pardir or os.path.isabs(where) or "\0" in name:
+            raise ValueError(f"{name[:100]!r} is no file below {self.root}")
+        return self.get(folder, name) or self.root / where
+
+    def _below(self, folder: Path, name: str) -> str:
+        """The path of folder/name from the root, without . and .. where they lead nowhere."""
+        return Path(os.path.relpath(folder / name, self.root)).as_posix()
+
+
+def _nfc(name: str) -> str:
+    return unicodedata.normalize("NFC", name)
