@@ -10,7 +10,8 @@ from .prompt_templates import flower_captions
 def flowers102(root: Path, split: str, download: bool) -> Listing:
     """Oxford Flowers102: root/flowers-102/{jpg, imagelabels.mat, setid.mat}. split: train, val, test or all. Errors: see open_data.
 
-    Captions: captions.flower_captions. The .mat file and cat_to_name.json count classes from 1, our labels (and torchvision's) from 0: name "1" belongs to label 0."""
+    Captions: those of Reed et al. (2016) where text_c10/class_00001/image_06734.txt lies in the root or in flowers-102, one a line; else
+    prompt_templates.flower_captions. The .mat file and cat_to_name.json count classes from 1, our labels (and torchvision's) from 0: name "1" belongs to label 0."""
     from torchvision.datasets import Flowers102
     parts = choose(split, {"train": ["train"], "val": ["val"], "test": ["test"], "all": ["train", "val", "test"]})
     home = home_of(root, "flowers-102")
@@ -24,7 +25,17 @@ def flowers102(root: Path, split: str, download: bool) -> Listing:
         raise ValueError(f"{home}: .mat files not in Flowers102's layout: {error}") from error
     _warn(home, odd)
     paths, labels = zip(*(s[i] for s in sets for i in range(len(s))))
-    return named(_flower_names(home, Flowers102.classes), paths, labels, flower_captions)
+    listing = named(_flower_names(home, Flowers102.classes), paths, labels, flower_captions)
+    said = _described(home)
+    return listing._replace(captions=[said.get(path.stem) or names for path, names in zip(paths, listing.captions)])
+
+
+def _described(home):
+    """Name of a picture -> its captions by people, ten each, where those are there."""
+    guessed: list[Path] = []
+    said = {path.stem: cleaned(lines(read_text(path, guessed))) for place in (home.parent, home) for path in place.glob("text_c10/*/image_*.txt")}
+    warn_guessed(guessed, home.parent)
+    return said
 
 
 def _flowers(odd):

@@ -38,7 +38,8 @@ def folder(root: Path, split: str, download: bool) -> Listing:
     paths = [path for path in pictures if tops is None or path.relative_to(root).parts[0] in tops]
     left_out = _other_kinds(root, files)
     if not paths:
-        raise ValueError(f"{root}: no pictures in this folder or below ({' '.join(sorted(SUFFIXES))}){left_out and f'; not read: {first_few(left_out)}'}")
+        others = f"; not read: {first_few(left_out)}" if left_out else ""
+        raise ValueError(f"{root}: no pictures in this folder or below ({' '.join(sorted(SUFFIXES))}){others}")
     classes, labels = _classes([path.relative_to(root).parts[0 if tops is None else 1:-1] for path in paths])
     own = {path: _beside(path, names, used, read) for path in paths if not table.get(path)}
     captions = [table.get(path) or own[path] or (classes[label] if label >= 0 else "",) for path, label in zip(paths, labels)]
