@@ -134,6 +134,15 @@ def test_flower_names_are_known_without_the_names_file(tmp_path):
     assert len(classes) == 102 and [classes[k] for k in (0, 5, 50, 101)] == ["pink primrose", "tiger lily", "petunia", "blackberry lily"]
 
 
+@pytest.mark.parametrize("place", ["", "flowers-102"])
+def test_flowers_described_by_people_have_those_captions(place, tmp_path):
+    tiny_data.flowers102(tmp_path, names=True)
+    path = tmp_path / place / "text_c10" / "class_00002" / "image_00002.txt"
+    path.parent.mkdir(parents=True)
+    path.write_text("the petals  are pink \n\na rose\n")
+    assert captions(open_data("flowers102", tmp_path, size=8), tries=40)[:2] == [{"flower 1", "a flower 1", "a photo of a flower 1"}, {"the petals are pink", "a rose"}]
+
+
 def test_an_incomplete_copy_of_flowers102_says_what_is_missing(tmp_path):
     tiny_data.flowers102(tmp_path)
     (tmp_path / "flowers-102" / "setid.mat").unlink()

@@ -102,7 +102,7 @@ def _usable(listing, root, fit, max_broken):
     kinds = " or ".join(kind for kind, is_there in {"broken": any(not b.missing for b in bad), "missing": any(b.missing for b in bad)}.items() if is_there)
     examples = first_few([f"{b.name}: {b.reason}" for b in bad])
     if len(bad) > max_broken * len(seen) or not good:
-        hint = f"; --max-broken {min(1.0, len(bad) / len(seen) + 0.005):.2f} takes the others" if good else ""
+        hint = f"; --max-broken {(100 * len(bad) // len(seen) + 1) / 100:.2f} takes the others" if good else ""
         raise ValueError(f"{root}: {len(bad):,} of {len(seen):,} pictures are {kinds}, more than {max_broken:.0%}: {examples}{hint}")
     if bad:
         log.warning("%s: skipped %d %s of %d pictures: %s", root, len(bad), kinds, len(seen), examples)

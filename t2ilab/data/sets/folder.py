@@ -69,7 +69,7 @@ def _tops(root: Path, pictures: Sequence[Path], split: str) -> set[str] | None:
                         root, ", ".join(sorted(splits)), first_few(sorted(names - splits), 3))
         return choose(split, {"train": None, "all": None})
     if top := [parts[0] for parts in below if len(parts) == 1]:
-        log.warning("%s: left out %s that lie in no split: %s", root, counted(len(top), "picture"), first_few(top))
+        log.warning("%s: left out %s in no split: %s", root, counted(len(top), "picture"), first_few(top))
     return choose(split, known | {"all": splits})
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from reprlib import repr as short
 
 from ..captions import cleaned, lines
+from .listing import counted
 from .places import Names, is_picture
 
 TEXTS = ("text", "caption", "captions", "prompt", "description")        # what a column of captions may be called, in any case
@@ -67,7 +68,7 @@ def _csv(file: Path, text: str) -> Iterator[tuple[int, dict]]:
             if number == 0:
                 columns = [name.strip().lower() for name in cells]
             elif len(cells) != len(columns):
-                raise ValueError(f"{file}, row {number}: {len(cells)} cells for {len(columns)} columns; "
+                raise ValueError(f"{file}, row {number}: {counted(len(cells), 'cell')} for {counted(len(columns), 'column')}; "
                                  f"a caption with commas stands in quotes: {short(cells)}")
             else:
                 yield number, dict(zip(columns, cells))
