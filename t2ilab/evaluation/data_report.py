@@ -154,7 +154,7 @@ def _draw_captions(dataset, stats, out):
     if len(captions["lengths"]) > 1:
         lengths = {n: captions["lengths"].get(n, 0) for n in range(captions["words"][0], captions["words"][2] + 1)}
         labels = {"xlabel": "words in the caption", "ylabel": "captions", "title": "length of captions", "path": out / "lengths.png"}
-        if len(lengths) <= 40:
+        if len(lengths) <= 24:                                  # more numbers than that do not fit below the bars
             plots.plot_bars({"captions": lengths}, **labels)
         else:
             plots.plot_lines({"captions": (list(lengths), list(lengths.values()))}, **labels)
