@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from collections import Counter
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -246,7 +247,7 @@ def test_every_kind_of_picture_is_kept_as_it_is_or_as_an_rgb_jpeg(kind, mode, su
 
 
 def test_pictures_are_shrunk_by_averaging_and_never_enlarged():
-    for size, want in {(20, 15): (20, 15), (600, 300): (64, 32), (33, 1000): (32, 970), (5000, 40): (4000, 32), (1, 1): (1, 1)}.items():
+    for size, want in {(20, 15): (20, 15), (600, 300): (64, 32), (33, 1000): (32, 970), (5000, 40): (4000, 32), (1, 2): (1, 2)}.items():
         assert Image.open(io.BytesIO(picture(encoded(size=size), 32)[0])).size == want
     Image.fromarray(np.tile(np.uint8([0, 255]), (64, 32))).save(stripes := io.BytesIO(), "PNG")
     assert abs(np.asarray(Image.open(io.BytesIO(picture(stripes.getvalue(), 24)[0]))).astype(float) - 127.5).max() < 30
@@ -318,3 +319,21 @@ def test_conceptual_captions_is_read_row_by_row(realdata):
     links, lines = read_links(path), path.read_text("utf-8").split("\n")[:-1]
     assert [(link.row, f"{link.captions[0]}\t{link.url}", link.why) for link in links] == [(row, line, "") for row, line in enumerate(lines)]
     assert len(links) == 15_833 and sum(not link.captions[0].isascii() for link in links) == 29
+
+
+def test_another_size_in_the_same_folder_is_refused(web, tmp_path):
+    became(web.links("good1"), tmp_path, replace(QUICK, size=8))
+    assert became(web.links("good1"), tmp_path, replace(QUICK, size=8)) == {"good1": ""}
+    with pytest.raises(ValueError, match="was begun with size 8, now 16"):
+        became(web.links("good1"), tmp_path, replace(QUICK, size=16))
+
+
+def test_a_tracking_pixel_is_no_picture(web, tmp_path):
+    web.pages["pixel"] = reply(encoded("PNG", size=(1, 1)))
+    assert became(web.links("pixel"), tmp_path) == {"pixel": "a tracking pixel"}
+
+
+def test_a_quote_left_open_in_a_list_is_one_line(tmp_path):
+    (tmp_path / "a.csv").write_text('caption,url\n"a 5 inch pipe,http://a.org/1\na dog,http://a.org/2\n')
+    with pytest.raises(ValueError, match="a.csv, row 0: unexpected end of data"):
+        read_links(tmp_path / "a.csv")
