@@ -245,6 +245,18 @@ def test_sheets_that_t2ilab_wrote_are_no_data(file, content, tmp_path, caplog):
     assert len(found(tmp_path)) == 2
 
 
+def test_a_run_that_lies_in_its_own_data_does_not_train_on_its_samples(tmp_path):
+    pictures(tmp_path, "0.png", "samples/step-2.png")
+    (tmp_path / "config.json").write_text(json.dumps({"t2ilab": "0.1.0"}))
+    assert list(found(tmp_path)) == ["0.png"]
+
+
+def test_a_table_may_name_its_pictures_from_the_top_of_the_disk(tmp_path, monkeypatch):
+    (pictures(tmp_path, "in/a.png") / "metadata.csv").write_text(f"file_name,text\n{tmp_path}/in/a.png,red\n")
+    monkeypatch.chdir(tmp_path)
+    assert open_data("folder", ".", size=8).listing.captions == [("red",)] and found(tmp_path) == {"in/a.png": ("red",)}
+
+
 def test_folders_of_a_thousand_are_no_classes(tmp_path):
     pictures(tmp_path, "00000/00000.png", "01000/01000.png", "69000/69999.png")
     assert open_data("folder", tmp_path, size=8).classes == () and set(found(tmp_path).values()) == {("",)}

@@ -53,13 +53,15 @@ def _enter(folder: Path, above: tuple, left: list) -> Iterator[Path]:
             raise
         left.append((folder, error.strerror or type(error).__name__))
         return
-    here = (status.st_dev, status.st_ino)
-    why = "a link back to where it lies" if here in above else "written by t2ilab" if above and _is_ours(entries) else ""
+    here, ours = (status.st_dev, status.st_ino), _is_ours(entries)
+    why = "a link back to where it lies" if here in above else "written by t2ilab" if above and ours else ""
     if why:
         left.append((folder, why))
         return
     for entry in filter(lambda entry: is_data(entry.name), entries):
-        if os.path.isdir(entry) if entry.is_symlink() else entry.is_dir():
+        if ours and entry.name == "samples":                            # root is a run's own folder, too
+            left.append((Path(entry.path), "written by t2ilab"))
+        elif os.path.isdir(entry) if entry.is_symlink() else entry.is_dir():
             yield from _enter(Path(entry.path), (*above, here), left)
         else:
             yield Path(entry.path)
@@ -80,24 +82,20 @@ class Names:
     """Finds the files of a folder by the names that people write: é as one character or two, / or \\, .. inside."""
 
     def __init__(self, root: Path, files: Iterable[Path]):
-        exact = {path.relative_to(root).as_posix(): path for path in files}
+        exact = {os.path.normpath(path): path for path in files}
         self.root, self.files = root, {_nfc(name): path for name, path in exact.items()} | exact
 
     def get(self, folder: Path, name: str) -> Path | None:
         """The file that a name means in a folder, if there is one."""
-        spellings = (name, _nfc(name), slashed := name.replace("\\", "/"), _nfc(slashed))
-        return next(filter(None, (self.files.get(self._below(folder, spelling)) for spelling in spellings)), None)
+        where = os.path.normpath(os.path.join(folder, name))
+        return self.files.get(where) or self.files.get(_nfc(where)) or (self.get(folder, name.replace("\\", "/")) if "\\" in name else None)
 
     def find(self, folder: Path, name: str) -> Path:
         """The same; where there is none, the path where it should be.  ValueError if that is outside the root."""
-        where = self._below(folder, name.replace("\\", "/"))
-        if where.split("/")[0] == os.pardir or os.path.isabs(where) or "\0" in name:
+        below = os.path.relpath(os.path.join(folder, name.replace("\\", "/")), self.root)
+        if below.split(os.sep)[0] == os.pardir or os.path.isabs(below) or "\0" in name:
             raise ValueError(f"{name[:100]!r} is no file below {self.root}")
-        return self.get(folder, name) or self.root / where
-
-    def _below(self, folder: Path, name: str) -> str:
-        """The path of folder/name from the root, without . and .. where they lead nowhere."""
-        return Path(os.path.relpath(folder / name, self.root)).as_posix()
+        return self.get(folder, name) or self.get(self.root, below) or self.root / below
 
 
 def _nfc(name: str) -> str:
