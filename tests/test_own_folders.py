@@ -62,7 +62,7 @@ BAD_TABLES = {
     "a long field": ("csv", 'file_name,text\na.png,"' + "x" * 200_000, "row 1: field larger than field limit"),
     "a number": ("jsonl", '{"file_name": 12, "text": "red"}', "row 1: no file_name in {'file_name': 12"),
     "a list": ("jsonl", '\n{"file_name": ["a.png"], "text": "red"}', "row 2: no file_name"), "true": ("jsonl", '{"file_name": true, "text": "red"}', "row 1"),
-    "captions of numbers": ("jsonl", '{"file_name": "a.png", "text": ["red", 3]}', "row 1: a caption is a text or a list of texts, not 3"),
+    "captions of numbers": ("jsonl", '{"file_name": "a.png", "text": ["red", 3]}', "row 1: a caption is a text or a list of texts: 3"),
     "a caption of keys": ("jsonl", '{"file_name": "a.png", "text": {"en": "red"}}', "row 1: a caption is a text or"),
     "elsewhere": ("csv", "file_name,text\n../../a.png,red\n", "row 1: '../../a.png' is no file below"),
     "absolute": ("csv", "file_name,text\n/etc/passwd,red\n", "row 1: '/etc/passwd' is no file below"),
@@ -107,7 +107,7 @@ def test_the_lists_of_flickr8k_and_30k_give_their_captions(name, text, inner, tm
 
 def test_a_list_with_a_line_of_another_kind_names_it_and_prompts_are_no_list(tmp_path):
     (pictures(tmp_path, "1.jpg") / "captions.txt").write_text("1.jpg,a dog\nand a cat\n")
-    with one_line(ValueError, "captions.txt, row 2: neither name.jpg,caption"):
+    with one_line(ValueError, "captions.txt, row 2: neither name.jpg,caption nor name.jpg#0, a tab, the caption"):
         found(tmp_path)
     (tmp_path / "captions.txt").write_text("a dog, a cat\nit costs 3.50, he said\n")
     assert open_data("folder", tmp_path, size=8).listing.unread == ("captions.txt",)

@@ -233,7 +233,8 @@ def codes(run: Annotated[Word, tyro.conf.arg(metavar="RUN")], data: str | None =
 DATA_NAMES = f"{names_of_datasets()}; after fetch, a .tsv, .csv or .parquet with captions and addresses"
 
 
-def data(action: Annotated[Word, tyro.conf.arg(metavar="inspect|fetch")], name: Annotated[Word, tyro.conf.arg(metavar="NAME|LIST", help=DATA_NAMES)],
+def data(action: Annotated[Word, tyro.conf.arg(metavar="inspect|fetch")],
+         name: Annotated[Word, tyro.conf.arg(metavar="NAME|LIST", help=DATA_NAMES)],
          root: tyro.conf.Positional[Path | None] = None, *, out: Path | None = None, note: str = "", download: bool = False,
          limit: int | None = None, retry_dead: bool = False, fetching: Fetching = Fetching()) -> None:
     """Look at a data set before training on it, or fetch the pictures that a list of captions and addresses names.

@@ -1,7 +1,7 @@
 """What a caption is, wherever it comes from: a file, a table, the command line, the name of a class.
 
-A model sees two blanks, or an é of two characters, as other tokens than those it learned. So training and sampling
-clean captions by the same function. Left out on purpose: spelling, case (the tokenizers decide), other languages.
+A model sees two blanks, or an é of two characters, as other tokens than those it learned. So training and
+sampling clean captions by the same function. Left out on purpose: spelling, and case (the tokenizers decide).
 """
 import codecs
 import logging
@@ -11,13 +11,13 @@ from collections.abc import Iterable
 from pathlib import Path
 
 log = logging.getLogger(__name__)
-BLANKS = re.compile("[\\s\u200b\u2060\ufeff]+")                 # \s knows NBSP and its kin, but none without a width
-ENDS = re.compile("\r\n|\r|\n")                                 # splitlines() would cut at form feeds and others too
+BLANKS = re.compile("[\\s\u200b\u2060\ufeff]+")    # \s knows NBSP and its kin, but none without a width
+ENDS = re.compile("\r\n|\r|\n")    # splitlines() would cut at form feeds and others too
 MARKS = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
 
 
 def clean(caption: str | None) -> str:
-    """The caption in one line: single blanks, NFC, and "?" for half a character, as odd file names hold.  None is "".
+    """The caption in one line: single blanks, NFC, "?" for half a character.  None is "".
 
     >>> clean(" a red\\u00a0\\tcafe\\u0301\\n")
     'a red café'"""
@@ -36,9 +36,9 @@ def lines(text: str) -> list[str]:
 
 
 def read_text(path, guessed: list | None = None) -> str:
-    """The text of a file: UTF-8 with or without its mark, UTF-16 with it; lines that are neither are cp1252, as Windows saved text for long.
+    """The text of a file: UTF-8 with or without its mark, UTF-16 with it; lines that are neither are cp1252.
 
-    guessed: gets the path if it came to that, for one warning about many files; without it, the warning comes here.
+    guessed: gets the path if it came to cp1252, for one warning about many files; without it, one comes here.
     OSError if it cannot be read; ValueError in one line for what is no text."""
     content = Path(path).read_bytes()
     encoding = next((name for mark, name in MARKS.items() if content.startswith(mark)), "utf-8")
@@ -66,7 +66,6 @@ def _either(line: bytes) -> str:
 
 def warn_guessed(paths: list, root: Path) -> None:
     """One warning for all the files that read_text could only guess."""
-    from .sets.listing import first_few
     if paths:
-        names = first_few([Path(path).relative_to(root).as_posix() for path in paths], 3)
-        log.warning("%s: not UTF-8, so read as cp1252 (%d): %s", root, len(paths), names)
+        names = [Path(path).relative_to(root).as_posix() for path in paths[:3]]
+        log.warning("%s: not UTF-8, so read as cp1252 (%d): %s", root, len(paths), "; ".join(names))

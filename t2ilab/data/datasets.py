@@ -1,9 +1,10 @@
 """Every data set by its name, and the one function that opens them all.
 
 A new data set is one file and one row:
-  1. data/sets/NAME.py: a function (root, split, download) -> Listing; captions through captions.cleaned, files through places.files_below
+  1. data/sets/NAME.py: a function (root, split, download) -> Listing; its captions through captions.cleaned,
+     its files through places.files_below
   2. a row in DATASETS below; help texts, the report and the errors follow from it
-  3. a fixture in its published layout in tests/tiny_data.py, and a test of what is read, what is missing and what is damaged
+  3. a fixture in its published layout in tests/tiny_data.py, and a test of what is read, missing and damaged
   4. its name in README's list of data sets (a test looks)
 """
 import logging
@@ -32,22 +33,27 @@ log = logging.getLogger(__name__)
 
 class DataSet(NamedTuple):
     """What a row of DATASETS says."""
-    read: Callable[[Path, str, bool], Listing] | None       # (root, split, download) -> Listing; None: drawn, not read
+    read: Callable[[Path, str, bool], Listing] | None       # (root, split, download) -> Listing; None: it is drawn
     about: str                                              # one line
     source: str                                             # where to get it
-    published: int | None = None                            # pictures in all splits together, if it was published
+    published: int | None = None    # pictures in all splits together, if it was published
 
 
 DATASETS = {
     "shapes": DataSet(None, "captioned scenes, drawn afresh for ever", "nothing to get"),
     "cifar10": DataSet(cifar10, "ten classes at 32 pixels", "--download", 60_000),
-    "flowers102": DataSet(flowers102, "102 kinds of flowers, by name or in ten captions each", "--download; captions: Reed et al. 2016", 8_189),
-    "sbu": DataSet(sbu, "captioned photographs from the web", "t2ilab data fetch, or img2dataset --output_format files", 1_000_000),
-    "dogs": DataSet(dogs, "Stanford Dogs, 120 breeds", "images.tar and lists.tar from vision.stanford.edu/aditya86/ImageNetDogs", 20_580),
-    "coco": DataSet(coco, "MS COCO: scenes, five captions each", "train2017.zip, val2017.zip and annotations_trainval2017.zip from cocodataset.org", 123_287),
-    "cub": DataSet(cub, "CUB-200: birds, ten captions each", "CUB_200_2011.tgz from data.caltech.edu, and the captions that go with it", 11_788),
+    "flowers102": DataSet(flowers102, "102 kinds of flowers, by name or in ten captions each",
+                          "--download; captions: Reed et al. 2016", 8_189),
+    "sbu": DataSet(sbu, "captioned photographs from the web",
+                   "t2ilab data fetch, or img2dataset --output_format files", 1_000_000),
+    "dogs": DataSet(dogs, "Stanford Dogs, 120 breeds",
+                    "images.tar and lists.tar from vision.stanford.edu/aditya86/ImageNetDogs", 20_580),
+    "coco": DataSet(coco, "MS COCO: scenes, five captions each",
+                    "train2017.zip, val2017.zip, annotations_trainval2017.zip from cocodataset.org", 123_287),
+    "cub": DataSet(cub, "CUB-200: birds, ten captions each",
+                   "CUB_200_2011.tgz from data.caltech.edu, and the captions that go with it", 11_788),
     "imagenet": DataSet(imagenet, "1,000 classes of photographs", "image-net.org", 1_331_167),
-    "folder": DataSet(folder, "any pictures of yours, also FFHQ and Flickr8k as they unpack", "your own disk")}
+    "folder": DataSet(folder, "any pictures of yours; FFHQ and Flickr8k as they unpack", "your own disk")}
 
 
 def names_of_datasets() -> str:
@@ -88,8 +94,10 @@ def _thinned(listing, limit):
 
 
 def _only(listing, keep):
-    pictures = listing.pictures[keep] if isinstance(listing.pictures, np.ndarray) else [listing.pictures[i] for i in keep]
-    return listing._replace(pictures=pictures, captions=[listing.captions[i] for i in keep], labels=[listing.labels[i] for i in keep])
+    def kept(values):
+        return values[keep] if isinstance(values, np.ndarray) else [values[i] for i in keep]
+    pictures, captions, labels = map(kept, listing[1:4])
+    return listing._replace(pictures=pictures, captions=captions, labels=labels)
 
 
 def _usable(listing, root, fit, max_broken):
@@ -99,11 +107,13 @@ def _usable(listing, root, fit, max_broken):
     seen = check(listing.pictures, root)
     good = [i for i, what in enumerate(seen) if not isinstance(what, str)]
     bad = tuple(Bad(path.relative_to(root).as_posix(), what) for path, what in zip(listing.pictures, seen) if isinstance(what, str))
-    kinds = " or ".join(kind for kind, is_there in {"broken": any(not b.missing for b in bad), "missing": any(b.missing for b in bad)}.items() if is_there)
+    kinds = " or ".join(sorted({"missing" if b.missing else "broken" for b in bad}))
     examples = first_few([f"{b.name}: {b.reason}" for b in bad])
     if len(bad) > max_broken * len(seen) or not good:
-        hint = f"; --max-broken {(100 * len(bad) // len(seen) + 1) / 100:.2f} takes the others" if good else ""
-        raise ValueError(f"{root}: {len(bad):,} of {len(seen):,} pictures are {kinds}, more than {max_broken:.0%}: {examples}{hint}")
+        share = (100 * len(bad) // len(seen) + 1) / 100
+        hint = f"; --max-broken {share:.2f} takes the others" if good else ""
+        raise ValueError(f"{root}: {len(bad):,} of {len(seen):,} pictures are {kinds}, "
+                         f"more than {max_broken:.0%}: {examples}{hint}")
     if bad:
         log.warning("%s: skipped %d %s of %d pictures: %s", root, len(bad), kinds, len(seen), examples)
     return ImageSet(_only(listing, good), fit, [seen[i] for i in good], bad)

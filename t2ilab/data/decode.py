@@ -13,12 +13,13 @@ from torch import Tensor
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM")
 SUFFIXES = frozenset((".jpg", ".jpeg", ".jfif", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".ppm", ".pgm"))
-OTHER_SUFFIXES = frozenset((".heic", ".heif", ".avif", ".jp2", ".j2k", ".jxl", ".svg", ".tga", ".psd", ".eps", ".dng", ".cr2", ".nef", ".arw"))
+OTHER_SUFFIXES = frozenset((".heic", ".heif", ".avif", ".jp2", ".j2k", ".jxl", ".svg", ".tga", ".psd", ".eps",
+                            ".dng", ".cr2", ".nef", ".arw"))
 ORIENTATION = 0x0112                                            # the EXIF tag; 5 to 8 mean: shown with width and height swapped
 EIGHT_BITS = [(value + 128) // 257 for value in range(65536)]   # 65535 / 257 = 255
 
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)     # from 89 million pixels; its error, from 178 million, stays
-PngImagePlugin.MAX_TEXT_CHUNK, PngImagePlugin.MAX_TEXT_MEMORY = 2**26, 2**28        # bytes: workflows and colour profiles beside good pixels
+PngImagePlugin.MAX_TEXT_CHUNK, PngImagePlugin.MAX_TEXT_MEMORY = 2**26, 2**28     # bytes: workflows, profiles
 
 
 def read_image(path) -> Tensor:
@@ -49,7 +50,7 @@ def open_rgb(path, at_least: int | None = None) -> tuple[Image.Image, tuple[int,
 
 def _decode(image, at_least):
     width, height = image.size
-    if image.getexif().get(ORIENTATION) in (5, 6, 7, 8):        # of a wrong type or number it is no orientation
+    if image.getexif().get(ORIENTATION) in (5, 6, 7, 8):    # of a wrong type or number it is no orientation
         width, height = height, width
     if at_least:
         image.draft(None, (2 * at_least, 2 * at_least))         # JPEG only: decode at 1/2, 1/4 or 1/8

@@ -58,7 +58,7 @@ def _stamp(path):
     """[time of change, bytes], which changes whenever the file does; None if there is no file."""
     try:
         status = path.stat()
-    except (OSError, ValueError):                                       # the latter: half a character in a name
+    except (OSError, ValueError):    # the latter: half a character in a name
         return None
     return [status.st_mtime_ns, status.st_size]
 

@@ -23,6 +23,7 @@ from ..data.loaders import permutation
 from ..tensors import from_uint8, generator
 
 CHANNELS = ("red", "green", "blue")
+NOT_READ = {"pictures of other kinds, not read": "left_out", "text files, not read": "unread"}
 BINS = 32                                                       # of the colour histogram, 8 of the 256 levels each
 
 
@@ -63,7 +64,8 @@ def statistics(dataset, *, examples: int = 20_000) -> dict:
     return {"examples": None if len(dataset) == ENDLESS else len(dataset), "looked_at": n, "duplicates": n - len(seen),
             "broken": len(bad), "broken_files": [[clean(b.name), b.reason] for b in bad[:50]],
             **_counted("missing", [b.name for b in lost if b.missing]),
-            **_counted("left_out", getattr(listing, "left_out", ())), **_counted("unread", getattr(listing, "unread", ())),
+            **_counted("left_out", getattr(listing, "left_out", ())),
+            **_counted("unread", getattr(listing, "unread", ())),
             "classes": {name: labels[k] for k, name in enumerate(dataset.classes)}, "no_label": labels[-1],
             "sizes": _sizes(getattr(dataset, "sizes", [(dataset.size, dataset.size)])),
             "seen_at": dataset.size, "colours": _colours(levels), "captions": _captions(captions)}
@@ -95,7 +97,8 @@ def _colours(levels):
 def _captions(captions):
     lengths = [len(caption.split()) for caption in captions]
     words = Counter(word for caption in captions for word in re.findall(r"[\w'-]+", caption.lower()))
-    return {"all": len(captions), "distinct": len(set(captions)), "empty": lengths.count(0), "words": [min(lengths), median(lengths), max(lengths)],
+    return {"all": len(captions), "distinct": len(set(captions)), "empty": lengths.count(0),
+            "words": [min(lengths), median(lengths), max(lengths)],
             "lengths": dict(sorted(Counter(lengths).items())), "vocabulary": len(words), "most_common": words.most_common(20)}
 
 
@@ -154,7 +157,7 @@ def _draw_captions(dataset, stats, out):
     if len(captions["lengths"]) > 1:
         lengths = {n: captions["lengths"].get(n, 0) for n in range(captions["words"][0], captions["words"][2] + 1)}
         labels = {"xlabel": "words in the caption", "ylabel": "captions", "title": "length of captions", "path": out / "lengths.png"}
-        if len(lengths) <= 24:                                  # more numbers than that do not fit below the bars
+        if len(lengths) <= 24:    # more numbers than that do not fit below the bars
             plots.plot_bars({"captions": lengths}, **labels)
         else:
             plots.plot_lines({"captions": (list(lengths), list(lengths.values()))}, **labels)
@@ -183,9 +186,10 @@ def facts(stats: dict) -> dict[str, str]:
     """The statistics in a few lines, what -> value: the report's table, and what the command line prints."""
     sizes, captions, counts = stats["sizes"], stats["captions"], stats["classes"]
     lines = {"pictures": "endless, drawn afresh" if stats["examples"] is None else f"{stats['examples']:,}",
-             "looked at": f"{stats['looked_at']:,}", "broken files, skipped": f"{stats['broken']:,}", "missing files": f"{stats['missing']:,}",
-             **{what: f"{stats[key]:,}, such as {stats[f'{key}_files'][0]}" for what, key in
-                {"pictures of other kinds, not read": "left_out", "text files, not read": "unread"}.items() if stats[key]},
+             "looked at": f"{stats['looked_at']:,}",
+             "broken files, skipped": f"{stats['broken']:,}", "missing files": f"{stats['missing']:,}",
+             **{what: f"{stats[key]:,}, such as {stats[f'{key}_files'][0]}"
+                for what, key in NOT_READ.items() if stats[key]},
              "exact duplicates": f"{stats['duplicates']:,} (compared at {stats['seen_at']} px)", "classes": str(len(counts) or "none")}
     if counts:
         ordered = sorted(counts, key=counts.get)
@@ -194,7 +198,8 @@ def facts(stats: dict) -> dict[str, str]:
     lines |= {what: "smallest {:g}, median {:g}, largest {:g} px".format(*sizes[what.replace(" ", "_")])
               for what in ("width", "height", "shorter side")}
     lines |= {f"{channel}, in [-1, 1]": "mean {mean:+.3f}, std {std:.3f}".format(**stats["colours"][channel]) for channel in CHANNELS}
-    return lines | {"captions": f"{captions['all']:,}", "words a caption": "fewest {:g}, median {:g}, most {:g}".format(*captions["words"]),
+    return lines | {"captions": f"{captions['all']:,}",
+                    "words a caption": "fewest {:g}, median {:g}, most {:g}".format(*captions["words"]),
                     "empty captions": f"{captions['empty']:,}",
                     "different captions": f"{captions['distinct']:,}", "different words": f"{captions['vocabulary']:,}"}
 
@@ -212,5 +217,6 @@ def markdown(stats: dict, figures: dict[str, str], note: str = "") -> str:
     if stats["broken"]:
         parts.append("Broken files (the first 50):\n\n" + "\n".join(f"- `{file}`: {why}" for file, why in stats["broken_files"]))
     if stats["missing"]:
-        parts.append("Missing files (the first 50):\n\n" + "\n".join(f"- `{file}`" for file in stats["missing_files"]))
+        names = "\n".join(f"- `{file}`" for file in stats["missing_files"])
+        parts.append(f"Missing files (the first 50):\n\n{names}")
     return "\n\n".join(parts) + "\n"

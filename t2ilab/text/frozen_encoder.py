@@ -130,7 +130,7 @@ class FrozenEncoder:
 
 
 def _texts(captions: Sequence[str | None]) -> list[str]:
-    """Captions, cleaned as those of training are; None is none, and blanks alone are one blank: that much is read (zero-shot guidance)."""
+    """Captions, cleaned as those of training are.  None is none; blanks alone are one: zero-shot guidance."""
     if isinstance(captions, str):
         raise ValueError(f"captions={captions[:60]!r} is one string: give a list of captions")
     if wrong := [caption for caption in captions if not isinstance(caption, str | None)]:

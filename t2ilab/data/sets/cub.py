@@ -27,7 +27,8 @@ def cub(root: Path, split: str, download: bool) -> Listing:
     home = root / "birds" if (root / "birds").is_dir() else root
     images, texts = _first(home, "images", "CUB_200_2011/images"), _first(home, "text/text", "text")
     names = [name for part in parts for name in _names(home / part)]
-    kinds = sorted({path.name for path in images.iterdir() if path.is_dir() and is_data(path.name)} | {name.split("/")[0] for name in names})
+    folders = {path.name for path in images.iterdir() if path.is_dir() and is_data(path.name)}
+    kinds = sorted(folders | {name.split("/")[0] for name in names})
     guessed: list[Path] = []
     captions = [_captions(texts / f"{name}.txt", guessed) or (_kind(name.split("/")[0]),) for name in names]
     warn_guessed(guessed, texts)

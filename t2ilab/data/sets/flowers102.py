@@ -10,8 +10,9 @@ from .prompt_templates import flower_captions
 def flowers102(root: Path, split: str, download: bool) -> Listing:
     """Oxford Flowers102: root/flowers-102/{jpg, imagelabels.mat, setid.mat}. split: train, val, test or all. Errors: see open_data.
 
-    Captions: those of Reed et al. (2016) where text_c10/class_00001/image_06734.txt lies in the root or in flowers-102, one a line; else
-    prompt_templates.flower_captions. The .mat file and cat_to_name.json count classes from 1, our labels (and torchvision's) from 0: name "1" belongs to label 0."""
+    Captions: those of Reed et al. (2016) where text_c10/class_00001/image_06734.txt, one a line, lies in the
+    root or in flowers-102; else prompt_templates.flower_captions. The .mat file and cat_to_name.json count
+    classes from 1, our labels (and torchvision's) from 0: name "1" belongs to label 0."""
     from torchvision.datasets import Flowers102
     parts = choose(split, {"train": ["train"], "val": ["val"], "test": ["test"], "all": ["train", "val", "test"]})
     home = home_of(root, "flowers-102")
@@ -27,13 +28,15 @@ def flowers102(root: Path, split: str, download: bool) -> Listing:
     paths, labels = zip(*(s[i] for s in sets for i in range(len(s))))
     listing = named(_flower_names(home, Flowers102.classes), paths, labels, flower_captions)
     said = _described(home)
-    return listing._replace(captions=[said.get(path.stem) or names for path, names in zip(paths, listing.captions)])
+    captions = [said.get(path.stem) or names for path, names in zip(paths, listing.captions)]
+    return listing._replace(captions=captions)
 
 
 def _described(home):
     """Name of a picture -> its captions by people, ten each, where those are there."""
     guessed: list[Path] = []
-    said = {path.stem: cleaned(lines(read_text(path, guessed))) for place in (home.parent, home) for path in place.glob("text_c10/*/image_*.txt")}
+    files = [path for place in (home.parent, home) for path in place.glob("text_c10/*/image_*.txt")]
+    said = {path.stem: cleaned(lines(read_text(path, guessed))) for path in files}
     warn_guessed(guessed, home.parent)
     return said
 

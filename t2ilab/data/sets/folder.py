@@ -18,14 +18,15 @@ log = logging.getLogger(__name__)
 SPLITS = {"train": ("train", "training"), "val": ("val", "valid", "validation"), "test": ("test",)}
 BESIDE = (".txt", ".caption")                   # endings of a picture's own file of captions, one a line
 MAY_HOLD_CAPTIONS = frozenset((*BESIDE, ".csv", ".tsv", ".json", ".jsonl", ".parquet", ".token"))
-THOUSANDS = re.compile(r"\d\d000")              # FFHQ's folders 00000, 01000, ... hold a thousand pictures each: they are no classes
+THOUSANDS = re.compile(r"\d\d000")    # FFHQ's folders 00000, 01000, ..., a thousand pictures each: no classes
 
 
 def folder(root: Path, split: str, download: bool) -> Listing:
     """Every picture in a folder and below; two or more sub-folders are classes; train/, val/ and test/ are splits.
 
-    Captions, first found: metadata.csv or metadata.jsonl (columns file_name and text; metadata.py has more names and lists), a .txt or
-    .caption beside the picture with one caption a line, the name of the class, nothing. Errors: see open_data."""
+    Captions, first found: metadata.csv or metadata.jsonl (columns file_name and text; metadata.py has more
+    names and lists), a .txt or .caption beside the picture, one a line, the name of the class, nothing.
+    Errors: see open_data."""
     if download:
         raise ValueError("download=True: a folder of your own has no address to download from")
     if not root.is_dir():
@@ -39,12 +40,15 @@ def folder(root: Path, split: str, download: bool) -> Listing:
     left_out = _other_kinds(root, files)
     if not paths:
         others = f"; not read: {first_few(left_out)}" if left_out else ""
-        raise ValueError(f"{root}: no pictures in this folder or below ({' '.join(sorted(SUFFIXES))}){others}")
+        kinds = " ".join(sorted(SUFFIXES))
+        raise ValueError(f"{root}: no pictures in this folder or below ({kinds}){others}")
     classes, labels = _classes([path.relative_to(root).parts[0 if tops is None else 1:-1] for path in paths])
     own = {path: _beside(path, names, used, read) for path in paths if not table.get(path)}
-    captions = [table.get(path) or own[path] or (classes[label] if label >= 0 else "",) for path, label in zip(paths, labels)]
+    captions = [table.get(path) or own[path] or (classes[label] if label >= 0 else "",)
+                for path, label in zip(paths, labels)]
     warn_guessed(guessed, root)
-    unread = tuple(file.relative_to(root).as_posix() for file in files if file.suffix.lower() in MAY_HOLD_CAPTIONS and file not in used)
+    unread = tuple(file.relative_to(root).as_posix() for file in files
+                   if file.suffix.lower() in MAY_HOLD_CAPTIONS and file not in used)
     return Listing(classes, paths, captions, labels, left_out, unread)
 
 
@@ -57,7 +61,7 @@ def _classes(parents: Sequence[tuple[str, ...]]) -> tuple[tuple[str, ...], list[
 
 
 def _tops(root: Path, pictures: Sequence[Path], split: str) -> set[str] | None:
-    """The folders that make up a split: train/, val/, test/ in any case, where no other folder holds pictures; else None, the root itself."""
+    """The folders that make up a split, where no other folder holds pictures; else None, the root itself."""
     below = [path.relative_to(root).parts for path in pictures]
     names = {parts[0] for parts in below if len(parts) > 1}
     known = {part: {name for name in names if name.lower() in aliases} for part, aliases in SPLITS.items()}
@@ -74,7 +78,7 @@ def _tops(root: Path, pictures: Sequence[Path], split: str) -> set[str] | None:
 
 
 def _beside(path: Path, names: Names, used: set[Path], read: Callable[[Path], str]) -> tuple[str, ...]:
-    """The captions in photo.txt, photo.caption or photo.jpg.txt beside a picture, one a line; adds the file to those used."""
+    """The captions in photo.txt, photo.caption or photo.jpg.txt, one a line; adds the file to those used."""
     stem = path.with_suffix("").name
     for name in (*(stem + ending for ending in BESIDE), path.name + ".txt"):
         if file := names.get(path.parent, name):
@@ -85,7 +89,9 @@ def _beside(path: Path, names: Names, used: set[Path], read: Callable[[Path], st
 
 def _other_kinds(root: Path, files: Sequence[Path]) -> tuple[str, ...]:
     """Pictures of kinds that are not read here, with one warning that counts and names them."""
-    names = tuple(path.relative_to(root).as_posix() for path in files if path.suffix.lower() in OTHER_SUFFIXES)
+    others = [path for path in files if path.suffix.lower() in OTHER_SUFFIXES]
+    names = tuple(path.relative_to(root).as_posix() for path in others)
     if names:
-        log.warning("%s: left out %s of a kind that is not read here: %s", root, counted(len(names), "file"), first_few(names))
+        log.warning("%s: left out %s of a kind that is not read here: %s",
+                    root, counted(len(names), "file"), first_few(names))
     return names

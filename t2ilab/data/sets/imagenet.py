@@ -23,19 +23,20 @@ def imagenet(root: Path, split: str, download: bool) -> Listing:
         raise ValueError("download=True: ImageNet wants your consent to its terms: fetch it from image-net.org and unpack it in the root")
     if not root.is_dir():
         raise FileNotFoundError(f"{root}: no such folder")
-    pictures = [path for part in parts for path in _pictures(root, part)] or sorted(path for path in root.glob("n*_*") if is_picture(path))
+    flat = sorted(path for path in root.glob("n*_*") if is_picture(path))
+    pictures = [path for part in parts for path in _pictures(root, part)] or flat
     if not pictures:
         raise FileNotFoundError(f"{root}: no pictures such as {parts[0]}/n01440764/n01440764_18.JPEG")
     ids = [path.parent.name if path.parent != root else path.name.split("_")[0] for path in pictures]
     if odd := sorted({name for name in ids if not (name.startswith("n") and name[1:].isdigit())}):
         raise ValueError(f"{root}: a class of ImageNet is named like n01440764, not {first_few(odd, 3)}")
     names = _names(root)
-    flat = {name: path.stem.split("_", 1)[1].replace("_", " ") for name, path in zip(ids, pictures) if path.parent == root}
+    words = {name: path.stem.split("_", 1)[1].replace("_", " ") for name, path in zip(ids, pictures) if path.parent == root}
     classes = sorted(names or set(ids))
     number = {name: k for k, name in enumerate(classes)}
     if unknown := sorted(set(ids) - set(number)):
         raise ValueError(f"{root / INDEX} does not know {first_few(unknown, 3)}")
-    return named([names.get(name) or flat.get(name, name) for name in classes], pictures, [number[name] for name in ids])
+    return named([names.get(name) or words.get(name, name) for name in classes], pictures, [number[name] for name in ids])
 
 
 def _pictures(root: Path, part: str) -> list[Path]:

@@ -1,6 +1,6 @@
 """Which files of a folder are data at all: one rule for every reader.
 
-Hidden files, what systems leave behind, and what t2ilab itself wrote never are. Left out on purpose: archives, .gitignore.
+Hidden files, what systems leave behind, and what t2ilab itself wrote never are. Left out on purpose: archives.
 """
 import json
 import logging
@@ -14,8 +14,9 @@ from ..decode import SUFFIXES
 from .listing import counted, first_few
 
 log = logging.getLogger(__name__)
-NEVER = frozenset(("__macosx", "__pycache__", "@eadir", "lost+found", "$recycle.bin", "system volume information", "thumbs.db", "desktop.ini"))
-OURS = {"config.json": {"t2ilab"}, "samples.json": {"run", "seed"}, "stats.json": {"looked_at"}}    # a run, its samples, a report: file -> keys
+NEVER = frozenset(("__macosx", "__pycache__", "@eadir", "lost+found", "$recycle.bin",
+                   "system volume information", "thumbs.db", "desktop.ini"))
+OURS = {"config.json": {"t2ilab"}, "samples.json": {"run", "seed"}, "stats.json": {"looked_at"}}    # file -> keys
 
 
 def is_data(name: str) -> bool:
@@ -28,9 +29,9 @@ def is_picture(path: Path) -> bool:
 
 
 def files_below(root: Path) -> list[Path]:
-    """Every file of data in a folder and below; links are followed.  One warning names the folders left out, and why.
+    """Every file of data in a folder and below; links are followed.  One warning names the folders left out.
 
-    A link to nothing counts as a file: whoever opens it finds it missing.  OSError if root itself cannot be entered."""
+    A link to nothing counts as a file: whoever opens it finds it missing.  OSError if root cannot be entered."""
     left: list[tuple[Path, str]] = []
     files = list(_enter(root, (), left))
     if left:
@@ -41,7 +42,7 @@ def files_below(root: Path) -> list[Path]:
 
 def pictures_in_classes(root: Path) -> list[Path]:
     """The pictures in the folders of a folder, and no deeper, sorted."""
-    return sorted(path for path in files_below(root) if len(path.relative_to(root).parts) == 2 and is_picture(path))
+    return sorted(path for path in files_below(root) if is_picture(path) and path.parent.parent == root)
 
 
 def _enter(folder: Path, above: tuple, left: list) -> Iterator[Path]:
@@ -79,7 +80,7 @@ def _is_ours(entries) -> bool:
 
 
 class Names:
-    """Finds the files of a folder by the names that people write: é as one character or two, / or \\, .. inside."""
+    """Finds the files of a folder by names as people write them: é as one character or two, / or \\, .. inside."""
 
     def __init__(self, root: Path, files: Iterable[Path]):
         exact = {os.path.normpath(path): path for path in files}
@@ -88,10 +89,11 @@ class Names:
     def get(self, folder: Path, name: str) -> Path | None:
         """The file that a name means in a folder, if there is one."""
         where = os.path.normpath(os.path.join(folder, name))
-        return self.files.get(where) or self.files.get(_nfc(where)) or (self.get(folder, name.replace("\\", "/")) if "\\" in name else None)
+        found = self.files.get(where) or self.files.get(_nfc(where))
+        return self.get(folder, name.replace("\\", "/")) if not found and "\\" in name else found
 
     def find(self, folder: Path, name: str) -> Path:
-        """The same; where there is none, the path where it should be.  ValueError if that is outside the root."""
+        """The same; where there is none, the path where it should be.  ValueError if that is outside root."""
         below = os.path.relpath(os.path.join(folder, name.replace("\\", "/")), self.root)
         if below.split(os.sep)[0] == os.pardir or os.path.isabs(below) or "\0" in name:
             raise ValueError(f"{name[:100]!r} is no file below {self.root}")

@@ -44,7 +44,8 @@ def _entries(shard, guessed):
     for stem in sorted(pictures.keys() | {path.stem for path in files.values() if path.suffix == ".json"}):
         row, why = _row(files.get(f"{stem}.json"))
         why = why or ("" if stem in pictures else "no picture")
-        yield (shard / stem, (), why) if why else (pictures[stem], _said(row) or _beside(files.get(f"{stem}.txt"), guessed), "")
+        said = () if why else _said(row) or _beside(files.get(f"{stem}.txt"), guessed)
+        yield (shard / stem, (), why) if why else (pictures[stem], said, "")
 
 
 def _row(path):

@@ -240,7 +240,8 @@ def _settle(link, out, fetching, stop, lock):
         why = str(dead)
     if why != NO_DNS:
         with lock, open(out / MANIFEST, "a") as file:
-            file.write(json.dumps({"row": link.row, "url": link.url, "status": "dead" if why else "kept", "error": why, "size": fetching.size}) + "\n")
+            row = {"row": link.row, "url": link.url, "status": "dead" if why else "kept", "error": why}
+            file.write(json.dumps(row | {"size": fetching.size}) + "\n")
     return link, why
 
 
