@@ -8,7 +8,6 @@ import sys
 import threading
 import time
 from collections import Counter
-from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -319,21 +318,3 @@ def test_conceptual_captions_is_read_row_by_row(realdata):
     links, lines = read_links(path), path.read_text("utf-8").split("\n")[:-1]
     assert [(link.row, f"{link.captions[0]}\t{link.url}", link.why) for link in links] == [(row, line, "") for row, line in enumerate(lines)]
     assert len(links) == 15_833 and sum(not link.captions[0].isascii() for link in links) == 29
-
-
-def test_another_size_in_the_same_folder_is_refused(web, tmp_path):
-    became(web.links("good1"), tmp_path, replace(QUICK, size=8))
-    assert became(web.links("good1"), tmp_path, replace(QUICK, size=8)) == {"good1": ""}
-    with pytest.raises(ValueError, match="was begun with size 8, now 16"):
-        became(web.links("good1"), tmp_path, replace(QUICK, size=16))
-
-
-def test_a_tracking_pixel_is_no_picture(web, tmp_path):
-    web.pages["pixel"] = reply(encoded("PNG", size=(1, 1)))
-    assert became(web.links("pixel"), tmp_path) == {"pixel": "a tracking pixel"}
-
-
-def test_a_quote_left_open_in_a_list_is_one_line(tmp_path):
-    (tmp_path / "a.csv").write_text('caption,url\n"a 5 inch pipe,http://a.org/1\na dog,http://a.org/2\n')
-    with pytest.raises(ValueError, match="a.csv, row 0: unexpected end of data"):
-        read_links(tmp_path / "a.csv")
