@@ -16,6 +16,7 @@ from typing import Annotated, Union
 
 import tyro
 
+from ..data.datasets import names_of_datasets
 from ..data.web.download import Fetching, fetch_list
 from ..runs.sample import EditingOptions, SamplingOptions, chosen, demonstrate, draw, edits, method_settings, read_captions, save
 from ..presets import PRESETS, Preset
@@ -228,14 +229,17 @@ def codes(run: Annotated[Word, tyro.conf.arg(metavar="RUN")], data: str | None =
     print(f"{path}: {taken:,} of {len(counts):,} codes taken.  Draw these or fewer: t2ilab train PRESET --codec {run} --codes {taken}")
 
 
-def data(action: Annotated[Word, tyro.conf.arg(metavar="inspect|fetch")], name: Annotated[Word, tyro.conf.arg(metavar="NAME|LIST")],
+DATA_NAMES = f"{names_of_datasets()}; after fetch, a .tsv, .csv or .parquet with captions and addresses"
+
+
+def data(action: Annotated[Word, tyro.conf.arg(metavar="inspect|fetch")],
+         name: Annotated[Word, tyro.conf.arg(metavar="NAME|LIST", help=DATA_NAMES)],
          root: tyro.conf.Positional[Path | None] = None, *, out: Path | None = None, note: str = "", download: bool = False,
          limit: int | None = None, retry_dead: bool = False, fetching: Fetching = Fetching()) -> None:
     """Look at a data set before training on it, or fetch the pictures that a list of captions and addresses names.
 
     Args:
         action: inspect for counts, sizes, colours, bad files, a contact sheet; fetch for a folder of captioned pictures
-        name: shapes, cifar10, flowers102, sbu, dogs, coco, cub, imagenet or folder; after fetch, a .tsv, .csv or .parquet with captions and addresses
         root: folder it lies in
         out: folder for the report, runs/data/NAME if not given; after fetch, folder for the pictures, data/LIST if not given
         note: a paragraph to add to the report

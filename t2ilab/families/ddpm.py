@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 
 import torch
 
+from ..data.captions import clean
 from ..diffusion.cond import Cond
 from ..diffusion.constraints import clip
 from ..diffusion.gaussian import variance_preserving
@@ -82,8 +83,8 @@ class Labels:
 
     def find(self, caption: str | int) -> int:
         """The index of a class by its name or number; -1 for ""."""
-        caption = str(caption).strip().lower()
-        names = [name.lower() for name in self.names]
+        caption = clean(str(caption)).lower()
+        names = [clean(name).lower() for name in self.names]
         if caption in names or not caption:
             return names.index(caption) if caption else -1
         if caption in map(str, range(self.classes)):

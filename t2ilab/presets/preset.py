@@ -4,25 +4,29 @@ from typing import Annotated, Generic, TypeVar
 
 import tyro
 
+from ..data.datasets import names_of_datasets
 from ..families import FamilyConfig, family_of
 from ..training.fit import FitConfig
 
 
 @dataclass(frozen=True)
 class DataConfig:
-    data: str = "shapes"                # data set: shapes, cifar10, flowers102, sbu, dogs, coco, cub, imagenet or folder
+    data: Annotated[str, tyro.conf.arg(help=f"data set: {names_of_datasets()}")] = "shapes"
     root: str | None = None             # folder it lies in; none needed for shapes
     split: str = "train"                # part of it to train on
     crop: str = "centre"                # centre or random
     flip: bool = False                  # mirror half of the pictures
     limit: int | None = None            # use only so many examples, evenly spaced
     download: bool = False              # fetch the data set if it is not there
+    max_broken: float = 0.01            # share of the pictures that may be broken or missing
     workers: int = 0                    # processes that read pictures ahead
     validation: float = 0.0             # share of the examples that is held back to measure the loss on
 
     def __post_init__(self):
         if not 0 <= self.validation <= 0.5:
             raise ValueError(f"validation={self.validation}: choose a share from 0 to 0.5")
+        if not 0 <= self.max_broken <= 1:
+            raise ValueError(f"max_broken={self.max_broken}: choose a share from 0 to 1")
 
 
 @dataclass(frozen=True)

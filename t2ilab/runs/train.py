@@ -10,6 +10,7 @@ from itertools import chain, count
 from pathlib import Path
 
 from .. import __version__
+from ..data.caption_check import check_captions
 from ..data.datasets import open_data
 from ..data.loaders import Part, stream
 from ..pipeline.walk import TextToImage
@@ -25,7 +26,7 @@ from .log import _Logger
 def data_of(config: DataConfig, size: int):
     """(the data set a run trains on, what is held back of it or None)."""
     dataset = open_data(config.data, config.root, size=size, split=config.split, crop=config.crop, flip=config.flip, limit=config.limit,
-                        download=config.download)
+                        download=config.download, max_broken=config.max_broken)
     if not config.validation:
         return dataset, None
     every = round(1 / config.validation)
@@ -40,6 +41,8 @@ def train(preset: Preset, out: Path) -> Iterator[tuple[Log, torch.nn.Module]]:
     if (out / "model.safetensors").is_file() and newest(out / "checkpoints") is None:
         raise FileExistsError(f"{out} holds weights and nothing to go on from: begin with them in another folder: --start {out} --out ANOTHER")
     dataset, held = data_of(preset.data, preset.model.size)
+    if preset.model.reads == "text":
+        check_captions(dataset)
     preset = replace(preset, model=_as_it_starts(preset, out).fit_to_dataset(dataset))
     torch.manual_seed(preset.fit.seed)
     state = TrainState(preset.model.build(), preset.fit)

@@ -19,6 +19,7 @@ from pathlib import Path
 from torch import Tensor, nn
 from typing import NamedTuple
 
+from ..data.captions import clean
 from ..hub import cache_root
 from .feature_cache import FeatureCache
 from .find_encoder import GIB, find_encoder, fingerprint
@@ -130,12 +131,12 @@ class FrozenEncoder:
 
 
 def _texts(captions: Sequence[str | None]) -> list[str]:
-    """Captions as text that has bytes: None is none, and half a character, as odd file names hold, is a question mark."""
+    """Captions, cleaned as those of training are.  None is none; blanks alone are one: zero-shot guidance."""
     if isinstance(captions, str):
         raise ValueError(f"captions={captions[:60]!r} is one string: give a list of captions")
     if wrong := [caption for caption in captions if not isinstance(caption, str | None)]:
         raise ValueError(f"a caption is of type {type(wrong[0]).__name__}: give strings, '' for no caption")
-    return [(caption or "").encode("utf8", "replace").decode("utf8") for caption in captions]
+    return [clean(caption) or " " * bool(caption) for caption in captions]
 
 
 @lru_cache(maxsize=16)

@@ -12,6 +12,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from ..data.captions import clean
+
 BYTES = 256
 
 
@@ -97,8 +99,8 @@ def read_merges(path: str | Path) -> tuple[str, ...]:
 
 
 def _text(caption: str | None) -> str:
-    """The caption in lower case, as text that has bytes: None is none, and half a character, as odd file names hold, is a question mark."""
-    return (caption or "").encode("utf8", "replace").decode("utf8").lower()
+    """The caption in lower case, cleaned as those of training are."""
+    return clean(caption).lower()
 
 
 def _words():
