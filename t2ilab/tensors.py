@@ -28,9 +28,9 @@ def randn(shape, generator=None, *, device="cpu", dtype=torch.float32) -> Tensor
     return torch.randn(shape, generator=generator, dtype=dtype).to(device)
 
 
-def gumbel(shape, generator=None) -> Tensor:
-    """Standard Gumbel noise: added to log-probabilities it makes the largest of them a draw. Drawn on the CPU, as randn."""
-    return -torch.log(-torch.log(torch.rand(shape, generator=generator).clamp(1e-20, 1 - 1e-7)))
+def gumbel(shape, generator=None, *, device="cpu") -> Tensor:
+    """Standard Gumbel noise: added to log-probabilities it makes the largest of them a draw. Drawn where the generator is: on the CPU, as randn."""
+    return -torch.log(-torch.log(torch.rand(shape, generator=generator, device=device).clamp(1e-20, 1 - 1e-7)))
 
 
 def to_uint8(x: Tensor) -> Tensor:
