@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from ..tensors import from_uint8, generator
+from ..tensors import generator as seeded
 from .example import ENDLESS, Example
 
 
@@ -96,7 +97,10 @@ def _as_is(batch):
 
 @dataclass(frozen=True)
 class Part:
-    """A data set without the examples that are held back to measure the loss on, every k-th of it, or those alone (held=True)."""
+    """A data set without the examples that are held back to measure the loss on, every k-th of it, or those alone (held=True).
+
+    An endless one has no k-th example: what is held back of it is drawn by seeds of three numbers, (seed of the example, k, 6),
+    where training and evaluation draw by two, so that no seed of either ever draws the same."""
     dataset: Any
     every: int                  # k, 2 or more
     held: bool = False
@@ -107,6 +111,8 @@ class Part:
 
     def example(self, index: int, generator: torch.Generator) -> Example:
         """Example number `index` of this part."""
+        if self.held and len(self.dataset) == ENDLESS:
+            generator = seeded(generator.initial_seed(), self.every, 6)
         return self.dataset.example(index * self.every if self.held else index + index // (self.every - 1) + 1, generator)
 
     def texts(self) -> list[str]:

@@ -11,6 +11,7 @@ from pathlib import Path
 from .. import __version__
 from ..data.datasets import open_data
 from ..data.loaders import Part, stream
+from ..evaluation.caption_metrics import SEED
 from ..pipeline.walk import TextToImage
 from ..presets import DataConfig, Preset
 from ..tensors import generator
@@ -38,6 +39,8 @@ def train(preset: Preset, out: Path) -> Iterator[tuple[Log, torch.nn.Module]]:
     out = Path(out)
     if (out / "model.safetensors").is_file() and newest(out / "checkpoints") is None:
         raise FileExistsError(f"{out} holds weights and nothing to go on from: begin with them in another folder: --start {out} --out ANOTHER")
+    if preset.data.data == "shapes" and preset.fit.seed == SEED:
+        raise ValueError(f"seed={SEED} would train on the very scenes that evaluation draws: choose another")
     dataset, held = data_of(preset.data, preset.model.size)
     preset = replace(preset, model=_as_it_starts(preset, out).for_data(dataset))
     torch.manual_seed(preset.fit.seed)
