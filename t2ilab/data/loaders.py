@@ -23,6 +23,7 @@ class Batch(NamedTuple):
     images: Tensor
     captions: list[str]
     labels: Tensor
+    repeats: bool = False       # the same pixels come again in another epoch, so that what is computed from them is worth keeping
 
 
 @lru_cache(maxsize=2)                                       # a batch over the border of two epochs needs both
@@ -51,7 +52,7 @@ class Steps:
         each = self.batch_size // self.shards
         first = step * self.batch_size + self.shard * each
         images, captions, labels = zip(*(self.sample(n) for n in range(first, first + each)))
-        return Batch(torch.stack(images), list(captions), torch.tensor(labels, dtype=torch.int64))
+        return Batch(torch.stack(images), list(captions), torch.tensor(labels, dtype=torch.int64), getattr(self.dataset, "repeats", False))
 
 
 def stream(dataset, *, batch_size: int, seed: int = 0, start: int = 0, shard: int = 0, shards: int = 1, workers: int = 0) -> Iterator[Batch]:
@@ -114,6 +115,11 @@ class Part:
         if self.held and len(self.dataset) == ENDLESS:
             generator = seeded(generator.initial_seed(), self.every, 6)
         return self.dataset.example(index * self.every if self.held else index + index // (self.every - 1) + 1, generator)
+
+    @property
+    def repeats(self) -> bool:
+        """Whether the whole data set's pixels come again."""
+        return getattr(self.dataset, "repeats", False)
 
     def texts(self) -> list[str]:
         """The captions of the whole data set: a vocabulary has all words."""

@@ -127,7 +127,7 @@ class VQDiffusion:
 
     def example(self, batch, generator=None):
         """(x0 [B N] int64, Cond) from a batch of images with captions or labels; a label of -1 is no label."""
-        codes = self.frozen_codec.encode(batch.images)
+        codes = self.frozen_codec.encode(batch.images, keep=batch.repeats)
         if self.net.text_width:
             return codes, Cond(*self.reads(batch.captions))
         if self.net.classes:
