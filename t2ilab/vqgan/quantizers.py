@@ -32,8 +32,10 @@ class Quantizer(nn.Module):
         self.noted: list[tuple[Tensor, ...]] = []                                            # of this step's shards
 
     @torch.no_grad()
-    def after_step(self, gather: Callable[[Tensor], Tensor]) -> None:
-        """Move by what all shards noted.  gather: [n ...] of this process's shards -> [S ...] of all, in shard order."""
+    def after_step(self, gather: Callable[[Tensor], Tensor] = lambda v: v) -> None:
+        """Move by what all shards noted.  gather: [n ...] of this process's shards -> [S ...] of all, in shard order.
+
+        Training calls it once per step; a loop of your own does so after each of its steps, too."""
         if self.noted:
             columns = [torch.stack(column) for column in zip(*self.noted)]                   # [n ...] each
             self.noted.clear()
