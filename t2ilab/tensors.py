@@ -29,8 +29,11 @@ def randn(shape, generator=None, *, device="cpu", dtype=torch.float32) -> Tensor
 
 
 def gumbel(shape, generator=None, *, device="cpu") -> Tensor:
-    """Standard Gumbel noise: added to log-probabilities it makes the largest of them a draw. Drawn where the generator is: on the CPU, as randn."""
-    return -torch.log(-torch.log(torch.rand(shape, generator=generator, device=device).clamp(1e-20, 1 - 1e-7)))
+    """Standard Gumbel noise: added to log-probabilities it makes the largest of them a draw.
+
+    device: the generator's; by default the CPU, as randn's."""
+    u = torch.rand(shape, generator=generator, device=device).clamp(1e-20, 1 - 1e-7)
+    return -torch.log(-torch.log(u))
 
 
 def to_uint8(x: Tensor) -> Tensor:

@@ -23,25 +23,28 @@ from t2ilab.tensors import from_uint8, to_uint8
 def encoded(monkeypatch):
     """How many pictures were encoded in each call."""
     sizes, encode = [], FrozenCodec._encode
-    monkeypatch.setattr(FrozenCodec, "_encode", lambda self, images: sizes.append(len(images)) or encode(self, images))
+    counted = lambda self, images: sizes.append(len(images)) or encode(self, images)        # noqa: E731
+    monkeypatch.setattr(FrozenCodec, "_encode", counted)
     return sizes
 
 
 def test_kept_codes_are_the_fresh_ones(encoded):
-    codec, x = FREE.frozen_codec, from_uint8(to_uint8(pictures(6)))
+    codec, x = replace(FREE.frozen_codec), from_uint8(to_uint8(pictures(6)))
     fresh = codec.encode(x)
     assert torch.equal(codec.encode(x[1:4], keep=True), fresh[1:4]) and encoded == [6, 3]
     assert torch.equal(codec.encode(x, keep=True), fresh) and encoded == [6, 3, 3]
-    assert torch.equal(FrozenCodec(codec.run, 9, 4).encode(x.flip(0), keep=True), fresh.flip(0)) and encoded == [6, 3, 3]
+    later = FrozenCodec(codec.run, 9, 4).encode(x.flip(0), keep=True)
+    assert torch.equal(later, fresh.flip(0)) and encoded == [6, 3, 3]
     assert codec.encode(x[:2], keep=True).dtype == torch.int64 and len(fresh.unique()) > 1
 
 
 def test_another_codec_and_another_choice_of_codes_share_nothing(encoded, tmp_path):
-    x, other = from_uint8(to_uint8(pictures(2))), tmp_path / Path(FREE.codec).name                 # another of the same name
+    x, other = from_uint8(to_uint8(pictures(2))), tmp_path / Path(FREE.codec).name          # another of this name
     other.mkdir()
     weights = load_file(codec_run(other) + "/model.safetensors")
     save_file(weights | {"codec.enter.bias": weights["codec.enter.bias"] + 1}, other / "model.safetensors")
-    for codec in (FREE.frozen_codec, FrozenCodec(FREE.codec, 4, 4, used=(0, 2, 3, 8)), FrozenCodec(str(other), 9, 4)):
+    fewer = FrozenCodec(FREE.codec, 4, 4, used=(0, 2, 3, 8))
+    for codec in (replace(FREE.frozen_codec), fewer, FrozenCodec(str(other), 9, 4)):
         assert torch.equal(codec.encode(x, keep=True), codec.encode(x))
     assert encoded == [2] * 6
 
@@ -50,7 +53,8 @@ def test_another_codec_and_another_choice_of_codes_share_nothing(encoded, tmp_pa
 def test_a_second_epoch_encodes_nothing_unless_its_pixels_are_new(options, share, tmp_path, encoded):
     flowers102(tmp_path / "data")
     data = DataConfig("flowers102", root=str(tmp_path / "data"), split="all", **options)
-    preset = replace(RUN, model=FREE, data=data, fit=replace(RUN.fit, steps=6, batch_size=4))             # 12 pictures, twice
+    fit = replace(RUN.fit, steps=6, batch_size=4)                          # 12 pictures, twice
+    preset = replace(RUN, model=FREE, data=data, fit=fit)
     list(train(preset, tmp_path / "run"))
     assert sum(encoded) == 24 if share == 1 else 12 <= sum(encoded) <= 12 * (1 + share) + 4
     assert (cache_root() / "codes").exists() == (share < 1)

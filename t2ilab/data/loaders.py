@@ -23,7 +23,7 @@ class Batch(NamedTuple):
     images: Tensor
     captions: list[str]
     labels: Tensor
-    repeats: bool = False       # the same pixels come again in another epoch, so that what is computed from them is worth keeping
+    repeats: bool = False       # the same pixels come again in another epoch: what is computed from them can be kept
 
 
 @lru_cache(maxsize=2)                                       # a batch over the border of two epochs needs both
@@ -52,7 +52,8 @@ class Steps:
         each = self.batch_size // self.shards
         first = step * self.batch_size + self.shard * each
         images, captions, labels = zip(*(self.sample(n) for n in range(first, first + each)))
-        return Batch(torch.stack(images), list(captions), torch.tensor(labels, dtype=torch.int64), getattr(self.dataset, "repeats", False))
+        repeats = getattr(self.dataset, "repeats", False)
+        return Batch(torch.stack(images), list(captions), torch.tensor(labels, dtype=torch.int64), repeats)
 
 
 def stream(dataset, *, batch_size: int, seed: int = 0, start: int = 0, shard: int = 0, shards: int = 1, workers: int = 0) -> Iterator[Batch]:
@@ -100,8 +101,8 @@ def _as_is(batch):
 class Part:
     """A data set without the examples that are held back to measure the loss on, every k-th of it, or those alone (held=True).
 
-    An endless one has no k-th example: what is held back of it is drawn by seeds of three numbers, (seed of the example, k, 6),
-    where training and evaluation draw by two, so that no seed of either ever draws the same."""
+    An endless one has no k-th example: what is held back of it is drawn from three seeds, (the example's, k, 6), where
+    training and evaluation draw from two, so that no seed of theirs ever draws the same."""
     dataset: Any
     every: int                  # k, 2 or more
     held: bool = False

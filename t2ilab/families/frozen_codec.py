@@ -125,17 +125,20 @@ class FrozenCodec:
     @cached_property
     def cache(self) -> FeatureCache:
         """Codes of pictures by the SHA-256 of their pixels."""
-        return FeatureCache(cache_root() / "codes" / f"{Path(self.run).name}-{fingerprint(self.whole)}.sqlite")
+        name = f"{Path(self.run).name}-{fingerprint(self.whole)}.sqlite"
+        return FeatureCache(cache_root() / "codes" / name)
 
     def encode(self, images: Tensor, *, keep: bool = False) -> Tensor:
         """[B 3 H W] of any size -> [B N] int64, on the device of the pictures.
 
-        keep: take codes from disk as far as they are there, and leave new ones there: for pictures of 256 levels that come again."""
+        keep: take codes from disk as far as they are there, and leave new ones there: for pictures of 256 levels
+        that come again."""
         return self._kept_codes(images) if keep else self._encode(images)
 
     def _kept_codes(self, images: Tensor) -> Tensor:
         settings = json.dumps([self.kept, self.grid, images.shape[1:]]).encode()
-        keys = [hashlib.sha256(settings + pixels.tobytes()).digest() for pixels in to_uint8(images).cpu().numpy()]
+        pictures = to_uint8(images).cpu().numpy()
+        keys = [hashlib.sha256(settings + pixels.tobytes()).digest() for pixels in pictures]
         known, dtype = self.cache.read(keys), np.dtype("<u2" if self.codes <= 2 ** 16 else "<i4")
         if missing := [k for k, key in enumerate(keys) if key not in known]:
             codes = self._encode(images[missing]).cpu().numpy().astype(dtype)

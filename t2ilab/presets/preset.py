@@ -22,7 +22,7 @@ class DataConfig:
     limit: int | None = None            # use only so many examples, evenly spaced
     download: bool = False              # fetch the data set if it is not there
     workers: int = 0                    # processes that read pictures ahead
-    validation: float = 0.0             # share of the examples that is held back to measure the loss on; of endless scenes, others are drawn
+    validation: float = 0.0             # share held back to measure the loss on; for endless scenes, fresh ones
 
     def __post_init__(self):
         if not 0 <= self.validation <= 0.5:

@@ -39,7 +39,8 @@ class Encoded(NamedTuple):
 class FrozenEncoder:
     """Reads captions: list of B strings -> (features [B L D] float32, 0 where no token is, mask [B L] bool, True = a real token, the end's included).
 
-    "" and None are no caption: an all-False mask. Longer captions than L tokens are cut, with one warning, at the first. The first caption loads the weights.
+    "" and None are no caption: an all-False mask. Longer captions than L tokens are cut, with one warning, at the first.
+    The first caption loads the weights.
     ValueError for a width that is not the encoder's, too little memory or damaged weights; FileNotFoundError, in one line with the command that
     fetches it, for an encoder that is not there.  Lesson: notebooks/06_imagen.ipynb
 
@@ -53,7 +54,7 @@ class FrozenEncoder:
     attend_padding: bool = field(default=False, kw_only=True)               # fill captions up with token 0, and read that too
     cache: bool = field(default=True, kw_only=True, compare=False)          # keep features on disk; of no use where captions never come back
 
-    _warned: list[str] = field(default_factory=list, init=False, repr=False, compare=False)      # the cut caption that was warned of
+    _warned: list[str] = field(default_factory=list, init=False, repr=False, compare=False)     # of this cut caption
 
     def __post_init__(self):
         if self.dtype not in DTYPES:
@@ -67,8 +68,8 @@ class FrozenEncoder:
         known = self._encoded(sorted({text for text in texts if text}, key=lambda text: (len(text), text)))
         if not self._warned and (long := [text for text in texts if text and known[text].cut]):
             self._warned.append(long[0])
-            warnings.warn(f"{len(long)} of {len(texts)} captions have over {self.text_length} tokens and were cut: {long[0][:60]!r}; "
-                          "later ones will be in silence", stacklevel=2)
+            warnings.warn(f"{len(long)} of {len(texts)} captions have over {self.text_length} tokens and were cut: "
+                          f"{long[0][:60]!r}; later ones will be in silence", stacklevel=2)
         features, mask = torch.zeros(len(texts), self.text_length, self.width), torch.zeros(len(texts), self.text_length, dtype=torch.bool)
         for k, text in enumerate(texts):
             if text:

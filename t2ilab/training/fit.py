@@ -86,8 +86,8 @@ class TrainState:
 
     def __init__(self, model: nn.Module, config: FitConfig):
         from accelerate import Accelerator, DistributedDataParallelKwargs
-        handlers = [DistributedDataParallelKwargs(broadcast_buffers=False)]                         # `after_step` keeps them equal
-        self.accelerator = Accelerator(mixed_precision="no", kwargs_handlers=handlers)              # `dtype` below decides
+        handlers = [DistributedDataParallelKwargs(broadcast_buffers=False)]         # `after_step` keeps them equal
+        self.accelerator = Accelerator(mixed_precision="no", kwargs_handlers=handlers)      # `dtype` below decides
         self.config, self.step = config, 0
         self.model = model.to(self.accelerator.device)
         self.ema = copy.deepcopy(self.model).eval().requires_grad_(False)
@@ -178,10 +178,10 @@ def _update(state: TrainState, lr: float) -> float:
 
 
 def _remember(state: TrainState) -> None:
-    """Let modules that learn without gradients (a codebook's moving averages, the losses seen at each t) move, once per step.
+    """Move what learns without gradients (a codebook's averages, the losses seen at each t), once per step.
 
-    Their loss changes nothing that a later shard of the step reads; it notes what it saw.  after_step(gather) moves them by
-    what all shards noted; gather joins [n ...] of each process in shard order, so that every process moves alike."""
+    The loss changes nothing that a later shard of the step reads; modules note what they see.  after_step(gather) moves
+    them by what all shards noted; gather joins [n ...] of each process in shard order, so every process moves alike."""
     for module in state.model.modules():
         if hasattr(module, "after_step"):
             module.after_step(state.accelerator.gather)

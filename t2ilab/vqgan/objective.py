@@ -45,7 +45,8 @@ class CodecObjective(nn.Module):
         c = self.config
         if self.critic is not None:
             self.critic.check(x0)
-        critic_counts = self.training and self.critic is not None and bool(self.seen >= c.critic_from)      # asked first: a GPU is idle here
+        has_critic = self.training and self.critic is not None
+        critic_counts = has_critic and bool(self.seen >= c.critic_from)      # asked here, where a GPU has nothing to do
         painted, _, rounding = self.codec(x0, generator)
         painted = painted.float()
         error = painted - x0
@@ -53,7 +54,7 @@ class CodecObjective(nn.Module):
         if c.perceptual:
             alike = alike + c.perceptual * self.eyes(x0.device)(painted, x0)
         loss = alike + rounding
-        if self.training and self.critic is not None:
+        if has_critic:
             loss = loss + (self._adversarial(x0, painted, alike) if critic_counts else self._idle())
         return loss
 
@@ -75,8 +76,9 @@ class CodecObjective(nn.Module):
     def adaptive_weight(self, alike: Tensor, fool: Tensor) -> Tensor:
         """How hard the error pulls the decoder's last layer, divided by how hard the critic does."""
         last = next(layer for layer in reversed(self.codec.decoder) if isinstance(layer, nn.Conv2d)).weight
-        scale = 2.0 ** 9 * len(alike)                                                        # else gradients of single pixels are 0 in fp16
-        pulls = [torch.autograd.grad(loss.mean() * scale, last, retain_graph=True)[0].float().norm() / scale for loss in (alike, fool)]
+        scale = 2.0 ** 9 * len(alike)                              # else gradients of single pixels are 0 in fp16
+        pulls = [torch.autograd.grad(loss.mean() * scale, last, retain_graph=True)[0].float().norm() / scale
+                 for loss in (alike, fool)]
         return (pulls[0] / (pulls[1] + 1e-4)).clamp(0, 1e4).detach()                         # VQGAN adaptive weight
 
     def eyes(self, device) -> nn.Module:

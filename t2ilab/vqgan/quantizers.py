@@ -3,7 +3,7 @@
 VQ-VAE (van den Oord et al. 2017): nearest entry, learned by gradients or by moving averages (its Appendix A.1); Gumbel-softmax (Jang et al. 2017), as
 in DALL-E (Ramesh et al. 2021). A code that nobody takes any more is put where pictures are.
 
-What training moves without a gradient moves once per step, by what all its shards and processes saw: forward notes, after_step moves.
+What training moves without a gradient moves once per step, by what all its shards saw: forward notes, after_step moves.
 """
 import math
 from collections.abc import Callable
@@ -29,7 +29,7 @@ class Quantizer(nn.Module):
     def __init__(self, codes: int, width: int):
         super().__init__()
         self.register_buffer("used", torch.zeros(codes))
-        self.noted: list[tuple[Tensor, ...]] = []                                            # of this step's shards
+        self.noted: list[tuple[Tensor, ...]] = []                                          # of this step's shards
 
     @torch.no_grad()
     def after_step(self, gather: Callable[[Tensor], Tensor] = lambda v: v) -> None:
@@ -66,7 +66,8 @@ class Quantizer(nn.Module):
 
     def _taken(self, codes: Tensor) -> Tensor:
         """How many cells took each code: [B h w] -> [K]."""
-        return torch.zeros_like(self.used).index_add_(0, codes.flatten(), torch.ones_like(codes.flatten(), dtype=self.used.dtype))
+        ones = torch.ones_like(codes.flatten(), dtype=self.used.dtype)
+        return torch.zeros_like(self.used).index_add_(0, codes.flatten(), ones)
 
     def _count(self, taken: Tensor) -> Tensor:
         """Update `used` by how many cells took each code [K]; returns which codes are dead [K] bool."""
@@ -98,8 +99,8 @@ class NearestCode(Quantizer):
         self._revive(self._count(gather(taken).sum(0)), gather, candidates)
 
     def _revive(self, dead: Tensor, gather: Callable[[Tensor], Tensor], candidates: Tensor) -> None:
-        """Put dead entries [K] bool where cells of this step are, taken from its shards in turn.  candidates: [n K D]."""
-        if not dead.any():                                                                   # of all processes, or of none
+        """Put dead entries [K] bool where cells of this step are, its shards taking turns.  candidates: [n K D]."""
+        if not dead.any():                                              # on all processes, or on none
             return
         candidates, k = gather(candidates), torch.arange(len(dead), device=dead.device)      # [S K D]
         self._put(dead, candidates[k % len(candidates), k])
