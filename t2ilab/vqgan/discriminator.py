@@ -34,7 +34,8 @@ class Discriminator(nn.Module):
         """ValueError for pictures [B 3 H W] that leave no patch to mark."""
         if min(images.shape[-2:]) < self.least:
             H, W = images.shape[-2:]
-            raise ValueError(f"pictures of {H} x {W} pixels are too small for this critic, which needs {self.least} or more: choose fewer --critic-halvings, or --adversarial 0")
+            raise ValueError(f"pictures of {H} x {W} pixels are too small for this critic, "
+                             f"which needs {self.least} or more: choose fewer --critic-halvings, or --adversarial 0")
 
     def forward(self, images: Tensor) -> Tensor:
         self.check(images)
