@@ -55,17 +55,20 @@ def rand(shape, generator: Source = None, *, device="cpu", dtype=torch.float32) 
     return _drawn(torch.rand, shape, generator, dtype).to(device)
 
 
-def _drawn(draw: Callable, shape, generator: Source, dtype: torch.dtype) -> Tensor:
+def _drawn(draw: Callable, shape, generator: Source, dtype: torch.dtype, device="cpu") -> Tensor:
     if generator is None or isinstance(generator, torch.Generator):
-        return draw(shape, generator=generator, dtype=dtype)
+        return draw(shape, generator=generator, dtype=dtype, device=device)
     if len(generator) != shape[0]:
         raise ValueError(f"{len(generator)} generators for a batch of {shape[0]}: give one per image, or one for all")
-    return torch.stack([draw(shape[1:], generator=g, dtype=dtype) for g in generator])
+    return torch.stack([draw(shape[1:], generator=g, dtype=dtype, device=device) for g in generator])
 
 
-def gumbel(shape, generator: Source = None) -> Tensor:
-    """Standard Gumbel noise: added to log-probabilities it makes the largest of them a draw. Drawn on the CPU, as randn."""
-    return -torch.log(-torch.log(rand(shape, generator).clamp(1e-20, 1 - 1e-7)))
+def gumbel(shape, generator: Source = None, *, device="cpu") -> Tensor:
+    """Standard Gumbel noise: added to log-probabilities it makes the largest of them a draw.
+
+    device: the generator's; by default the CPU, as randn's."""
+    u = _drawn(torch.rand, shape, generator, torch.float32, device).clamp(1e-20, 1 - 1e-7)
+    return -torch.log(-torch.log(u))
 
 
 def one_hot(x: Tensor, K: int) -> Tensor:

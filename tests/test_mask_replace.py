@@ -250,7 +250,20 @@ def test_important_times_are_learned_in_training_only():
         first = losses
     model.importance.seen.zero_()
     model.train().loss(x0, generator=generator(1))
+    model.importance.after_step(lambda v: v)
     assert model.importance.seen.sum() == 8
+
+
+def test_an_uneven_choice_of_times_is_weighed_in_training():
+    d, x0 = diffusion(T=10), torch.randint(K, (8, 2), generator=generator(3))
+    model = TokenDenoiser(Guess(), d).train()
+    for _ in range(10):
+        model.importance.update(torch.arange(1, 11), torch.arange(1.0, 11.0))
+    draw = generator(1)
+    t, weight = model.importance.draw(10, 8, draw)
+    x_t = d.diffuse(x0, t, draw)
+    assert weight.std() > 0.1
+    assert_close(model.loss(x0, generator=generator(1)), model.loss_at(x0, x_t, t, Cond()) * weight.float())
 
 
 @pytest.mark.parametrize("wrong", [-1, K])

@@ -76,7 +76,7 @@ class GaussianDenoiser(nn.Module):
         x_t = self.diffusion.diffuse(x0, t, generator)
         loss = self.loss_at(x0, x_t, t, self.condition(cond.drop(self.config.drop, generator)))
         if self.importance is not None and self.training:
-            self.importance.update(t, loss.detach())
+            self.importance.note(t, loss)
         return loss * importance.to(loss)
 
     def times(self, batch: int, generator=None) -> tuple[Tensor, Tensor]:

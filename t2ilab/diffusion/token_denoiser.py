@@ -59,7 +59,7 @@ class TokenDenoiser(nn.Module):
         x_t = self.diffusion.diffuse(x0, t, generator)
         loss = self.loss_at(x0, x_t, t, self.condition(cond.drop(self.config.drop, generator)))
         if self.importance is not None and self.training:
-            self.importance.update(t, loss.detach())
+            self.importance.note(t, loss)
         return loss * importance.to(loss)
 
     def loss_at(self, x0: Tensor, x_t: Tensor, t: Tensor, cond: Cond) -> Tensor:

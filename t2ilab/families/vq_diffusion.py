@@ -148,7 +148,7 @@ class VQDiffusion(FamilyConfig):
 
     def to_training_pair(self, batch, generator=None):
         """(x0 [B N] int64, Cond) from a batch of images with captions or labels; a label of -1 is no label."""
-        codes = self.frozen_codec.encode(batch.images)
+        codes = self.frozen_codec.encode(batch.images, keep=batch.repeats)
         if self.reads == "text":
             return codes, Cond(*self.text_encoder(batch.captions))
         return codes, label_cond(batch.labels) if self.reads == "label" else Cond()

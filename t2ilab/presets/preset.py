@@ -20,7 +20,7 @@ class DataConfig:
     download: bool = False              # fetch the data set if it is not there
     max_broken: float = 0.01            # share of the pictures that may be broken or missing
     workers: int = 0                    # processes that read pictures ahead
-    validation: float = 0.0             # share of the examples that is held back to measure the loss on
+    validation: float = 0.0             # share held back to measure the loss on; for endless scenes, fresh ones
 
     def __post_init__(self):
         if not 0 <= self.validation <= 0.5:

@@ -13,6 +13,7 @@ from .. import __version__
 from ..data.caption_check import check_captions
 from ..data.datasets import open_data
 from ..data.loaders import Part, stream
+from ..evaluation.caption_metrics import SEED
 from ..pipeline.walk import TextToImage
 from ..presets import DataConfig, Preset
 from ..tensors import generator
@@ -40,6 +41,8 @@ def train(preset: Preset, out: Path) -> Iterator[tuple[Log, torch.nn.Module]]:
     out = Path(out)
     if (out / "model.safetensors").is_file() and newest(out / "checkpoints") is None:
         raise FileExistsError(f"{out} holds weights and nothing to go on from: begin with them in another folder: --start {out} --out ANOTHER")
+    if preset.data.data == "shapes" and preset.fit.seed == SEED:
+        raise ValueError(f"seed={SEED} would train on the very scenes that evaluation draws: choose another")
     dataset, held = data_of(preset.data, preset.model.size)
     if preset.model.reads == "text":
         check_captions(dataset)

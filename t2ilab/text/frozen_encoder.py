@@ -40,7 +40,8 @@ class Encoded(NamedTuple):
 class FrozenEncoder:
     """Reads captions: list of B strings -> (features [B L D] float32, 0 where no token is, mask [B L] bool, True = a real token, the end's included).
 
-    "" and None are no caption: an all-False mask. Longer captions than L tokens are cut, with a warning. The first caption loads the weights.
+    "" and None are no caption: an all-False mask. Longer captions than L tokens are cut, with one warning, at the first.
+    The first caption loads the weights.
     ValueError for a width that is not the encoder's, too little memory or damaged weights; FileNotFoundError, in one line with the command that
     fetches it, for an encoder that is not there.  Lesson: notebooks/06_imagen.ipynb
 
@@ -55,6 +56,8 @@ class FrozenEncoder:
     cache: bool = field(default=True, kw_only=True, compare=False)          # keep features on disk; of no use where captions never come back
     kind = "text"                                                           # what it reads, for pipeline/protocols.py
 
+    _warned: list[str] = field(default_factory=list, init=False, repr=False, compare=False)     # of this cut caption
+
     def __post_init__(self):
         if self.dtype not in DTYPES:
             why = ": T5's activations grow beyond what half precision holds" if self.dtype == "fp16" else ""
@@ -65,8 +68,10 @@ class FrozenEncoder:
     def __call__(self, captions: Sequence[str | None]) -> tuple[Tensor, Tensor]:
         texts = _texts(captions)
         known = self._encoded(sorted({text for text in texts if text}, key=lambda text: (len(text), text)))
-        if long := [text for text in texts if text and known[text].cut]:
-            warnings.warn(f"{len(long)} of {len(texts)} captions have over {self.text_length} tokens and were cut: {long[0][:60]!r}", stacklevel=2)
+        if not self._warned and (long := [text for text in texts if text and known[text].cut]):
+            self._warned.append(long[0])
+            warnings.warn(f"{len(long)} of {len(texts)} captions have over {self.text_length} tokens and were cut: "
+                          f"{long[0][:60]!r}; later ones will be in silence", stacklevel=2)
         features, mask = torch.zeros(len(texts), self.text_length, self.width), torch.zeros(len(texts), self.text_length, dtype=torch.bool)
         for k, text in enumerate(texts):
             if text:

@@ -85,8 +85,10 @@ class TrainState:
     """Everything a run is made of besides its data: the model, its average, the optimisers, and how many steps are done."""
 
     def __init__(self, model: nn.Module, config: FitConfig):
-        from accelerate import Accelerator
-        self.config, self.accelerator, self.step = config, Accelerator(mixed_precision="no"), 0     # `dtype` below decides
+        from accelerate import Accelerator, DistributedDataParallelKwargs
+        handlers = [DistributedDataParallelKwargs(broadcast_buffers=False)]         # `after_step` keeps them equal
+        self.accelerator = Accelerator(mixed_precision="no", kwargs_handlers=handlers)      # `dtype` below decides
+        self.config, self.step = config, 0
         self.model = model.to(self.accelerator.device)
         self.ema = copy.deepcopy(self.model).eval().requires_grad_(False)
         self.optimizers = make_optimizers(self.model, config)
@@ -137,6 +139,7 @@ def fit(model: nn.Module, batches: Iterable, config: FitConfig = FitConfig(), *,
         loss = _gradients(state, batches, step)
         norm = _update(state, lr)
         _check_finite(step, loss, norm, state.scaler)
+        _remember(state)
         update_ema(state.ema, state.model, ema_decay(step, config.ema_decay))
         state.step = step
         yield Log(step, loss, norm, lr, time.perf_counter() - start), state.ema
@@ -172,6 +175,16 @@ def _update(state: TrainState, lr: float) -> float:
         state.scaler.step(optimizer)
     state.scaler.update()
     return norm.item()
+
+
+def _remember(state: TrainState) -> None:
+    """Move what learns without gradients (a codebook's averages, the losses seen at each t), once per step.
+
+    The loss changes nothing that a later shard of the step reads; modules note what they see.  after_step(gather) moves
+    them by what all shards noted; gather joins [n ...] of each process in shard order, so every process moves alike."""
+    for module in state.model.modules():
+        if hasattr(module, "after_step"):
+            module.after_step(state.accelerator.gather)
 
 
 def _check_finite(step: int, loss: float, norm: float, scaler: torch.amp.GradScaler) -> None:
