@@ -13,7 +13,7 @@ from t2ilab.runs.train import train
 from t2ilab.tensors import generator
 from t2ilab.training import fit as fit_module
 from t2ilab.training.ema import ema_decay, update_ema
-from t2ilab.training.fit import FitConfig, TrainState, fit, learning_rate, pick_precision
+from t2ilab.training.fit import FitConfig, TrainState, fit, learning_rate
 
 
 class Line(nn.Module):
@@ -258,21 +258,6 @@ def test_every_step_uses_and_logs_the_rate_of_the_curve():
     state = line(steps=4, warmup=2, decay="linear", optimizer="muon")
     for log, _ in fit(state.model, batches(), state.config, state=state):
         assert [o.param_groups[0]["lr"] for o in state.optimizers] == [log.lr, log.lr] == [learning_rate(log.step, state.config)] * 2
-
-
-@pytest.mark.parametrize("capability, dtype", [((7, 0), torch.float16), ((7, 5), torch.float16), ((8, 0), torch.bfloat16), ((9, 0), torch.bfloat16),
-                                               ((12, 0), torch.bfloat16)])
-def test_a_gpu_gets_bf16_only_where_the_hardware_has_it(capability, dtype, monkeypatch):
-    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
-    assert pick_precision("auto", torch.device("cuda")) == dtype
-    assert pick_precision("fp32", torch.device("cuda")) == torch.float32
-
-
-@pytest.mark.parametrize("has_it", [True, False])
-def test_a_cpu_gets_bf16_only_where_the_hardware_has_it(has_it, monkeypatch):
-    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: has_it)
-    assert pick_precision("auto", torch.device("cpu")) == (torch.bfloat16 if has_it else torch.float32)
-    assert pick_precision("auto", torch.device("mps")) == torch.float32 and pick_precision("bf16", torch.device("cpu")) == torch.bfloat16
 
 
 @pytest.mark.parametrize("name, value", [("decay", "step"), ("precision", "int8"), ("optimizer", "sgd"), ("steps", 0), ("batch_size", -1),

@@ -17,6 +17,7 @@ from torch import nn
 from ..tensors import generator
 from .ema import ema_decay, update_ema
 from .optimizer import OPTIMIZERS, FlatMuon, make_optimizers
+from .precision import DTYPES, pick_precision
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,6 @@ class FitConfig:
                 raise ValueError(f"{name}={getattr(self, name)}: choose 1 or more")
 
 
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 DECAYS = {
     "cosine": lambda done: 0.5 * (1 + math.cos(math.pi * done)),
     "linear": lambda done: 1 - done,
@@ -59,17 +59,6 @@ def learning_rate(step: int, config: FitConfig) -> float:
     """The learning rate of step 1..steps: a ramp up, then the decay."""
     done = max(0, step - config.warmup) / max(1, config.steps - config.warmup)
     return config.lr * min(1.0, step / max(1, config.warmup)) * DECAYS[config.decay](min(1.0, done))
-
-
-def pick_precision(precision: str, device: torch.device) -> torch.dtype:
-    """The dtype for autocast.  auto: bf16 where the hardware has it (a T4 only emulates it, slowly), else fp16 on a GPU, else fp32."""
-    if precision != "auto":
-        return DTYPES[precision]
-    if device.type == "cuda":
-        return torch.bfloat16 if torch.cuda.get_device_capability(device) >= (8, 0) else torch.float16
-    if device.type == "cpu" and torch.cpu._is_avx512_bf16_supported():
-        return torch.bfloat16
-    return torch.float32
 
 
 class Log(NamedTuple):
