@@ -61,7 +61,10 @@ class FlatMuon(torch.optim.Optimizer):
         """Move every matrix by the orthogonalised mean of its gradients, of about the size of an AdamW step (Liu et al. 2025)."""
         lr, weight_decay = (self.param_groups[0][name] for name in ("lr", "weight_decay"))
         for matrix in self.param_groups[0]["params"]:
-            mean = self.state[matrix].setdefault("momentum_buffer", torch.zeros_like(matrix)).lerp_(matrix.grad, 1 - MOMENTUM)
+            state = self.state[matrix]
+            if not state:
+                state["momentum_buffer"] = torch.zeros_like(matrix)
+            mean = state["momentum_buffer"].lerp_(matrix.grad, 1 - MOMENTUM)
             # float32 on every CPU: with bf16 units it is as fast
             dtype = torch.bfloat16 if matrix.is_cuda and has_bf16(matrix.device) else torch.float32
             update = orthogonalize(matrix.grad.lerp(mean, MOMENTUM), dtype)         # Nesterov
