@@ -21,6 +21,7 @@ from t2ilab.runs.load import load
 from t2ilab.runs.train import train
 from t2ilab.tensors import to_uint8
 from t2ilab.training.checkpoint import verify
+from t2ilab.training.fit import Log
 
 
 def mistake(capsys, *args):
@@ -246,12 +247,19 @@ def test_a_mistake_is_exit_status_1_for_the_shell(here):
     assert done.returncode == 1 and done.stdout == "" and done.stderr == "t2ilab: nothing: no trained run there\n"
 
 
-def test_control_c_says_how_to_go_on(here, monkeypatch, capsys):
+def test_control_c_promises_only_what_was_saved(here, monkeypatch, capsys):
     def stop(*_):
-        raise KeyboardInterrupt
+        raise KeyboardInterrupt(*said)
     monkeypatch.setattr(training, "train", stop)
-    assert cli.main(["train", "ddpm-shapes", *OPTIONS]) == 130
-    assert "the same command goes on from the last checkpoint" in capsys.readouterr().err
+    for said, shown in ([], "t2ilab: stopped\n"), (["step 3 is saved"], "t2ilab: step 3 is saved\n"):
+        assert cli.main(["train", "ddpm-shapes", *OPTIONS]) == 130 and capsys.readouterr().err == shown
+
+
+def test_only_the_first_of_several_processes_shows_a_bar(here, monkeypatch, capsys):
+    for rank, shown in ("0", True), ("1", False):
+        monkeypatch.setenv("RANK", rank)
+        assert len(list(cli._with_bar(iter([(Log(1, 0.5, 1.0, 0.1, 0.1), None)]), 1, here))) == 1
+        assert ("1/1" in capsys.readouterr().err) == shown
 
 
 # Real photographs

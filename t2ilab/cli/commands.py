@@ -4,6 +4,7 @@ Every option comes from a dataclass field or a function argument, its help from 
 """
 import io
 import json
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import redirect_stderr
@@ -118,7 +119,7 @@ def _try(preset: Preset, out: Path) -> str:
 def _with_bar(steps: Iterator, total: int, out: Path) -> Iterator:
     """The (Log, model) of every step of a training run, under a progress bar."""
     from tqdm import tqdm
-    with tqdm(total=total, desc=str(out), unit="step", mininterval=0.5) as bar:
+    with tqdm(total=total, desc=str(out), unit="step", mininterval=0.5, disable=os.environ.get("RANK", "0") != "0") as bar:
         for log, model in steps:
             bar.update(log.step - bar.n)
             bar.set_postfix(loss=f"{log.loss:.4f}", refresh=False)
@@ -306,8 +307,8 @@ def main(args: list[str] | None = None) -> int:
     except (ValueError, OSError, ArithmeticError) as error:
         print(f"t2ilab: {error}", file=sys.stderr)
         return 1
-    except KeyboardInterrupt:
-        print("t2ilab: stopped; the same command goes on from the last checkpoint", file=sys.stderr)
+    except KeyboardInterrupt as stop:                   # a run that was saved says so
+        print(f"t2ilab: {str(stop) or 'stopped'}", file=sys.stderr)
         return 130
     return 0
 

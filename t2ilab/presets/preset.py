@@ -4,6 +4,7 @@ from typing import Annotated, Generic, TypeVar
 
 import tyro
 
+from ..config_json import check_range
 from ..data.datasets import names_of_datasets
 from ..families import FamilyConfig, family_of
 from ..training.fit import FitConfig
@@ -38,8 +39,9 @@ class SaveConfig:
     validate_steps: int = 1000          # measure the loss on what is held back every so many steps
 
     def __post_init__(self):
-        if self.keep < 1:
-            raise ValueError(f"keep={self.keep}: choose 1 or more")
+        check_range(self, "keep", "validate_steps", least=1)
+        check_range(self, "checkpoint_steps", "sample_steps", least=0)
+        check_range(self, "checkpoint_seconds", above=0)
 
 
 LAPTOP = FitConfig(batch_size=32, lr=2e-3, optimizer="muon", decay="linear", ema_decay=0.998)      # what trains models of the scenes on a laptop

@@ -4,6 +4,7 @@ import shlex
 import sys
 import torch
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 from itertools import chain, count
@@ -20,7 +21,9 @@ from ..tensors import generator
 from ..training.checkpoint import Checkpoints, load_weights, newest, write_text
 from ..training.fit import Log, TrainState, fit
 from ..viz.notebook import show_grid
+from ..training.stop import Uninterrupted
 from .folder import find_run, read_preset
+from .lock import alone
 from .log import _Logger
 
 
@@ -37,7 +40,8 @@ def data_of(config: DataConfig, size: int):
 def train(preset: Preset, out: Path) -> Iterator[tuple[Log, torch.nn.Module]]:
     """Train a preset into a run folder, going on from its newest checkpoint if it has one.  Yields (Log, averaged model) every step.
 
-    Writes config.json, log.jsonl, TensorBoard events, checkpoints/ and samples/.  FileExistsError if the folder holds another run."""
+    Writes config.json, log.jsonl, TensorBoard events, checkpoints/ and samples/.  FileExistsError if the folder holds another run,
+    BlockingIOError if another process is at work in it.  A signal to stop waits for the end of the step, saves it, and is a KeyboardInterrupt."""
     out = Path(out)
     if (out / "model.safetensors").is_file() and newest(out / "checkpoints") is None:
         raise FileExistsError(f"{out} holds weights and nothing to go on from: begin with them in another folder: --start {out} --out ANOTHER")
@@ -50,20 +54,35 @@ def train(preset: Preset, out: Path) -> Iterator[tuple[Log, torch.nn.Module]]:
     torch.manual_seed(preset.fit.seed)
     state = TrainState(preset.model.build(), preset.fit)
     pipeline = preset.model.pipeline(state.ema)              # sampling settings are checked before the first step
-    checkpoints = Checkpoints(out / "checkpoints", _write_config(preset, out, state), every_steps=preset.save.checkpoint_steps,
-                              every_seconds=preset.save.checkpoint_seconds, keep=preset.save.keep)
-    checkpoints.restore(state)
-    if preset.start and state.step == 0:
-        _begin_with(state, preset)
-    with _Logger(out, state) as logger:
-        for log, ema in fit(state.model, _batches(preset, dataset, state), preset.fit, state=state):
-            if state.accelerator.is_main_process:
-                logger.write(log, _report(ema) | _validation(preset, held, log.step, ema))
-                if checkpoints.due(state):
-                    checkpoints.save(state)
-                if _sampling_due(preset, log.step):
-                    _draw_samples(pipeline, preset, dataset, out / "samples" / f"step-{log.step:08d}.png")
-            yield log, ema
+    with alone(out) if state.accelerator.is_main_process else nullcontext():
+        checkpoints = Checkpoints(out / "checkpoints", _write_config(preset, out, state), every_steps=preset.save.checkpoint_steps,
+                                  every_seconds=preset.save.checkpoint_seconds, keep=preset.save.keep)
+        checkpoints.restore(state)
+        if preset.start and state.step == 0:
+            _begin_with(state, preset)
+        steps = fit(state.model, _batches(preset, dataset, state), preset.fit, state=state)
+        with _Logger(out, state) as logger:
+            while state.step < preset.fit.steps:
+                with Uninterrupted() as stop:
+                    log, ema = next(steps)
+                    if state.accelerator.is_main_process:
+                        logger.write(log, _report(ema) | _validation(preset, held, log.step, ema))
+                        if checkpoints.due(state):
+                            checkpoints.save(state)
+                        if _sampling_due(preset, log.step) and not stop.asked:
+                            _draw_samples(pipeline, preset, dataset, out / "samples" / f"step-{log.step:08d}.png")
+                if stop.asked:
+                    _stop(checkpoints, state)
+                yield log, ema
+
+
+def _stop(checkpoints: Checkpoints, state: TrainState) -> None:
+    """Save the step that was just finished, and say so.  KeyboardInterrupt, always."""
+    if not state.accelerator.is_main_process:
+        raise KeyboardInterrupt
+    if checkpoints.step != state.step:
+        checkpoints.save(state)
+    raise KeyboardInterrupt(f"stopped after step {state.step}, which is saved; the same command goes on from there")
 
 
 def _as_it_starts(preset: Preset, out: Path):
@@ -128,14 +147,23 @@ def _write_config(preset: Preset, out: Path, state: TrainState) -> dict:
         if getattr(begun.model, "codec_weights", None) == "":           # begun before models knew the weights of their codec
             begun = replace(begun, model=replace(begun.model, codec_weights=preset.model.codec_weights))
         old, new = _identity(begun), _identity(preset)
-        if changed := [k for k in new if old[k] != new[k]]:
+        if changed := [f"{k} ({old[k]}, not {new[k]})" if k in ("seed", "optimizer") else k for k in new if old[k] != new[k]]:
             raise FileExistsError(f"{out} holds a run with another {' and '.join(changed)}: choose another --out, or go on: t2ilab resume {out}")
+        _check_steps(preset, begun, out)
     if state.accelerator.is_main_process:
-        out.mkdir(parents=True, exist_ok=True)
         write_text(out / "config.json", json.dumps(config, indent=1) + "\n")
     return config
 
 
+def _check_steps(preset: Preset, begun: Preset, out: Path) -> None:
+    """ValueError if more steps are done than the preset asks for."""
+    last = newest(out / "checkpoints") if preset.fit.steps < begun.fit.steps else None
+    done = int(last.name.removeprefix("step-")) if last else 0
+    if preset.fit.steps < done:
+        raise ValueError(f"{out}: {done} steps are done, more than the {preset.fit.steps} asked for: choose --steps {done} or more")
+
+
 def _identity(preset: Preset) -> dict:
     """What may not change when a run goes on; where its data lies may."""
-    return {"model": preset.model, "data": replace(preset.data, root=None, download=False, workers=0), "seed": preset.fit.seed, "start": preset.start}
+    return {"model": preset.model, "data": replace(preset.data, root=None, download=False, workers=0), "seed": preset.fit.seed,
+            "optimizer": preset.fit.optimizer, "start": preset.start}
