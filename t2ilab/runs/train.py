@@ -38,7 +38,8 @@ def train(preset: Preset, out: Path) -> Iterator[tuple[Log, torch.nn.Module]]:
     """Train a preset into a run folder, going on from its newest checkpoint if it has one.  Yields (Log, averaged model) every step.
 
     Writes config.json, log.jsonl, TensorBoard events, checkpoints/ and samples/.  FileExistsError if the folder holds another run,
-    BlockingIOError if another process is at work in it.  A signal to stop waits for the end of the step, saves it, and is a KeyboardInterrupt."""
+    BlockingIOError if another process is at work in it.  A signal to stop waits for the end of the step, saves it,
+    and is a KeyboardInterrupt."""
     out = Path(out)
     if (out / "model.safetensors").is_file() and newest(out / "checkpoints") is None:
         raise FileExistsError(f"{out} holds weights and nothing to go on from: begin with them in another folder: --start {out} --out ANOTHER")

@@ -13,7 +13,8 @@ def has_bf16(device: torch.device) -> bool:
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device) >= (8, 0)
     # the first is what torch's kernels use, the second what the processor could do
-    return device.type == "cpu" and torch.backends.cpu.get_cpu_capability() == "AVX512" and torch.cpu._is_avx512_bf16_supported()
+    avx512 = device.type == "cpu" and torch.backends.cpu.get_cpu_capability() == "AVX512"
+    return avx512 and torch.cpu._is_avx512_bf16_supported()
 
 
 def pick_precision(precision: str, device: torch.device) -> torch.dtype:
