@@ -41,7 +41,8 @@ def train(preset: Preset, out: Path) -> Iterator[tuple[Log, torch.nn.Module]]:
     """Train a preset into a run folder, going on from its newest checkpoint if it has one.  Yields (Log, averaged model) every step.
 
     Writes config.json, log.jsonl, TensorBoard events, checkpoints/ and samples/.  FileExistsError if the folder holds another run,
-    BlockingIOError if another process is at work in it.  A signal to stop waits for the end of the step, saves it, and is a KeyboardInterrupt."""
+    BlockingIOError if another process is at work in it.  A signal to stop waits for the end of the step, saves it,
+    and is a KeyboardInterrupt."""
     out = Path(out)
     if (out / "model.safetensors").is_file() and newest(out / "checkpoints") is None:
         raise FileExistsError(f"{out} holds weights and nothing to go on from: begin with them in another folder: --start {out} --out ANOTHER")
@@ -147,7 +148,8 @@ def _write_config(preset: Preset, out: Path, state: TrainState) -> dict:
         if getattr(begun.model, "codec_weights", None) == "":           # begun before models knew the weights of their codec
             begun = replace(begun, model=replace(begun.model, codec_weights=preset.model.codec_weights))
         old, new = _identity(begun), _identity(preset)
-        if changed := [f"{k} ({old[k]}, not {new[k]})" if k in ("seed", "optimizer") else k for k in new if old[k] != new[k]]:
+        if changed := [f"{k} ({old[k]}, not {new[k]})" if k in ("seed", "optimizer") else k
+                       for k in new if old[k] != new[k]]:
             raise FileExistsError(f"{out} holds a run with another {' and '.join(changed)}: choose another --out, or go on: t2ilab resume {out}")
         _check_steps(preset, begun, out)
     if state.accelerator.is_main_process:
@@ -160,7 +162,8 @@ def _check_steps(preset: Preset, begun: Preset, out: Path) -> None:
     last = newest(out / "checkpoints") if preset.fit.steps < begun.fit.steps else None
     done = int(last.name.removeprefix("step-")) if last else 0
     if preset.fit.steps < done:
-        raise ValueError(f"{out}: {done} steps are done, more than the {preset.fit.steps} asked for: choose --steps {done} or more")
+        raise ValueError(f"{out}: {done} steps are done, more than the {preset.fit.steps} asked for: "
+                         f"choose --steps {done} or more")
 
 
 def _identity(preset: Preset) -> dict:
