@@ -12,12 +12,13 @@ from pathlib import Path
 from torch import Tensor
 
 from ..config_json import from_dict
+from ..hub import reports
 from ..training.checkpoint import find_weights, load_weights
 from ..vqgan.networks import VQGAN
 from .vqgan import VQCodec, fitted
 
 
-USED_CODES = "used_codes.json"           # in a codec's folder: {"codes": those it takes, the most used first}, as `t2ilab codes` counted them
+USED_CODES = "used_codes.json"           # in a codec's folder: {"codes": those it takes, the most used first}, as `t2ilab codebook` counted them
 
 
 def fingerprint(codec: VQGAN) -> str:
@@ -72,7 +73,7 @@ class FrozenCodec:
         FileNotFoundError with the command that counts, if nobody has; ValueError for codes that it has not, or too few."""
         if not self.used and self.config.net.codes == self.codes:
             return ()
-        source, listed = ("used", self.used) if self.used else (Path(self.run) / USED_CODES, self._counted())
+        source, listed = ("used", self.used) if self.used else (reports(self.run) / USED_CODES, self._counted())
         remedy = "choose others, or train the model anew" if self.used else f"count again: {self._count}"
         known = self.config.net.codes
         if not all(type(code) is int and 0 <= code < known for code in listed) or len(set(listed)) < len(listed):
@@ -85,11 +86,11 @@ class FrozenCodec:
 
     @property
     def _count(self) -> str:
-        return f"t2ilab codes {shlex.quote(self.run)}"
+        return f"t2ilab codebook {shlex.quote(self.run)}"
 
     def _counted(self) -> list:
         """The codes that stand in the codec's folder, the most used first."""
-        path = Path(self.run) / USED_CODES
+        path = reports(self.run) / USED_CODES
         try:
             return list(json.loads(path.read_text(encoding="utf8"))["codes"])
         except FileNotFoundError as error:
@@ -112,6 +113,10 @@ class FrozenCodec:
             raise ValueError(f"codec={self.run!r} has other weights than the model was trained with ({found}, not {self.weights}), so its codes mean "
                              "something else now: bring the old ones back, or train the model anew")
         return self.whole.with_codes(self.kept).eval().requires_grad_(False) if self.kept else self.whole
+
+    def open(self) -> None:
+        """Read its weights now, so that what is missing is said before anything is drawn."""
+        self.net
 
     @property
     def size(self) -> int:

@@ -12,8 +12,9 @@ from .. import __version__
 from ..data.datasets import open_data
 from ..data.loaders import Part, stream
 from ..pipeline.walk import TextToImage
-from ..presets import DataConfig, Preset
+from ..presets import DataConfig, Preset, named
 from ..tensors import generator
+from ..text.find_encoder import find_encoder
 from ..training.checkpoint import Checkpoints, load_weights, newest, write_text
 from ..training.fit import Log, TrainState, fit
 from ..viz.notebook import show_grid
@@ -31,15 +32,19 @@ def data_of(config: DataConfig, size: int):
     return Part(dataset, every), Part(dataset, every, held=True)
 
 
-def train(preset: Preset, out: Path) -> Iterator[tuple[Log, torch.nn.Module]]:
+def train(preset: Preset | str, out: Path | None = None) -> Iterator[tuple[Log, torch.nn.Module]]:
     """Train a preset into a run folder, going on from its newest checkpoint if it has one.  Yields (Log, averaged model) every step.
 
+    preset: or its name.  out: runs/PRESET if not given.
     Writes config.json, log.jsonl, TensorBoard events, checkpoints/ and samples/.  FileExistsError if the folder holds another run."""
-    out = Path(out)
+    preset = named(preset) if isinstance(preset, str) else preset
+    out = Path(out or Path("runs") / preset.name)
     if (out / "model.safetensors").is_file() and newest(out / "checkpoints") is None:
         raise FileExistsError(f"{out} holds weights and nothing to go on from: begin with them in another folder: --start {out} --out ANOTHER")
     dataset, held = data_of(preset.data, preset.model.size)
     preset = replace(preset, model=_as_it_starts(preset, out).for_data(dataset))
+    if hasattr(preset.model, "encoder") and preset.model.net.text_width:
+        find_encoder(preset.model.encoder)                  # said before a network of billions is built for nothing
     torch.manual_seed(preset.fit.seed)
     pipeline = preset.model.build()
     state = TrainState(pipeline.model, preset.fit)
