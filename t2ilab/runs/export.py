@@ -1,13 +1,27 @@
 """A run as a folder small enough to ship: its config and its averaged weights in half precision."""
-import json
 import os
 import shutil
 import torch
 from pathlib import Path
 from safetensors.torch import save_file
 
+from ..hub import shipped
 from ..presets import PRESETS
 from ..training.checkpoint import read_tensors
+from .folder import find
+
+
+def export_run(run: str | Path, out: str | Path, *, cascade: bool = True) -> list[Path]:
+    """Export a run by its name or path, and with `cascade` the stages after it into folders inside of it: the folders that were written.
+
+    ValueError if `out` is the run's own folder.  The errors of `find`."""
+    found, out = find(run), Path(out)
+    if out.resolve() in (found.path.resolve(), found.home.resolve()):
+        raise ValueError(f"{out} is the run itself: choose another folder")
+    parts = {out: found.path} | {out / later.preset.name: later.path for later in (found.later() if cascade else ())}
+    for folder, path in parts.items():
+        export(path, folder)
+    return list(parts)
 
 
 def export(folder: Path, out: Path) -> None:
@@ -23,12 +37,14 @@ def export(folder: Path, out: Path) -> None:
 
 
 def describe_presets() -> list[dict]:
-    """One row a preset: parameters counted on the `meta` device, resolution, expected metric, hardware."""
+    """One row per preset: parameters of what a run is used with, counted on the `meta` device, resolution, expected metric, hardware.
+
+    Of a codec what turns pictures into codes and back, without the discriminator and the perceptual network that only train it."""
     rows = []
     for name, preset in PRESETS.items():
         with torch.device("meta"):
-            parameters = list(preset.model.build().model.parameters())
-        rows.append({"preset": name, "trainable": sum(p.numel() for p in parameters if p.requires_grad),
-                     "frozen": sum(p.numel() for p in parameters if not p.requires_grad), "pixels": preset.model.size,
-                     "expected": preset.expected, "hardware": preset.hardware})
+            model = preset.model.build().model
+        parameters = getattr(model, "codec", model).parameters()
+        rows.append({"preset": name, "trainable": sum(p.numel() for p in parameters if p.requires_grad), "pixels": preset.model.size,
+                     "shipped": name in shipped(), "expected": preset.expected, "hardware": preset.hardware})
     return rows
