@@ -74,9 +74,10 @@ def test_a_cascade_is_a_run_inside_a_run_on_the_same_data(tmp_path):
 def test_training_from_the_command_line_trains_the_stages_one_by_one(whole, tmp_path, capsys):
     out = tmp_path / "run"
     words = ("--size 8 --T 1000 --channels 8 --mults 1 2 --attention False True --head-channels 8 --patch 1 --text-width 8 --vocabulary 270 --text-length 99 "
-             "--text-layers 1 --text-heads 2 --sampling-steps 3 --steps 6 --batch-size 4 --warmup 2 --precision fp32 --checkpoint-steps 2 --sample-steps 0").split()
+             "--text-layers 1 --text-heads 2 --sampling-steps 3 --optimizer adamw --lr 0.001 --decay cosine --ema-decay 0.999 --steps 6 --batch-size 4 --warmup 2 --precision fp32 --checkpoint-steps 2 --sample-steps 0").split()
     assert cli.main(["train", "glide-shapes", *words, "--out", str(out)]) == 0
-    said = capsys.readouterr().out.splitlines()
+    plan, *said = capsys.readouterr().out.splitlines()
+    assert plan == f"2 stages: glide-shapes 6 steps, then {LATER} 6 steps"
     assert [line.split(": ")[0] for line in said] == [str(out), str(out / LATER)]
     assert names(out) == ["checkpoints", "config.json", LATER, "log.jsonl", "tensorboard"]
     assert [row["step"] for row in logged(out)] == [row["step"] for row in logged(out / LATER)] == list(range(1, 7))
