@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from tiny_runs import TINY, digests, mine, names, run  # noqa: F401
+from tiny_runs import TINY, digests, mine, names, run, tiny  # noqa: F401
 from tiny_vq import RUN, codec_run
 
 import t2ilab
@@ -73,10 +73,11 @@ def test_a_report_of_a_shipped_run_does_not_go_into_a_run_of_yours(run, here):  
     assert hub.reports("runs/ddpm-shapes").as_posix() == "runs/ddpm-shapes"
 
 
-def test_a_run_of_ones_own_keeps_its_report_beside_its_checkpoints(run, here):  # noqa: F811
-    copied(run, here / "mine")
-    cli.main(["evaluate", "mine", "--n", "1"])
-    assert not (here / "mine" / "model.safetensors").exists() and (here / "mine" / "checkpoints").is_dir()
+def test_a_run_of_ones_own_gets_a_report_and_no_second_weights(here):
+    list(train(tiny(model={"size": 24}, fit={"steps": 1}), here / "mine"))
+    before = names(here / "mine")
+    assert cli.main(["evaluate", "mine", "--n", "1"]) == 0
+    assert names(here / "mine") == sorted([*before, "metrics.json", "samples.png"])
 
 
 def test_export_is_a_command_of_its_own_and_takes_the_later_stages_along(here, capsys):

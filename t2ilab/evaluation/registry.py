@@ -62,6 +62,8 @@ def _wants(*kinds: str, scenes: bool = True, field: str = "", without: str = "")
             return f"it is for runs that make pictures from {' or '.join(WORDS[one] for one in kinds)}"
         if scenes and preset.data.data != "shapes":
             return "the scene parser reads pictures of data set shapes alone"
+        if scenes and preset.model.size < 24:
+            return "the scene parser reads pictures of 24 px or more"
         if field and not hasattr(preset.model, field) or without and hasattr(preset.model, without):
             return f"it is for runs of a family {f'with the field {field}' if field else 'that draws pixels'}"
         return ""

@@ -27,7 +27,7 @@ from .frozen_codec import FrozenCodec, fingerprint
 @dataclass(frozen=True)
 class VQDiffusion:
     codec: str = "vq-codec-shapes"           # the run of the codec: a folder, or one that ships with the project
-    codes: int = 512                         # K: all of the codec's codes, or fewer: those that it takes most, by the count of t2ilab codes
+    codes: int = 512                         # K: all of the codec's codes, or fewer: those that it takes most, by the count of t2ilab codebook
     used: tuple[int, ...] = ()               # where the codec has more: which of them 0..K-1 stand for; training fills them in from that count
     codec_weights: str = ""                  # fingerprint of the codec's weights; training fills it in, and other weights are refused from then on
     grid: int = 8                            # codes along each side of a picture
