@@ -2,8 +2,10 @@
 import os
 import shutil
 import torch
+from functools import lru_cache
 from pathlib import Path
 from safetensors.torch import save_file
+from torch.overrides import TorchFunctionMode
 
 from ..hub import shipped
 from ..presets import PRESETS
@@ -12,7 +14,8 @@ from .folder import find
 
 
 def export_run(run: str | Path, out: str | Path, *, cascade: bool = True) -> list[Path]:
-    """Export a run by its name or path, and with `cascade` the stages after it into folders inside of it: the folders that were written.
+    """Export a run by its name or path, and with `cascade` the stages after it into folders inside of it: the
+    folders that were written.
 
     ValueError if `out` is the run's own folder.  The errors of `find`."""
     found, out = find(run), Path(out)
@@ -37,14 +40,25 @@ def export(folder: Path, out: Path) -> None:
 
 
 def describe_presets() -> list[dict]:
-    """One row per preset: parameters of what a run is used with, counted on the `meta` device, resolution, expected metric, hardware.
+    """One row per preset: parameters of what a run is used with, resolution, expected metric, hardware."""
+    return [{"preset": name, "trainable": _parameters(preset.model), "pixels": preset.model.size, "shipped": name in shipped(),
+             "expected": preset.expected, "hardware": preset.hardware} for name, preset in PRESETS.items()]
 
-    Of a codec what turns pictures into codes and back, without the discriminator and the perceptual network that only train it."""
-    rows = []
-    for name, preset in PRESETS.items():
-        with torch.device("meta"):
-            model = preset.model.build().model
-        parameters = getattr(model, "codec", model).parameters()
-        rows.append({"preset": name, "trainable": sum(p.numel() for p in parameters if p.requires_grad), "pixels": preset.model.size,
-                     "shipped": name in shipped(), "expected": preset.expected, "hardware": preset.hardware})
-    return rows
+
+@lru_cache(maxsize=None)
+def _parameters(config) -> int:
+    """The number of parameters of a model, counted on the `meta` device.
+
+    Of a codec those that turn pictures into codes and back, without what only trains it."""
+    with torch.device("meta"), _Unfilled():
+        model = config.build().model
+    return sum(p.numel() for p in getattr(model, "codec", model).parameters())
+
+
+class _Unfilled(TorchFunctionMode):
+    """Leaves new weights as they are: on `meta` there is nothing to fill, and "filling" is most of the
+    time."""
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        fills = getattr(function, "__name__", "") in ("normal_", "uniform_", "kaiming_uniform_", "zeros_", "ones_")
+        return (args or tuple(kwargs.values()))[0] if fills else function(*args, **kwargs or {})
