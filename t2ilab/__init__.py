@@ -1,7 +1,7 @@
 """t2ilab: learn how text-to-image diffusion works, then keep using what you learned with.
 
-`load` a trained run and call it, or `sample` and `sample_class` in one call; `train` a preset, by its name too, step by step; `evaluate` a run;
-`export` it into a small folder.  Everything else is in the modules, one idea a file.  Importing this costs almost nothing.
+`load` a trained run and call it, or `sample` and `sample_class` in one call; `train` a preset, by its name too, step by
+step; `evaluate` a run; `export` it into a small folder.  All else is in the modules, one idea a file.
 """
 from typing import TYPE_CHECKING
 
@@ -20,7 +20,8 @@ def __getattr__(name: str):
     if name not in __all__:
         raise AttributeError(f"module 't2ilab' has no attribute {name!r}")
     from importlib import import_module
-    home, function = {"sample_class": ("sample", name), "export": ("export", "export_run")}.get(name, (name, name))
+    elsewhere = {"sample_class": ("sample", name), "export": ("export", "export_run")}
+    home, function = elsewhere.get(name, (name, name))
     return getattr(import_module(f".runs.{home}", __name__), function)
 
 

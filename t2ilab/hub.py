@@ -31,7 +31,7 @@ def repository() -> str:
 
 
 def cache_root() -> Path:
-    """Where this user keeps what was fetched or computed once; a temporary folder for a user without a home."""
+    """Where this user keeps what was fetched or computed once; a temporary folder without a home."""
     if given := os.environ.get("XDG_CACHE_HOME"):
         return Path(given) / "t2ilab"
     try:
@@ -41,7 +41,7 @@ def cache_root() -> Path:
 
 
 def is_shipped(name: str | Path) -> bool:
-    """Whether a run's name means a run that ships with the project: a name, that is a text without a separator."""
+    """Whether this is the name of a run that ships with the project: a text, no path."""
     return isinstance(name, str) and name in shipped()
 
 
@@ -49,7 +49,7 @@ def locate(name: str | Path) -> Path:
     """The folder that a run's name means; it need not be there.  A name and a path are never confused:
 
     1. a path, which is a text with a separator (./x, runs/x) or a Path, is that folder;
-    2. the name of a run that ships with the project is that run, whatever lies here (one line on stderr if a run of that name does);
+    2. the name of a run that ships is that run, whatever lies here (one line on stderr if a run of that name does);
     3. any other name is the folder of that name here if it holds a run, else runs/NAME if that does."""
     if is_shipped(name):
         if _holds_run(Path(name)):
@@ -61,7 +61,9 @@ def locate(name: str | Path) -> Path:
 
 
 def reports(name: str | Path) -> Path:
-    """The folder for what is written about a run: its own, or runs/NAME for one that ships (runs/NAME-shipped beside a run of yours)."""
+    """The folder for what is written about a run: its own, or runs/NAME for one that ships.
+
+    runs/NAME-shipped where runs/NAME is a run of yours."""
     if not is_shipped(name):
         return locate(name)
     mine = Path("runs") / name
@@ -102,7 +104,8 @@ def _is_whole(path: Path, digest: str) -> bool:
 def file_digest(path: Path) -> str:
     """SHA-256 of a file, computed once a process as long as the file stays as it is."""
     stat = path.stat()
-    known = _hashed if time.time_ns() - stat.st_mtime_ns > 10**9 else _hashed.__wrapped__       # just written: it may change within a clock tick
+    settled = time.time_ns() - stat.st_mtime_ns > 10**9         # what was just written may change within a tick of the clock
+    known = _hashed if settled else _hashed.__wrapped__
     return known(path.absolute(), stat.st_mtime_ns, stat.st_ctime_ns, stat.st_size)
 
 

@@ -1,4 +1,4 @@
-"""The command line: `main` runs a command.  This file imports nothing slow, so that Ctrl-C is answered from the first moment.
+"""The command line: `main` runs a command.  Nothing slow is imported here: Ctrl-C is answered at once.
 
 A mistake is one line, never a traceback, unless T2ILAB_TRACEBACK=1 asks for it.
 """
@@ -10,7 +10,7 @@ GO_ON = ("train", "resume", "pretrain")            # commands that go on where t
 
 
 def main(args: list[str] | None = None) -> int:
-    """Run a command; the exit status: 0, 1 after a mistake in one line, 2 for words it does not know, 130 after Ctrl-C."""
+    """Run a command; the exit status: 0, 1 after a mistake, 2 for unknown words, 130 after Ctrl-C."""
     args = sys.argv[1:] if args is None else list(args)
     _console()
     try:
@@ -20,11 +20,12 @@ def main(args: list[str] | None = None) -> int:
             return 0
         from .parse import parse
         parse(args)()
-    except BrokenPipeError:                         # the reader of our output left, as in `t2ilab presets | head -1`
+    except BrokenPipeError:             # the reader of our output left, as in `t2ilab presets | head -1`
         sys.stderr.close()
     except KeyboardInterrupt:
         goes_on = args[:1] in [[name] for name in GO_ON] or args[:1] == ["demo"] and "--train" in args
-        print(f"t2ilab: stopped{'; the same command goes on from the last checkpoint' * goes_on}", file=sys.stderr)
+        how = "; the same command goes on from the last checkpoint" * goes_on
+        print(f"t2ilab: stopped{how}", file=sys.stderr)
         return 130
     except Exception as error:
         if os.environ.get("T2ILAB_TRACEBACK") == "1":
@@ -35,7 +36,7 @@ def main(args: list[str] | None = None) -> int:
 
 
 def _in_one_line(error: Exception) -> str:
-    """What a user has to know of an error; of one that we did not foresee also its kind, and how to see where it was."""
+    """What a user has to know of an error; of an unforeseen one also its kind, and how to see where."""
     if isinstance(error, ValueError | OSError | ArithmeticError):
         return " ".join(str(error).split("\n"))
     line = next(iter(str(error).splitlines()), "") or "not enough memory" * isinstance(error, MemoryError)
@@ -43,9 +44,9 @@ def _in_one_line(error: Exception) -> str:
 
 
 def _console() -> None:
-    """Make the terminal's streams take any text, and stderr, where progress bars live, take none: neither may end a run."""
+    """Let stdout take any text, and stderr, where progress bars live, none: neither may end a run."""
     if hasattr(sys.stdout, "reconfigure"):
-        sys.stdout.reconfigure(errors="replace")                        # a console that cannot show a name shows "?"
+        sys.stdout.reconfigure(errors="replace")            # a console that cannot show a name shows "?"
     if sys.stderr is None or sys.stderr is sys.__stderr__:
         sys.stderr = Forgiving(sys.stderr or open(os.devnull, "w"))
     if os.environ.get("COLUMNS", "").isdigit() and int(os.environ["COLUMNS"]) < 40:

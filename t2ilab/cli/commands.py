@@ -10,5 +10,6 @@ from .measure import codebook, codes, evaluate
 from .train import pretrain, resume, train
 
 __all__ = ["COMMANDS", "PRESETS", "main"]
-COMMANDS = {"demo": demo, "train": train, "pretrain": pretrain, "resume": resume, "sample": sample, "evaluate": evaluate, "codebook": codebook,
-            "codes": codes, "data": data, "export": export, "convert": convert, "presets": presets}
+COMMANDS = {"demo": demo, "train": train, "pretrain": pretrain, "resume": resume, "sample": sample,
+            "evaluate": evaluate, "codebook": codebook, "codes": codes, "data": data, "export": export,
+            "convert": convert, "presets": presets}

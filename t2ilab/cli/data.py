@@ -41,7 +41,8 @@ def data(action: Annotated[Word, tyro.conf.arg(metavar="inspect|fetch")], name: 
     print(f"\nReport with figures: {out / 'README.md'}")
 
 
-def export(run: Annotated[Word, tyro.conf.arg(metavar="RUN")], out: tyro.conf.Positional[Path], cascade: bool = True) -> None:
+def export(run: Annotated[Word, tyro.conf.arg(metavar="RUN")], out: tyro.conf.Positional[Path],
+           cascade: bool = True) -> None:
     """Copy a run's averaged weights in half precision, with its config, into a folder small enough to share.
 
     Args:
@@ -73,7 +74,7 @@ def convert(preset: Annotated[Word, tyro.conf.arg(metavar="PRESET")], file: tyro
 
 
 def presets(as_json: Annotated[bool, tyro.conf.arg(name="json")] = False) -> None:
-    """List every named run: parameters, resolution, whether it ships, the number it should reach, and the hardware it wants.
+    """List every named run: parameters, resolution, the number it should reach, and the hardware it wants.
 
     Args:
         as_json: print JSON instead of a table
@@ -87,4 +88,6 @@ def presets(as_json: Annotated[bool, tyro.conf.arg(name="json")] = False) -> Non
 
 
 def _cell(value) -> str:
-    return ("yes" if value else "") if isinstance(value, bool) else f"{value:,}" if isinstance(value, int) else str(value)
+    if isinstance(value, bool):
+        return "yes" if value else ""
+    return f"{value:,}" if isinstance(value, int) else str(value)

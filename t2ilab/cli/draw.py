@@ -8,8 +8,8 @@ import tyro
 from ..presets import PRESETS
 from ..runs import load as loading
 from ..runs.folder import find
-from ..runs.sample import (EditingOptions, SamplingOptions, check_words, chosen, demonstrate, draw, edits, method_settings, read_captions, record,
-                           save, warn_of_unknown_words)
+from ..runs.sample import (EditingOptions, SamplingOptions, check_words, chosen, demonstrate, draw, edits,
+                           method_settings, read_captions, record, save, warn_of_unknown_words)
 from .text_tables import print_table
 from .train import Word, train_all
 
@@ -50,7 +50,7 @@ def sample(run: Annotated[Word, tyro.conf.arg(metavar="RUN")], captions: tyro.co
         out: folder for the pictures
         n: how many of each caption, 1 if not given; or without captions, 8 if not given
         seed: the same seed draws the same pictures
-        method: of a run that draws codes, one of the ways that evaluate methods compares, such as fast; the other options win over it
+        method: of a run that draws codes, a way that evaluate methods compares, such as fast; other options win over it
     """
     if n is not None and n < 1:
         raise ValueError(f"--n {n}: choose 1 or more")
@@ -62,15 +62,16 @@ def sample(run: Annotated[Word, tyro.conf.arg(metavar="RUN")], captions: tyro.co
     pipeline = loading.load(found, cascade=sampling.cascade, **settings)
     warn_of_unknown_words(found.preset, asked)
     images = draw(pipeline, asked or [""] * (n or 8), seed=seed, label=run, **start)
-    about = record(found, asked, seed, sampling.cascade, settings) | {"n": len(images)} | _given(editing, method)
-    save(images, asked, out, about)
-    print(f"{len(images)} {'picture' if len(images) == 1 else 'pictures'} in {out}; all together: {out / 'grid.png'}")
+    about = record(found, asked, seed, sampling.cascade, settings) | {"n": len(images)}
+    save(images, asked, out, about | _given(editing, method))
+    plural = "" if len(images) == 1 else "s"
+    print(f"{len(images)} picture{plural} in {out}; all together: {out / 'grid.png'}")
 
 
 def _given(editing: EditingOptions, method: str | None) -> dict:
     """The options that were given of those that a run has no value of its own for."""
-    given = {name: value for name, value in asdict(editing).items() if value is not None and (name != "strength" or editing.image)}
-    return given | ({"method": method} if method else {})
+    given = asdict(editing) | {"method": method, "strength": editing.strength if editing.image else None}
+    return {name: value for name, value in given.items() if value is not None}
 
 
 def _printable(text: str) -> str:

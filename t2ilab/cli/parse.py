@@ -1,4 +1,4 @@
-"""From words to a call: tyro reads the options; what it does not understand is said in one line, with the word that was probably meant."""
+"""From words to a call: tyro reads them; what it does not know is one line, with the word that was probably meant."""
 import io
 import re
 import shlex
@@ -55,16 +55,18 @@ def explained(args: list[str], box: str) -> str:
             return _meant("no preset", there[0], PRESETS, "t2ilab presets")
         words.append(there.pop(0))
     options = _options(words)
-    unknown = [word for word in there if word.startswith("--") and word.split("=")[0].replace("_", "-") not in options]
-    if unknown:
-        return _meant(f"{words[-1]} has no option", unknown[0].split("=")[0], options, f"t2ilab {' '.join(words)} --help")
-    return _said(box) + f"; more: t2ilab {' '.join(words)} --help"
+    given = [word.split("=")[0] for word in there if word.startswith("--")]
+    unknown = [word for word in given if word.replace("_", "-") not in options]
+    more = f"t2ilab {' '.join(words)} --help"
+    return _meant(f"{words[-1]} has no option", unknown[0], options, more) if unknown else f"{_said(box)}; more: {more}"
 
 
 def _meant(what: str, word: str, known, everything: str) -> str:
+    if not word:
+        return f"say what to do; all of it: {everything}"
     close = get_close_matches(word[:100], known, n=1, cutoff=0.5)
     guess = f"did you mean {close[0]}? " if close else ""
-    return f"{what} {shlex.quote(word[:100])}: {guess}All of them: {everything}" if word else f"say what to do; all of it: {everything}"
+    return f"{what} {shlex.quote(word[:100])}: {guess}All of them: {everything}"
 
 
 def _options(words: list[str]) -> set[str]:
@@ -77,6 +79,6 @@ def _options(words: list[str]) -> set[str]:
 
 def _said(box: str) -> str:
     """The first paragraph of tyro's box, without its title, its frame and its rules."""
-    paragraphs = re.split(r"(?m)^[│|+ ]*[─-]{3,}.*$", box.partition("\n")[2])     # "----" where the terminal has no lines to draw
-    text = next(filter(None, (" ".join(re.sub(r"[│╭╮╰╯]|^[|+]|[|+]$", " ", part, flags=re.M).split()) for part in paragraphs)), box)
-    return text[:300]
+    inside = re.sub(r"(?m)[│╭╮╰╯]|^[|+]|[|+]$", " ", box.partition("\n")[2])
+    paragraphs = re.split(r"(?m)^ *[─-]{3,}.*$", inside)                    # "---" where a terminal has no "───"
+    return next(filter(None, (" ".join(part.split()) for part in paragraphs)), box)[:300]

@@ -14,9 +14,14 @@ from ..runs.sample import read_captions
 from ..text.pretraining import PRETRAINING, PretrainConfig
 from ..training.fit import FitConfig
 
-AnyPreset = Union[tuple(Annotated[Preset[type(preset.model)], tyro.conf.subcommand(name, default=preset, prefix_name=False,
-                                                                                 description=f"{preset.expected} ({preset.hardware})")]
-                        for name, preset in PRESETS.items())]
+
+
+def _subcommand(name: str, preset: Preset):
+    about = tyro.conf.subcommand(name, default=preset, prefix_name=False, description=f"{preset.expected} ({preset.hardware})")
+    return Annotated[Preset[type(preset.model)], about]
+
+
+AnyPreset = Union[tuple(_subcommand(name, preset) for name, preset in PRESETS.items())]
 Word = tyro.conf.Positional[str]
 
 
@@ -25,7 +30,7 @@ def train(preset: AnyPreset, out: Path | None = None, cascade: bool = True, toge
 
     Args:
         out: the run's folder; runs/PRESET if not given
-        cascade: train the stages that enlarge its pictures too; --steps, --batch-size and the like are theirs as well
+        cascade: train the stages that enlarge its pictures too; --steps, --batch-size and the like are theirs too
         together: train all stages side by side, a step each in turn, in place of one after the other; their weights are the same
     """
     train_all(preset, out or Path("runs") / preset.name, cascade, together)
@@ -40,12 +45,14 @@ def resume(run: Annotated[Word, tyro.conf.arg(metavar="RUN")], steps: int | None
         cascade: train the stages that enlarge its pictures too
     """
     from ..runs.folder import read_preset
-    here = [Path(run), Path("runs") / run] if is_shipped(run) else [locate(run)]       # nobody goes on with a run that ships
+    here = [Path(run), Path("runs") / run] if is_shipped(run) else [locate(run)]    # none goes on with a shipped run
     folder = next((folder for folder in here if (folder / "config.json").is_file()), None)
     if folder is None:
-        raise FileNotFoundError(f"{run}: no run there (no config.json)" + (f"; train one: t2ilab train {run}" if run in PRESETS else ""))
+        hint = f"; train one: t2ilab train {run}" if run in PRESETS else ""
+        raise FileNotFoundError(f"{run}: no run there (no config.json){hint}")
     preset = read_preset(folder)
-    train_all(preset if steps is None else replace(preset, fit=replace(preset.fit, steps=steps)), folder, cascade)
+    fit = preset.fit if steps is None else replace(preset.fit, steps=steps)
+    train_all(replace(preset, fit=fit), folder, cascade)
 
 
 def pretrain(out: Path = Path("runs/t5-shapes"), texts: Path | None = None, text: PretrainConfig = PretrainConfig(),
@@ -68,7 +75,7 @@ def pretrain(out: Path = Path("runs/t5-shapes"), texts: Path | None = None, text
 
 
 def train_all(preset: Preset, out: Path, whole: bool = True, together: bool = False) -> None:
-    """Train a preset, and with `whole` the stages after it, under progress bars; what will be trained is said first."""
+    """Train a preset, and with `whole` the stages after it, under progress bars; the plan is said first."""
     from ..runs.cascade import cascade, plan
     parts = cascade(preset, out)[:None if whole else 1]
     if len(parts) > 1:

@@ -15,5 +15,6 @@ def named(name: str) -> Preset:
     """The preset of a name.  ValueError with the one that was probably meant."""
     if name not in PRESETS:
         close = get_close_matches(name, PRESETS, n=1)
-        raise ValueError(f"no preset {name!r}" + (f": did you mean {close[0]}?" if close else f": choose one of {', '.join(PRESETS)}"))
+        hint = f"did you mean {close[0]}?" if close else f"choose one of {', '.join(PRESETS)}"
+        raise ValueError(f"no preset {name!r}: {hint}")
     return PRESETS[name]

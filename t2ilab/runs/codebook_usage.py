@@ -1,4 +1,4 @@
-"""Which codes a VQGAN really takes: what `t2ilab codebook` counts, so that a model can draw the most used alone."""
+"""Which codes a VQGAN really takes: `t2ilab codebook` counts, so that a model can draw the most used alone."""
 import json
 from collections.abc import Iterator
 from dataclasses import replace
@@ -28,7 +28,8 @@ def count_used(run: str, n: int, *, data: str | None = None, root: str | None = 
         raise ValueError(f"n={n}: choose 1 or more")
     given = {name: value for name, value in (("data", data), ("root", root)) if value is not None}
     dataset, _ = data_of(replace(preset.data, **given), preset.model.size)
-    counts = count_codes(load(found).model.codec, _pictures(dataset, min(n, len(dataset)), preset.data.workers, run))
+    pictures = _pictures(dataset, min(n, len(dataset)), preset.data.workers, run)
+    counts = count_codes(load(found).model.codec, pictures)
     order, path = counts.argsort(descending=True, stable=True), reports(run) / USED_CODES
     path.parent.mkdir(parents=True, exist_ok=True)
     write_text(path, json.dumps({"codes": order[:counts.count_nonzero()].tolist()}) + "\n")

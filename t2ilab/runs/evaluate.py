@@ -20,20 +20,23 @@ from .sample import check_settings
 from .train import data_of
 
 
-def evaluate(run: str | Path, names: str | Sequence[str] = (), *, n: int = 512, scales: Sequence[float] = (), cascade: bool = False,
-             root: str | None = None, out: str | Path | None = None) -> dict:
+def evaluate(run: str | Path, names: str | Sequence[str] = (), *, n: int = 512, scales: Sequence[float] = (),
+             cascade: bool = False, root: str | None = None, out: str | Path | None = None) -> dict:
     """Measure a run: {number: value} of metrics, and under its name what each ablation found.
 
-    names: rows of METRICS and ABLATIONS; the first metric that applies if none.  n: pictures, of each kind of caption.  scales: what an
-    ablation varies.  cascade: measure what the stages that enlarge make of its pictures.  root: where its data set lies, if not as in training.
-    Writes metrics.json with samples.png, and NAME.json with NAME.png for an ablation, into `out`: the run's folder, or runs/NAME for a run
-    that ships with the project.  Never copies weights.  ValueError in one line for what does not apply to such a run."""
+    names: rows of METRICS and ABLATIONS; the first metric that applies if none.  n: pictures, of each kind of caption.
+    scales: what an ablation varies.  cascade: measure what the stages that enlarge make of its pictures.
+    root: where its data set lies, if not as in training.
+    Writes metrics.json with samples.png, and NAME.json with NAME.png for an ablation, into `out`: the run's folder, or
+    runs/NAME for a run that ships.  Never copies weights.  ValueError in one line for what does not apply to it."""
     found, names = find(run), [names] if isinstance(names, str) else list(names)
-    preset = found.preset if root is None else replace(found.preset, data=replace(found.preset.data, root=root))
+    data = found.preset.data
+    preset = found.preset if root is None else replace(found.preset, data=replace(data, root=root))
     _check(n, scales)
     names = _that_apply(str(run), preset, names)
     out, pipeline = Path(out) if out else reports(run), load(found, cascade=cascade)
-    subject = Subject(preset, pipeline, n, tuple(scales), lambda **fields: load(found, cascade=False, **fields), lambda: _read(preset, n))
+    subject = Subject(preset, pipeline, n, tuple(scales), reload=lambda **fields: load(found, cascade=False, **fields),
+                      pictures_of=lambda: _read(preset, n))
     words = ["t2ilab", "evaluate", str(run)]
     options = ["--n", str(n), *(["--cascade"] if cascade else [])]
     metrics = [name for name in names if name in METRICS]
@@ -56,17 +59,19 @@ def _check(n: int, scales: Sequence[float]) -> None:
 
 
 def _that_apply(run: str, preset: Preset, names: Iterable[str]) -> list[str]:
-    """The names, or the first that applies if there are none.  ValueError in one line that says why one does not."""
+    """The names, or the first that applies if there are none.  ValueError that says why one does not."""
     there = applicable(preset)
     for name in names:
         if name not in ALL:
             close = get_close_matches(name, ALL, n=1)
-            raise ValueError(f"{name!r} is nothing to measure: " + (f"did you mean {close[0]}?" if close else f"choose of {', '.join(ALL)}"))
+            hint = f"did you mean {close[0]}?" if close else f"choose of {', '.join(ALL)}"
+            raise ValueError(f"{name!r} is nothing to measure: {hint}")
         if reason := ALL[name].refuses(preset):
-            raise ValueError(f"{name} cannot be measured of {run}: {reason}; of this run: {', '.join(there) or 'nothing yet'}")
+            can = ", ".join(there) or "nothing yet"
+            raise ValueError(f"{name} cannot be measured of {run}: {reason}; of this run: {can}")
     if not names and not any(name in METRICS for name in there):
-        raise ValueError(f"{run} was trained on {preset.data.data}: no metric applies yet"
-                         + (f"; of this run: {', '.join(there)}" if there else "; look at its pictures: t2ilab sample " + shlex.quote(run)))
+        raise ValueError(f"{run} was trained on {preset.data.data}: no metric applies yet; look at its pictures: "
+                         f"t2ilab sample {shlex.quote(run)}")
     return list(names) or there[:1]
 
 
@@ -98,7 +103,8 @@ def _show(pictures: dict, out: Path) -> None:
 
 
 def _read(preset: Preset, n: int) -> tuple[torch.Tensor, bool]:
-    """n pictures [n 3 H W] of a run's data set, of what is held back of it if anything is; and whether it is."""
+    """n pictures [n 3 H W] of a run's data set, of what is held back if anything is; and whether it is."""
     dataset, held = data_of(preset.data, preset.model.size)
     source = dataset if held is None else held
-    return torch.cat(list(_pictures(source, min(n, len(source)), preset.data.workers, preset.name))), held is not None
+    pictures = _pictures(source, min(n, len(source)), preset.data.workers, preset.name)
+    return torch.cat(list(pictures)), held is not None
