@@ -17,9 +17,10 @@ OldScales = Annotated[tuple[float, ...], tyro.conf.arg(help="the old way to say 
 OldFlag = Annotated[bool, tyro.conf.arg(help="the old way to say its name")]
 
 
-def evaluate(run: RUN, metrics: METRIC = (), *, out: Path | None = None, n: int = 512, scales: tuple[float, ...] = (),
-             cascade: bool = False, root: str | None = None, guidance: OldScales = (), thresholds: OldScales = (),
-             augmentation: OldScales = (), methods: OldFlag = False, choices: OldFlag = False) -> None:
+def evaluate(run: RUN, metrics: METRIC = (), *, out: Path | None = None, n: int = 512,
+             scales: tuple[float, ...] = (), cascade: bool = False, root: str | None = None,
+             guidance: OldScales = (), thresholds: OldScales = (), augmentation: OldScales = (),
+             methods: OldFlag = False, choices: OldFlag = False) -> None:
     """Measure a run: writes metrics.json and samples.png, or NAME.json and NAME.png of an ablation."""
     old = {"guidance": guidance or None, "thresholds": thresholds or None, "augmentation": augmentation or None,
            "methods": () if methods else None, "choices": () if choices else None}

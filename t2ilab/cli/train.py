@@ -17,7 +17,8 @@ from ..training.fit import FitConfig
 
 
 def _subcommand(name: str, preset: Preset):
-    about = tyro.conf.subcommand(name, default=preset, prefix_name=False, description=f"{preset.expected} ({preset.hardware})")
+    purpose = f"{preset.expected} ({preset.hardware})"
+    about = tyro.conf.subcommand(name, default=preset, prefix_name=False, description=purpose)
     return Annotated[Preset[type(preset.model)], about]
 
 
@@ -30,7 +31,7 @@ def train(preset: AnyPreset, out: Path | None = None, cascade: bool = True, toge
 
     Args:
         out: the run's folder; runs/PRESET if not given
-        cascade: train the stages that enlarge its pictures too; --steps, --batch-size and the like are theirs too
+        cascade: train the stages that enlarge its pictures too; --steps and the like are theirs too
         together: train all stages side by side, a step each in turn, in place of one after the other; their weights are the same
     """
     train_all(preset, out or Path("runs") / preset.name, cascade, together)
@@ -45,7 +46,7 @@ def resume(run: Annotated[Word, tyro.conf.arg(metavar="RUN")], steps: int | None
         cascade: train the stages that enlarge its pictures too
     """
     from ..runs.folder import read_preset
-    here = [Path(run), Path("runs") / run] if is_shipped(run) else [locate(run)]    # none goes on with a shipped run
+    here = [Path(run), Path("runs") / run] if is_shipped(run) else [locate(run)]
     folder = next((folder for folder in here if (folder / "config.json").is_file()), None)
     if folder is None:
         hint = f"; train one: t2ilab train {run}" if run in PRESETS else ""

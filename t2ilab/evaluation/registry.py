@@ -1,4 +1,4 @@
-"""What can be measured of a run: one row per metric and per ablation.  A new one is a file that measures it and a row here.
+"""What can be measured of a run: one row per metric and per ablation.  A new one is a file and a row here.
 
 Help texts of `t2ilab evaluate` come from these rows.  Left out: where numbers are written (runs/evaluate.py).
 """
@@ -29,7 +29,7 @@ class Subject:
     n: int                                  # pictures to measure, of each kind of caption
     scales: tuple[float, ...] = ()          # what an ablation varies
     reload: Callable | None = None          # fields of the run's family -> its pipeline with them
-    pictures_of: Callable | None = None     # () -> (n pictures [n 3 H W] of its data set, whether training never saw them)
+    pictures_of: Callable | None = None     # () -> (n pictures [n 3 H W] of its data set, held back or not)
 
     @cached_property
     def pictures(self) -> tuple[Tensor, bool]:
@@ -39,14 +39,14 @@ class Subject:
 
 class Row(NamedTuple):
     help: str                                           # one line
-    refuses: Callable[[object], str]                    # preset -> why this cannot be measured of such a run, "" if it can
+    refuses: Callable[[object], str]                    # preset -> why it cannot be measured, "" if it can
     run: Callable[[Subject], dict]                      # the numbers
     plot: Callable[[Subject, dict], dict[str, Image.Image]]     # file name -> picture
     scales: tuple[float, ...] = ()                      # what an ablation varies unless told otherwise
 
 
 def kind(preset) -> str:
-    """What a run makes pictures from: codec (a picture), upsampler (a smaller one), captions, labels or nothing."""
+    """What a run makes pictures from: codec, upsampler, captions, labels or nothing."""
     model = preset.model
     if preset.family == "vq_codec":
         return "codec"
@@ -56,7 +56,7 @@ def kind(preset) -> str:
 
 
 def _wants(*kinds: str, scenes: bool = True, field: str = "", without: str = "") -> Callable[[object], str]:
-    """preset -> why not: for runs of these kinds, on the captioned scenes, whose family has a field, or has it not."""
+    """preset -> why not: wants some kinds of run, on the scenes, of a family with or without a field."""
     def refuses(preset) -> str:
         if kind(preset) not in kinds:
             return f"it is for runs that make pictures from {' or '.join(WORDS[one] for one in kinds)}"
@@ -70,8 +70,8 @@ def _wants(*kinds: str, scenes: bool = True, field: str = "", without: str = "")
     return refuses
 
 
-WORDS = {"codec": "codes of a picture (codecs)", "upsampler": "a smaller one (upsamplers)", "captions": "captions", "labels": "labels",
-         "nothing": "nothing but noise"}
+WORDS = {"codec": "codes of a picture (codecs)", "upsampler": "a smaller one (upsamplers)",
+         "captions": "captions", "labels": "labels", "nothing": "nothing but noise"}
 
 
 def _samples(subject: Subject) -> dict[str, Image.Image]:
@@ -103,6 +103,15 @@ def _with_inpainting(subject: Subject) -> dict[str, Image.Image]:
     return _samples(subject) | ({"inpainting.png": draw_inpainting(subject.pipeline)} if known else {})
 
 
+def _enlarged(subject: Subject) -> dict[str, Image.Image]:
+    return {"enlarged.png": draw_enlarging(subject.pipeline, subject.preset.model.low_res)}
+
+
+def _augment(subject: Subject) -> dict:
+    small = subject.preset.model.low_res
+    return augmentation_sweep(lambda level: subject.reload(augmentation=level), small, subject.scales, n=subject.n)
+
+
 def _ways(subject: Subject) -> dict[str, dict]:
     return methods(subject.preset.model.T, subject.preset.model.guidance_scale)
 
@@ -110,31 +119,33 @@ def _ways(subject: Subject) -> dict[str, dict]:
 METRICS = {     # `t2ilab evaluate RUN` measures the first that applies
     "alignment": Row("whether each picture shows what its caption says", _wants("captions"),
                      lambda s: caption_metrics(s.pipeline, n=s.n), lambda s, _: _with_inpainting(s)),
-    "scenes": Row("whether pictures are scenes of the grammar, and show their label", _wants("labels", "nothing"),
-                  lambda s: scene_metrics(s.pipeline, n=s.n), lambda s, _: _samples(s)),
+    "scenes": Row("whether pictures are scenes of the grammar, and show their label",
+                  _wants("labels", "nothing"), lambda s: scene_metrics(s.pipeline, n=s.n), lambda s, _: _samples(s)),
     "upsampling": Row("PSNR of an upsampler beside bicubic's", _wants("upsampler"),
                       lambda s: enlarging_metrics(s.pipeline, s.preset.model.low_res, n=s.n),
-                      lambda s, _: _samples(s) | {"enlarged.png": draw_enlarging(s.pipeline, s.preset.model.low_res)}),
-    "reconstruction": Row("PSNR of a codec, and how it uses its codes", _wants("codec", scenes=False), _reconstruct,
-                          lambda s, _: _reconstructions(s)),
-    "codebook": Row("how many of a codec's codes are used, and their perplexity", _wants("codec", scenes=False), _codebook,
-                    lambda s, _: {}),
+                      lambda s, _: _samples(s) | _enlarged(s)),
+    "reconstruction": Row("PSNR of a codec, and how it uses its codes", _wants("codec", scenes=False),
+                          _reconstruct, lambda s, _: _reconstructions(s)),
+    "codebook": Row("how many of a codec's codes are used, and their perplexity",
+                    _wants("codec", scenes=False), _codebook, lambda s, _: {}),
 }
 ABLATIONS = {
     "guidance": Row("guidance scales", _wants("captions"),
-                    lambda s: guidance_sweep(s.pipeline, s.scales, n=s.n), lambda s, found: {"guidance.png": draw_sweep(found)},
-                    (0, 1, 2, 3, 6, 12)),
-    "thresholds": Row("no, static and dynamic thresholding at guidance scales", _wants("captions", without="codec"),
-                      lambda s: threshold_sweep(s.pipeline, s.scales, n=s.n),
+                    lambda s: guidance_sweep(s.pipeline, s.scales, n=s.n),
+                    lambda s, found: {"guidance.png": draw_sweep(found)}, (0, 1, 2, 3, 6, 12)),
+    "thresholds": Row("no, static and dynamic thresholding at guidance scales",
+                      _wants("captions", without="codec"), lambda s: threshold_sweep(s.pipeline, s.scales, n=s.n),
                       lambda s, _: {"thresholds.png": draw_thresholds(s.pipeline, s.scales)}, (1, 3, 6, 12)),
-    "augmentation": Row("amounts of noise, 0 to 1, on the picture to enlarge", _wants("upsampler", field="augmentation"),
-                        lambda s: augmentation_sweep(lambda level: s.reload(augmentation=level), s.preset.model.low_res, s.scales, n=s.n),
-                        lambda s, found: {"augmentation.png": draw_augmentation(found)}, (0, 0.05, 0.1, 0.2, 0.4, 0.8)),
+    "augmentation": Row("amounts of noise, 0 to 1, on the picture to enlarge",
+                        _wants("upsampler", field="augmentation"), _augment,
+                        lambda s, found: {"augmentation.png": draw_augmentation(found)},
+                        (0, 0.05, 0.1, 0.2, 0.4, 0.8)),
     "methods": Row("the six ways to sample codes", _wants("captions", field="prior_weight"),
                    lambda s: method_sweep(lambda fields: s.reload(**fields), _ways(s), n=s.n),
                    lambda s, _: {"methods.png": draw_methods(lambda fields: s.reload(**fields), _ways(s))}),
     "choices": Row("how often the true one of two captions fits a picture better", _wants("captions"),
-                   lambda s: choice_metrics(s.pipeline, n=s.n), lambda s, found: {"choices.png": draw_choices(found)}),
+                   lambda s: choice_metrics(s.pipeline, n=s.n),
+                   lambda s, found: {"choices.png": draw_choices(found)}),
 }
 ALL = METRICS | ABLATIONS
 

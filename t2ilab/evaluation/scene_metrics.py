@@ -41,7 +41,7 @@ def scene_metrics(pipeline, *, n: int = 512, seed: int = 0) -> dict[str, float]:
         right = [shows(parse(image), label) for image, label in zip(sample_many(pipeline, labels, seed=seed + 1), labels)]
         found = {"label": [r for r, label in zip(right, labels) if label not in NEVER_TRAINED],
                  "held_out_label": [r for r, label in zip(right, labels) if label in NEVER_TRAINED]}
-        metrics |= {name: _share(flags) for name, flags in found.items() if flags}         # with few samples some label is never asked for
+        metrics |= {name: _share(flags) for name, flags in found.items() if flags}     # few samples ask for few labels
     return metrics
 
 

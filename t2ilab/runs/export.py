@@ -14,14 +14,14 @@ from .folder import find
 
 
 def export_run(run: str | Path, out: str | Path, *, cascade: bool = True) -> list[Path]:
-    """Export a run by its name or path, and with `cascade` the stages after it into folders inside of it: the
-    folders that were written.
+    """Export a run by its name or path: the folders that were written.
 
-    ValueError if `out` is the run's own folder.  The errors of `find`."""
+    cascade: the stages after it too, each into a folder inside of it.  ValueError if `out` is the run's own folder.  The errors of `find`."""
     found, out = find(run), Path(out)
     if out.resolve() in (found.path.resolve(), found.home.resolve()):
         raise ValueError(f"{out} is the run itself: choose another folder")
-    parts = {out: found.path} | {out / later.preset.name: later.path for later in (found.later() if cascade else ())}
+    later = found.later() if cascade else []
+    parts = {out: found.path} | {out / run.preset.name: run.path for run in later}
     for folder, path in parts.items():
         export(path, folder)
     return list(parts)
@@ -41,8 +41,9 @@ def export(folder: Path, out: Path) -> None:
 
 def describe_presets() -> list[dict]:
     """One row per preset: parameters of what a run is used with, resolution, expected metric, hardware."""
-    return [{"preset": name, "trainable": _parameters(preset.model), "pixels": preset.model.size, "shipped": name in shipped(),
-             "expected": preset.expected, "hardware": preset.hardware} for name, preset in PRESETS.items()]
+    return [{"preset": name, "trainable": _parameters(preset.model), "pixels": preset.model.size,
+             "shipped": name in shipped(), "expected": preset.expected, "hardware": preset.hardware}
+            for name, preset in PRESETS.items()]
 
 
 @lru_cache(maxsize=None)
@@ -60,5 +61,5 @@ class _Unfilled(TorchFunctionMode):
     time."""
 
     def __torch_function__(self, function, types, args=(), kwargs=None):
-        fills = getattr(function, "__name__", "") in ("normal_", "uniform_", "kaiming_uniform_", "zeros_", "ones_")
+        fills = getattr(function, "__name__", "") in ("normal_", "uniform_", "kaiming_uniform_", "zeros_")
         return (args or tuple(kwargs.values()))[0] if fills else function(*args, **kwargs or {})

@@ -15,7 +15,7 @@ from ..training.checkpoint import find_weights, newest
 class RunFolder:
     """A run that was found once: loading, its later stages and sampling share what is known of it."""
     name: str                   # as it was asked for
-    path: Path                  # where its verified weights and its config lie: the newest good checkpoint, or the run's own folder
+    path: Path                  # of its verified weights and config: the newest good checkpoint, or its folder
     preset: Preset
 
     @property
@@ -30,29 +30,30 @@ class RunFolder:
         return (str(self.path.absolute()), *((stat.st_mtime_ns, stat.st_size) for stat in stats))
 
     def later(self) -> "list[RunFolder]":
-        """The runs of a cascade after its first, as far as they are trained: in this run's folder, beside it, or shipped as this one is."""
+        """Its trained later stages: in its folder, beside it, or shipped as it is."""
         if is_shipped(self.name):
             return [find(name) for name in self.preset.then if name in shipped()]
         both = [[self.home / name, self.home.resolve().parent / name] for name in self.preset.then]
         return [find(found[0]) for found in (list(filter(_is_trained, places)) for places in both) if found]
 
     def of(self, name: str) -> str | Path:
-        """Another run that this one names: relative to its folder or one above, then to the current one; or moved into it or beside it."""
+        """A run that this one names: relative to its folder or one above, then to here; or moved beside it."""
         if is_shipped(name):
             return name
         home, last = self.home.resolve(), Path(name).name
-        places = [home / name, *(above / name for above in home.parents), locate(name), home / last, home.parent / last]
+        named = [home / name, *(above / name for above in home.parents), locate(name)]
+        places = [*named, home / last, home.parent / last]
         return next(filter(_is_trained, places), name)
 
 
 def find(name: str | Path) -> RunFolder:
-    """A run, its weights verified.  name: as `find_run` takes it, with the same errors; ValueError for a config of another kind."""
+    """A run, its weights verified.  The errors of `find_run`; ValueError for a config of another kind."""
     path = find_run(name)
     return RunFolder(str(name), path, read_preset(path))
 
 
 def find_run(name: str | Path) -> Path:
-    """The folder that holds the weights of a run: what `hub.locate` says that its name means, or its newest checkpoint.
+    """The folder with the weights of a run: the one that its name means (`hub.locate`), or its checkpoint.
 
     ValueError naming the file if a checkpoint is damaged; FileNotFoundError in one line that says what to do."""
     try:
@@ -74,11 +75,12 @@ def _hint(name: str | Path) -> str:
 
 
 def preset_from_dict(saved: dict) -> Preset:
-    """The preset that a config.json was written from.  ValueError for a family, a later preset or a field this version does not know."""
+    """The preset of a config.json.  ValueError for a family, a preset or a field that is not known."""
     if saved.get("family") not in FAMILIES:
         raise ValueError(f"family={saved.get('family')!r}: choose one of {', '.join(FAMILIES)}")
     known = {f.name for f in fields(Preset)}
-    preset = from_dict(Preset, {k: v for k, v in saved.items() if k in known}, model=FAMILIES[saved["family"]])
+    values = {k: v for k, v in saved.items() if k in known}
+    preset = from_dict(Preset, values, model=FAMILIES[saved["family"]])
     if unknown := [name for name in preset.then if name not in PRESETS]:
         raise ValueError(f"then={preset.then!r}: there is no preset {unknown[0]!r}")
     return preset
@@ -90,7 +92,8 @@ def read_preset(folder: Path) -> Preset:
     try:
         saved = json.loads(path.read_text(encoding="utf8"))
         return preset_from_dict(saved)
-    except (OSError, TypeError, KeyError, AttributeError, RecursionError, UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (OSError, TypeError, KeyError, AttributeError, RecursionError, UnicodeDecodeError,
+            json.JSONDecodeError) as error:
         raise ValueError(f"{path} is not the config of a run ({error})") from error
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error

@@ -19,7 +19,8 @@ def load(name: str | Path | RunFolder, *, cascade: bool = True, **sampling) -> T
     for later in run.later() if cascade else ():
         stage = _load_stage(later, later.preset.model)
         if stage.encode_text != pipeline.encode_text:
-            raise ValueError(f"{later.name} reads captions with another vocabulary than {run.name}: train it again, or take it away")
+            raise ValueError(f"{later.name} reads captions with another vocabulary than {run.name}: "
+                             "train it again, or take it away")
         pipeline = replace(pipeline, stages=(*pipeline.stages, *stage.stages))
     return pipeline.to("cuda" if torch.cuda.is_available() else "cpu")
 
@@ -28,20 +29,22 @@ def with_settings(run: RunFolder, sampling: dict):
     """The model of a run with some of its fields changed.  ValueError for a field that it has not."""
     model = run.preset.model
     if unknown := sampling.keys() - {field.name for field in fields(model)}:
-        raise ValueError(f"{run.name}: a run of this family has no {' and no '.join(sorted(unknown))} to choose")
+        names = " and no ".join(sorted(unknown))
+        raise ValueError(f"{run.name}: a run of this family has no {names} to choose")
     if sampling.get("sampler", "purity") != "purity" and getattr(model, "prior_weight", 0):
         sampling = {"prior_weight": 0.0} | sampling                       # the run's own weight is for its own sampler
     return replace(model, **sampling)
 
 
 def _load_stage(run: RunFolder, model) -> TextToImage:
-    """A stage with its weights, and with the codec that it draws the codes of: what is missing is said before the first step."""
+    """A stage with its weights and its codec: what is missing is said before the first step."""
     if hasattr(model, "codec"):
         model = replace(model, codec=str(run.of(model.codec)))
     try:
         pipeline = model.build()
     except (TypeError, KeyError, RuntimeError, AttributeError, ArithmeticError) as error:
-        raise ValueError(f"{run.path / 'config.json'} describes no network that can be built ({error})") from error
+        path = run.path / "config.json"
+        raise ValueError(f"{path} describes no network that can be built ({error})") from error
     load_weights(pipeline.model, run.path / "model.safetensors")
     pipeline.model.eval().requires_grad_(False)
     for stage in pipeline.stages:

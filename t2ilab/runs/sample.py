@@ -38,7 +38,8 @@ def sample(run: str | Path, captions: int | Sequence[str | int], *, method: str 
     settings = method_settings(found, method, settings)
     images = draw(_in_memory(found, cascade, settings), texts, seed=seed, label=str(run))
     if out is not None:
-        save(images, texts, Path(out), record(found, texts, seed, cascade, settings) | ({"method": method} if method else {}))
+        about = record(found, texts, seed, cascade, settings)
+        save(images, texts, Path(out), about | ({"method": method} if method else {}))
     return images
 
 
@@ -48,11 +49,11 @@ def sample_class(run: str | Path, label: str | int, n: int = 1, **options) -> Te
 
 
 def _in_memory(run: RunFolder, cascade: bool, settings: dict) -> TextToImage:
-    """The loaded run, kept for the next call as long as its files, its later stages' and the settings are the same."""
+    """The loaded run, kept as long as its files, its later stages' and the settings stay."""
     stages = (run, *(run.later() if cascade else ()))
     key = json.dumps([[stage.stamp for stage in stages], cascade, settings], sort_keys=True, default=str)
     if _kept.get("key") != key:
-        _kept.clear()                                                   # frees the old one before the new one is read
+        _kept.clear()                                       # frees the old one before the new one is read
         _kept.update(pipeline=load(run, cascade=cascade, **settings), key=key)
     return _kept["pipeline"]
 
@@ -65,14 +66,16 @@ _kept: dict = {}
 def method_settings(run: RunFolder, method: str | None, given: dict) -> dict:
     """The fields that make a run sample in one of the ways of the original VQ-Diffusion, by its name, and those given, which win over it.
 
-    method: None for the run's own way.  ValueError for a way that is not there, a run that draws no codes, or a setting that is no sense."""
+    method: None for the run's own way.  ValueError for a way that is not there, a run that draws no codes, or a
+    setting out of range."""
     check_settings(given)
     if method is None:
         return given
     from ..evaluation.ablations.unmasking import methods
     model = run.preset.model
     if not hasattr(model, "prior_weight"):
-        raise ValueError(f"method={method!r}: {run.name} draws no codes; choose its sampler, sampling_steps and guidance_scale instead")
+        raise ValueError(f"method={method!r}: {run.name} draws no codes; choose its sampler, sampling_steps and "
+                         "guidance_scale instead")
     ways = methods(model.T, model.guidance_scale)
     if method not in ways:
         raise ValueError(f"method={method!r}: choose one of {', '.join(map(repr, ways))}")
@@ -131,8 +134,8 @@ class EditingOptions:
 
 def chosen(options: SamplingOptions) -> dict:
     """The fields of a run that were chosen, which are the options that differ from what they are anyway."""
-    given = {name: value for name, value in asdict(options).items() if value != getattr(SamplingOptions(), name)}
-    return {name: value for name, value in given.items() if name != "cascade"}
+    usual = asdict(SamplingOptions())
+    return {name: v for name, v in asdict(options).items() if v != usual[name] and name != "cascade"}
 
 
 def edits(options: EditingOptions) -> dict:
@@ -173,18 +176,20 @@ def reads_text(preset: Preset) -> bool:
 
 
 def check_words(preset: Preset, words: Sequence[str]) -> None:
-    """ValueError for a caption whose quotes were forgotten: several captions of one word each, for a run that reads sentences."""
+    """ValueError for a caption without quotes: several captions of one word each, for a run that reads text."""
     if reads_text(preset) and len(words) > 1 and all(len(word.split()) == 1 for word in words):
-        raise ValueError(f"{len(words)} captions of one word each: put quotes around a caption, as in \"{' '.join(words)[:80]}\"; "
+        whole = " ".join(words)[:80]
+        raise ValueError(f'{len(words)} captions of one word each: put quotes around a caption, as in "{whole}"; '
                          "or write one per line into a file: --captions FILE")
 
 
 def unknown_words(preset: Preset, captions: Sequence[str]) -> list[str]:
-    """The words of captions that a run on the scenes was never shown; nothing is known of runs on other data."""
+    """The words that a run on the scenes was never shown; nothing is known of runs on other data."""
     if preset.data.data != "shapes" or not reads_text(preset):
         return []
     known = _grammar()
-    return [word for word in dict.fromkeys(re.findall(r"[^\W_]+", " ".join(captions).lower())) if word not in known]
+    words = re.findall(r"[^\W_]+", " ".join(captions).lower())
+    return [word for word in dict.fromkeys(words) if word not in known]
 
 
 @lru_cache(maxsize=1)
@@ -196,8 +201,9 @@ def _grammar() -> frozenset[str]:
 def warn_of_unknown_words(preset: Preset, captions: Sequence[str]) -> None:
     """One line on stderr if a run was never shown some of the words."""
     if unknown := unknown_words(preset, captions):
-        print(f"t2ilab: this model was never shown {', '.join(unknown[:8])}{' ...' * (len(unknown) > 8)}: it will draw something else; "
-              'it reads captions such as "a large red circle left of a small blue square on a white background"', file=sys.stderr)
+        words = ", ".join(unknown[:8]) + " ..." * (len(unknown) > 8)
+        print(f"t2ilab: this model was never shown {words}: it will draw something else; it reads captions "
+              'such as "a large red circle left of a small blue square on a white background"', file=sys.stderr)
 
 
 # Drawing
@@ -216,7 +222,7 @@ def draw(pipeline, captions: list[str], *, seed: int, label: str, **options) -> 
 
 
 def demonstrate(name: str, pipeline: TextToImage, out: Path) -> tuple[str, ...]:
-    """Let a model draw what shows it off, into a file of its name: (name, seconds per picture, how well it did, the file)."""
+    """Let a model draw what shows it off into a file: (name, seconds per picture, how well it did, the file)."""
     from ..evaluation.alignment import alignment, valid_share
     from ..evaluation.scene_metrics import demo_captions
     (captions, _), path, start = demo_captions(pipeline), out / f"{name}.png", time.perf_counter()
@@ -234,7 +240,7 @@ def demonstrate(name: str, pipeline: TextToImage, out: Path) -> tuple[str, ...]:
 # Files
 
 def record(run: RunFolder, captions: list[str], seed: int, cascade: bool, settings: dict) -> dict:
-    """What pictures were drawn from: the captions, the runs, and every sampling field as it was really used."""
+    """What pictures were drawn from: captions, runs, and every sampling field as it was used."""
     used = asdict(with_settings(run, settings))
     stages = [run.name, *(later.preset.name for later in (run.later() if cascade else ()))]
     about = {"run": run.name, "stages": stages, "captions": captions, "n": len(captions), "seed": seed}
@@ -242,9 +248,9 @@ def record(run: RunFolder, captions: list[str], seed: int, cascade: bool, settin
 
 
 def save(images: Tensor, captions: Sequence[str], out: Path, record: dict) -> None:
-    """One PNG per picture, with its caption inside, all of them as grid.png, and samples.json with what they were drawn from.
+    """One PNG per picture, its caption inside, all as grid.png, and samples.json: what they were drawn from.
 
-    captions: () for pictures without any.  Pictures that an earlier samples.json lists are taken away; other files stay."""
+    captions: () for pictures without any.  Pictures of an earlier samples.json are removed; other files stay."""
     out.mkdir(parents=True, exist_ok=True)
     earlier, files = _listed(out), []
     for i, image in enumerate(images):

@@ -44,7 +44,7 @@ def train(preset: Preset | str, out: Path | None = None) -> Iterator[tuple[Log, 
     dataset, held = data_of(preset.data, preset.model.size)
     preset = replace(preset, model=_as_it_starts(preset, out).for_data(dataset))
     if hasattr(preset.model, "encoder") and preset.model.net.text_width:
-        find_encoder(preset.model.encoder)                  # said before a network of billions is built for nothing
+        find_encoder(preset.model.encoder)      # before billions are built for nothing
     torch.manual_seed(preset.fit.seed)
     pipeline = preset.model.build()
     state = TrainState(pipeline.model, preset.fit)
