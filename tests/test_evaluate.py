@@ -33,12 +33,12 @@ def test_what_applies_follows_from_what_a_run_is(name, makes_from, can):
 
 
 def test_a_metric_by_its_name_and_from_python(tmp_path):
-    mine = tmp_path / "run"
-    list(train(tiny(model={"size": 24}, fit={"steps": 1}), mine))
-    found = t2ilab.evaluate(mine, "scenes", n=2)
-    saved = json.loads((mine / "metrics.json").read_text())
-    assert saved == found | {"command": f"t2ilab evaluate {mine} --n 2"} and found["samples"] == 2 and (mine / "samples.png").is_file()
-    assert t2ilab.evaluate(mine, n=2, out=mine / "there").keys() == found.keys() and names(mine / "there") == ["metrics.json", "samples.png"]
+    own = tmp_path / "run"
+    list(train(tiny(model={"size": 24}, fit={"steps": 1}), own))
+    found = t2ilab.evaluate(own, "scenes", n=2)
+    saved = json.loads((own / "metrics.json").read_text())
+    assert saved == found | {"command": f"t2ilab evaluate {own} --n 2"} and found["samples"] == 2 and (own / "samples.png").is_file()
+    assert t2ilab.evaluate(own, n=2, out=own / "there").keys() == found.keys() and names(own / "there") == ["metrics.json", "samples.png"]
 
 
 def test_several_metrics_are_one_report_that_names_them(tmp_path, monkeypatch):
