@@ -2,7 +2,6 @@
 import json
 import shlex
 import sys
-import torch
 from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import replace
@@ -10,18 +9,20 @@ from functools import partial
 from itertools import chain, count
 from pathlib import Path
 
+import torch
+
 from .. import __version__
 from ..data.caption_check import check_captions
 from ..data.datasets import open_data
 from ..data.loaders import Part, stream
 from ..evaluation.caption_metrics import SEED
 from ..pipeline.walk import TextToImage
-from ..presets import DataConfig, Preset
+from ..presets import DataConfig, Preset, named
 from ..tensors import generator
 from ..training.checkpoint import Checkpoints, load_weights, newest, write_text
 from ..training.fit import Log, TrainState, fit
-from ..viz.notebook import show_grid
 from ..training.stop import Uninterrupted
+from ..viz.notebook import show_grid
 from .folder import find_run, read_preset
 from .lock import alone
 from .log import _Logger
@@ -37,13 +38,15 @@ def data_of(config: DataConfig, size: int):
     return Part(dataset, every), Part(dataset, every, held=True)
 
 
-def train(preset: Preset, out: Path) -> Iterator[tuple[Log, torch.nn.Module]]:
+def train(preset: Preset | str, out: Path | None = None) -> Iterator[tuple[Log, torch.nn.Module]]:
     """Train a preset into a run folder, going on from its newest checkpoint if it has one.  Yields (Log, averaged model) every step.
 
+    preset: or its name.  out: runs/PRESET if not given.
     Writes config.json, log.jsonl, TensorBoard events, checkpoints/ and samples/.  FileExistsError if the folder holds another run,
     BlockingIOError if another process is at work in it.  A signal to stop waits for the end of the step, saves it,
     and is a KeyboardInterrupt."""
-    out = Path(out)
+    preset = named(preset) if isinstance(preset, str) else preset
+    out = Path(out or Path("runs") / preset.name)
     if (out / "model.safetensors").is_file() and newest(out / "checkpoints") is None:
         raise FileExistsError(f"{out} holds weights and nothing to go on from: begin with them in another folder: --start {out} --out ANOTHER")
     if preset.data.data == "shapes" and preset.fit.seed == SEED:
@@ -52,6 +55,7 @@ def train(preset: Preset, out: Path) -> Iterator[tuple[Log, torch.nn.Module]]:
     if preset.model.reads == "text":
         check_captions(dataset)
     preset = replace(preset, model=_as_it_starts(preset, out).fit_to_dataset(dataset))
+    preset.model.check_parts()                               # before billions are built for nothing
     torch.manual_seed(preset.fit.seed)
     state = TrainState(preset.model.build(), preset.fit)
     pipeline = preset.model.pipeline(state.ema)              # sampling settings are checked before the first step

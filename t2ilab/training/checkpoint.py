@@ -3,7 +3,6 @@
 safetensors and JSON only, never a pickle. `model.safetensors` holds the averaged weights you sample from, `train.safetensors` and `state.json` the
 rest of what resuming needs, `config.json` how to rebuild the model, `sha256.json` the checksum of every other file.
 """
-import hashlib
 import json
 import os
 import shutil
@@ -17,7 +16,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from ..hub import shipped, shipped_run
+from ..hub import file_digest as _digest
+from ..hub import locate
 from .fit import TrainState
 
 CHECKSUMS = "sha256.json"
@@ -96,15 +96,13 @@ def find_weights(name: str | Path) -> Path:
     """The folder with a config.json and weights of a run folder, a checkpoint folder, an exported folder, or a run that ships with the project.
 
     ValueError naming the file if a checkpoint is damaged; FileNotFoundError if there are none."""
-    folder = Path(name)
+    folder = locate(name)
     if checkpoint := newest(folder / "checkpoints"):
         return checkpoint
     if (folder / "train.safetensors").is_file():            # a checkpoint, whole or not
         verify(folder)
     if (folder / "model.safetensors").is_file():
         return folder
-    if str(name) in shipped():
-        return shipped_run(str(name))
     what = "every checkpoint there is damaged" if any(folder.glob("checkpoints/step-*")) else "no trained run there"
     raise FileNotFoundError(f"{name}: {what}")
 
@@ -218,8 +216,3 @@ def _save(tensors: dict[str, Tensor], path: Path) -> None:
     path.chmod(0o666 & ~mask)                               # safetensors keeps it to its owner
     with open(path, "rb+") as file:
         os.fsync(file.fileno())
-
-
-def _digest(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
