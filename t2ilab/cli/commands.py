@@ -12,7 +12,7 @@ from functools import partial, wraps
 from itertools import chain, zip_longest
 from pathlib import Path
 from traceback import extract_tb
-from typing import Annotated, Union
+from typing import Annotated, Literal, Union
 
 import tyro
 
@@ -196,20 +196,24 @@ def evaluate(run: Annotated[Word, tyro.conf.arg(metavar="RUN")], out: Path | Non
         print_table([("metric", "value"), *((k, str(v)) for k, v in metrics.items())])
 
 
-def convert(preset: Annotated[Word, tyro.conf.arg(metavar="PRESET")], file: tyro.conf.Positional[Path], out: Path | None = None,
-            table: Path | None = None, vocabulary: Path | None = None) -> None:
-    """Make a run of a published checkpoint of GLIDE or VQ-Diffusion, to sample from or to train on.
+def convert(preset: Annotated[Word, tyro.conf.arg(metavar="PRESET")], file: Annotated[Word, tyro.conf.arg(metavar="FILE|FOLDER")],
+            out: Path | None = None, table: Path | None = None, vocabulary: Path | None = None,
+            null_embedding: Literal["learned", "ignore"] = "learned") -> None:
+    """Make a run of published weights, to sample from or to train on. What they are is told from the file or folder.
 
     Args:
-        preset: its configuration, such as glide-base or vq-coco
-        file: the checkpoint, .pt or .pth
+        preset: its configuration, such as glide-base, vq-coco, vq-ithq or ddpm-cifar10
+        file: what was published: OpenAI's GLIDE (.pt), the original VQ-Diffusion (.pth), diffusers' DDPM (a folder), diffusers' VQ-Diffusion (a folder)
         out: the run's folder; runs/PRESET if not given
-        table: of VQ-Diffusion, the published list of used codes, such as taming_vqvae_2887.pt
+        table: of the original VQ-Diffusion, the published list of used codes, such as taming_vqvae_2887.pt
         vocabulary: of GLIDE, the published file of merges, such as vocab.bpe.gz
+        null_embedding: of VQ-Diffusion, what its embedding for "no caption" is; ignore one that was never trained
     """
+    from ..pretrained.adapter import Extras
     from ..pretrained.convert import convert as convert_published
     out = out or Path("runs") / preset
-    convert_published(preset, file, out, table=table, vocabulary=vocabulary)
+    for line in convert_published(preset, Path(file), out, Extras(table, vocabulary, null_embedding)):
+        print(line)
     print(f"{out}: a run with the weights of {file}.  {_try(PRESETS[preset], out)}  Train on from it: --start {out}, into another folder")
 
 

@@ -10,14 +10,17 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from ..diffusion.schedules import sections
 from ..families.glide import GLIDE, GlideNet
 from ..nets.attention import Attention
 from ..nets.layers import Double, Halve, ResBlock, sinusoid
 from ..nets.text_transformer import TextBlock
 from ..pipeline.walk import TextToImage
+from ..presets.preset import Preset
 from ..text.tokenizer import BYTES, read_merges
 from ..training.checkpoint import read_tensors
-from .read import read_pickled
+from .adapter import Extras, write_run
+from .read import Published, is_state_dict, read_pickled
 
 ENDS = {   # our layer or parameter -> theirs, where there is one of it
     "text.tokens": "token_embedding", "text.positions": "positional_embedding", "text.padding": "padding_embedding", "text.norm": "final_ln",
@@ -38,21 +41,50 @@ HEAD_BY_HEAD = {"qkv": 3, "c_qkv": 3, "encoder_kv": 2}      # their layers that 
 def load_official(path: str | Path, model: GLIDE, merges: str | Path) -> TextToImage:
     """OpenAI's GLIDE, ready to sample: `load_official("base.pt", GLIDE(), "vocab.bpe.gz")`.
 
-    path: their .pt file or the same as safetensors.  model: its configuration, such as those in presets/.  merges: the vocabulary file published
-    with it.  Raises FileNotFoundError or ValueError in one line.  Lesson: notebooks/05_glide.ipynb"""
-    model = replace(model, merges=read_merges(merges))
-    if len(model.merges) != model.text.vocabulary - BYTES - 1:
-        raise ValueError(f"{merges} has {len(model.merges)} merges: a vocabulary of {model.text.vocabulary} has {model.text.vocabulary - BYTES - 1}")
+    path: their .pt file or the same as safetensors.  model: its configuration, such as those in presets/; n sampling steps are the times that
+    OpenAI's respacing "n" visits.  merges: the vocabulary file published with it.  Raises FileNotFoundError or ValueError in one line.
+    Lesson: notebooks/05_glide.ipynb"""
+    return _pipeline(read_official(path), Path(path), with_their_times(with_vocabulary(model, merges)))
+
+
+def _pipeline(state: dict[str, Tensor], path: Path, model: GLIDE) -> TextToImage:
     pipeline = model.build()
-    state = read_official(path)
     try:
         weights = convert(state, model)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
-    denoiser = pipeline.stages[0].denoiser
-    denoiser.net.load_state_dict(weights, strict=True)
-    denoiser.eval().requires_grad_(False)
+    pipeline.model.net.load_state_dict(weights, strict=True)
+    pipeline.model.eval().requires_grad_(False)
     return pipeline
+
+
+def with_vocabulary(model: GLIDE, merges: str | Path) -> GLIDE:
+    """The same model, reading captions by a file of merges.  ValueError for a file that does not fill its vocabulary."""
+    model = replace(model, merges=read_merges(merges))
+    if len(model.merges) != model.text.vocabulary - BYTES - 1:
+        raise ValueError(f"{merges} has {len(model.merges)} merges: a vocabulary of {model.text.vocabulary} has "
+                         f"{model.text.vocabulary - BYTES - 1}")
+    return model
+
+
+def with_their_times(model: GLIDE) -> GLIDE:
+    """The same model with the times of OpenAI's respacing "n" in the place of n evenly spaced ones, so that it walks as published."""
+    n = model.sampling_steps
+    return replace(model, sampling_steps=tuple(sections(model.T, (n,)))) if isinstance(n, int) and n > 1 else model
+
+
+def detect(given: Published) -> bool:
+    """Whether this is OpenAI's GLIDE."""
+    return is_state_dict(given.content) and "token_embedding.weight" in given.content
+
+
+def to_run(given: Published, preset: Preset, folder: Path, out: Path, extras: Extras) -> list[str]:
+    """A run of OpenAI's GLIDE (see adapter.py)."""
+    if extras.vocabulary is None:
+        raise ValueError(f"{preset.name} reads captions by its published vocabulary: give the file (--vocabulary vocab.bpe.gz)")
+    model = with_their_times(with_vocabulary(preset.model, extras.vocabulary))
+    write_run(_pipeline(given.content, given.path, model).model, replace(preset, model=model, start=None), folder)
+    return []
 
 
 def read_official(path: str | Path) -> dict[str, Tensor]:
@@ -61,7 +93,7 @@ def read_official(path: str | Path) -> dict[str, Tensor]:
     if path.suffix == ".safetensors":
         return read_tensors(path)
     state = read_pickled(path)
-    if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
+    if not is_state_dict(state):
         raise ValueError(f"{path}: no state dict: it should hold tensors by name and nothing else")
     return state
 

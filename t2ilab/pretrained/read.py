@@ -1,11 +1,19 @@
 """Files of published weights, read as data: nothing in them is ever executed."""
+import json
 import pickle
+import re
 import struct
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import torch
+from torch import Tensor, nn
+
+from ..training.checkpoint import read_tensors
 
 DAMAGE = (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, LookupError, TypeError, AttributeError, AssertionError, struct.error)
+WEIGHTS = "diffusion_pytorch_model"                          # what diffusers calls a network's file
 
 
 def read_pickled(path: str | Path):
@@ -16,3 +24,64 @@ def read_pickled(path: str | Path):
         return torch.load(path, map_location="cpu", weights_only=True)
     except DAMAGE as error:
         raise ValueError(f"{path}: no file of weights alone ({(str(error).splitlines() or [type(error).__name__])[0]})") from error
+
+
+@dataclass(frozen=True)
+class Published:
+    """What somebody published: a file of weights, or a folder as diffusers writes it.  Each file is read when it is first asked for."""
+    path: Path
+
+    @cached_property
+    def content(self):
+        """What the file holds, None for a folder.  FileNotFoundError or ValueError in one line."""
+        if self.path.is_dir():
+            return None
+        return read_tensors(self.path) if self.path.suffix == ".safetensors" else read_pickled(self.path)
+
+    def part(self, name: str) -> "Published":
+        """One of a folder's parts: a folder inside it, or the folder itself where all lies at the top."""
+        return Published(self.path / name) if (self.path / name).is_dir() else self
+
+    def config(self, name: str) -> dict:
+        """A JSON file of the folder; empty if there is none.  ValueError in one line if it is no JSON object."""
+        if not (self.path / name).is_file():
+            return {}
+        try:
+            found = json.loads((self.path / name).read_text(encoding="utf8"))
+        except ValueError as error:
+            raise ValueError(f"{self.path / name} is no JSON ({error})") from error
+        if not isinstance(found, dict):
+            raise ValueError(f"{self.path / name} holds no JSON object")
+        return found
+
+    def weights(self) -> dict[str, Tensor]:
+        """The tensors by name of a network's folder, safetensors rather than a pickle.  FileNotFoundError or ValueError in one line."""
+        if (self.path / f"{WEIGHTS}.safetensors").is_file():
+            return read_tensors(self.path / f"{WEIGHTS}.safetensors")
+        found = read_pickled(self.path / f"{WEIGHTS}.bin")
+        if not is_state_dict(found):
+            raise ValueError(f"{self.path / WEIGHTS}.bin: no state dict: it should hold tensors by name and nothing else")
+        return found
+
+
+def is_state_dict(found) -> bool:
+    """Whether this is tensors by name and nothing else."""
+    return isinstance(found, dict) and all(isinstance(v, Tensor) for v in found.values())
+
+
+def gathered(state: dict[str, Tensor], model: nn.Module, sources: dict[str, tuple[str, ...]], unused: str = "$^") -> dict[str, Tensor]:
+    """Our float32 state dict, each weight joined from theirs.
+
+    sources: our name -> their names.  unused: how names of theirs begin that we have no use for, as a regular expression.
+    ValueError, in one line, names what is missing, unexpected or misshapen."""
+    own = model.state_dict()
+    wanted = {k: sources[k] for k in own if k in sources}
+    known = {name for names in wanted.values() for name in names}
+    wrong = [f"{name} is unexpected" for name in state if name not in known and not re.match(unused, name)]
+    wrong += [f"{name} is missing" for name in sorted(known - state.keys())]
+    found = {k: torch.cat([state[name].float() for name in names]) for k, names in wanted.items() if known <= state.keys()}
+    found = {k: v.flatten(1) if own[k].ndim == 2 and v.shape[2:] == (1, 1) else v for k, v in found.items()}      # a convolution of width 1 is a linear layer
+    wrong += [f"{' and '.join(wanted[k])} is {list(v.shape)}, should be {list(own[k].shape)}" for k, v in found.items() if v.shape != own[k].shape]
+    if wrong:
+        raise ValueError("these weights are of another model: " + "; ".join(wrong[:8]) + f" (and {len(wrong) - 8} more)" * (len(wrong) > 8))
+    return {k: found.get(k, v) for k, v in own.items()}                                  # counts of a codebook's use are in no file
