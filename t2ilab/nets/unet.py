@@ -60,6 +60,8 @@ class UNet(nn.Module):
         self.up = self._up(widths, skips)
         self.leave = nn.Sequential(group_norm(widths[0]), nn.SiLU(),
                                    zero(nn.Conv2d(widths[0], out_channels * c.patch ** 2, 3, padding=1)))
+        for norm in (part for part in self.modules() if isinstance(part, nn.GroupNorm) and c.tf_layout):
+            norm.eps = 1e-6                                          # TensorFlow's
 
     def _block(self, c_in: int, c_out: int, resize: nn.Module | None = None) -> ResBlock:
         c = self.config

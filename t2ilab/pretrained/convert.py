@@ -8,13 +8,14 @@ from dataclasses import fields
 from pathlib import Path
 
 from ..presets import PRESETS
-from . import glide, vq_original
+from . import ddpm, glide, vq_original
 from .adapter import Adapter, Extras
 from .read import Published
 
 ADAPTERS = (   # one row per published layout
     Adapter("OpenAI's GLIDE (.pt)", "glide", glide.detect, glide.to_run, ("vocabulary",)),
     Adapter("the original VQ-Diffusion (.pth)", "vq_diffusion", vq_original.detect, vq_original.to_run, ("table", "null_embedding")),
+    Adapter("diffusers' DDPM (a folder)", "ddpm", ddpm.detect, ddpm.to_run),
 )
 
 

@@ -138,7 +138,7 @@ def _parts(net: GlideNet) -> Iterator[tuple[str, str]]:
 def _arranged(net: GlideNet, ours: str, theirs: str, weight: Tensor) -> Tensor:
     """One of their weights as our layer of that name wants it."""
     if ours == "unet.time.0.weight":
-        return _one_later(weight)
+        return one_later(weight)
     parts = HEAD_BY_HEAD.get(theirs.rpartition(".")[0].rpartition(".")[2])
     if parts is None:
         return weight
@@ -146,8 +146,10 @@ def _arranged(net: GlideNet, ours: str, theirs: str, weight: Tensor) -> Tensor:
     return weight.unflatten(0, (heads, parts, -1)).transpose(0, 1).flatten(0, 2)                # [heads q|k|v d ...] -> [q|k|v heads d ...]
 
 
-def _one_later(weight: Tensor) -> Tensor:
-    """The clock's first layer [E C] for times from 1 to 1000: a clock face one step ago is today's turned back by the angle of one step."""
-    cos, sin = sinusoid(torch.ones(1, device=weight.device), weight.shape[1]).double().chunk(2, dim=1)
+def one_later(weight: Tensor, last: int = 0) -> Tensor:
+    """The clock's first layer [E C] for times from 1 to 1000: a clock face one step ago is today's turned back by the angle of one step.
+
+    last: of `sinusoid`."""
+    cos, sin = sinusoid(torch.ones(1, device=weight.device), weight.shape[1], last=last).double().chunk(2, dim=1)
     of_cos, of_sin = weight.double().chunk(2, dim=1)
     return torch.cat([of_cos * cos - of_sin * sin, of_cos * sin + of_sin * cos], dim=1).to(weight.dtype)

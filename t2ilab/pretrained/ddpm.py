@@ -1,0 +1,148 @@
+"""diffusers' DDPM (google/ddpm-cifar10-32 and what its training script leaves behind) in our U-Net: a folder becomes a run.
+
+DDPM (Ho et al. 2020). The layers are the same under other names; queries, keys and values are three layers there and one here, and time runs from 0
+to 999. What shapes do not show stands in their config files, and is checked. Left out: fetching the folder.
+"""
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from ..families.ddpm import DDPM
+from ..nets.unet import UNet, UNetConfig
+from ..presets.preset import Preset
+from .adapter import Extras, write_run
+from .glide import one_later
+from .read import Published, gathered
+
+OLD_NAMES = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}      # of attention's layers, as they were published in 2022
+BLOCK = {"norm1": "norm1", "conv1": "conv1", "embed": "time_emb_proj", "norm2": "norm2", "conv2": "conv2", "skip": "conv_shortcut"}
+ATTENTION = {"norm": ("group_norm",), "qkv": ("to_q", "to_k", "to_v"), "proj": ("to_out.0",)}
+ENDS = {"time.0": "time_embedding.linear_1", "time.2": "time_embedding.linear_2", "enter": "conv_in", "leave.0": "conv_norm_out",
+        "leave.2": "conv_out"}
+# What they call it, what our network does, and what their network does where its config says nothing.
+FIXED_NET = {"act_fn": ("silu", "silu"), "in_channels": (3, 3), "out_channels": (3, 3), "norm_num_groups": (32, 32), "add_attention": (True, True),
+             "time_embedding_type": ("positional", "positional"), "downsample_type": ("conv", "conv"), "upsample_type": ("conv", "conv"),
+             "center_input_sample": (False, False), "mid_block_scale_factor": (1, 1), "class_embed_type": (None, None),
+             "num_class_embeds": (None, None)}
+FIXED_PROCESS = {"num_train_timesteps": (1000, 1000), "trained_betas": (None, None), "clip_sample": (True, True), "clip_sample_range": (1.0, 1.0),
+                 "thresholding": (False, False), "rescale_betas_zero_snr": (False, False)}
+TF_LAYOUT = {(1, 0, 1e-6): True, (0, 1, 1e-5): False}         # (freq_shift, downsample_padding, norm_eps) -> whose conventions these are
+PREDICT = {"epsilon": "eps", "v_prediction": "v", "sample": "x0"}
+VARIANCE = {"fixed_small": "small", "fixed_large": "large"}
+
+
+def detect(given: Published) -> bool:
+    """Whether this is a folder with a UNet2DModel, in unet/ or at its top."""
+    return given.path.is_dir() and given.part("unet").config("config.json").get("_class_name") == "UNet2DModel"
+
+
+def to_run(given: Published, preset: Preset, folder: Path, out: Path, extras: Extras) -> list[str]:
+    """A run of diffusers' DDPM (see adapter.py).  ValueError where the preset is of another model."""
+    unet = given.part("unet")
+    config, process = unet.config("config.json"), given.part("scheduler").config("scheduler_config.json")
+    if not process:
+        raise FileNotFoundError(f"{given.path}: scheduler_config.json is missing, which says what noise the weights know")
+    try:
+        found, wanted = model_of(config, process, preset.model), preset.model
+    except (LookupError, TypeError, AttributeError) as error:
+        raise ValueError(f"{given.path}: config.json is of no UNet2DModel ({error})") from error
+    net = replace(found.net, tf_layout=wanted.net.tf_layout)
+    differs = [f"{name}={mine!r} for {theirs!r}" for name, mine, theirs in
+               (*_differing(wanted.net, net), *_differing(replace(wanted, net=net, objective=found.objective), replace(found, net=net)))]
+    if differs:
+        raise ValueError(f"{given.path} is another model than {preset.name}, which has {', '.join(differs)}")
+    denoiser = found.build().model
+    denoiser.net.load_state_dict(convert(unet.weights(), denoiser.net, flip=config.get("flip_sin_to_cos", True)))
+    write_run(denoiser, replace(preset, model=found, start=None), folder)
+    return []
+
+
+def model_of(config: dict, process: dict, model: DDPM) -> DDPM:
+    """The model that their two config files describe; what they do not say, such as dropout in training, is another model's.
+
+    config: of a UNet2DModel.  process: of its scheduler.  ValueError for what our network does not do."""
+    _check(config, FIXED_NET)
+    _check(process, FIXED_PROCESS)
+    widths = config["block_out_channels"]
+    attention = [kind == "AttnDownBlock2D" for kind in config["down_block_types"]]
+    kinds = {"down_block_types": ["AttnDownBlock2D" if here else "DownBlock2D" for here in attention],
+             "up_block_types": ["AttnUpBlock2D" if here else "UpBlock2D" for here in reversed(attention)]}
+    _check({name: list(config[name]) for name in kinds}, {name: (value, value) for name, value in kinds.items()})
+    layout = tuple(config.get(name, default) for name, default in {"freq_shift": 0, "downsample_padding": 1, "norm_eps": 1e-5}.items())
+    net = replace(model.net, channels=widths[0], mults=tuple(width // widths[0] for width in widths), blocks=config.get("layers_per_block", 2),
+                  attention=tuple(attention), head_channels=config.get("attention_head_dim", 8), resample="conv", patch=1, places=False, classes=0,
+                  film=_one_of(config.get("resnet_time_scale_shift", "default"), {"default": False, "scale_shift": True}, "resnet_time_scale_shift"),
+                  tf_layout=_one_of(layout, TF_LAYOUT, "freq_shift, downsample_padding, norm_eps"))
+    objective = replace(model.objective, predict=_one_of(process.get("prediction_type", "epsilon"), PREDICT, "prediction_type"),
+                        variance=_one_of(process.get("variance_type", "fixed_small"), VARIANCE, "variance_type"))
+    return replace(model, size=config["sample_size"], T=1000, schedule=_schedule(process), net=net, objective=objective)
+
+
+def _schedule(process: dict) -> str:
+    name = process.get("beta_schedule", "linear")
+    if name == "linear":
+        _check(process, {"beta_start": (1e-4, 1e-4), "beta_end": (0.02, 0.02)})
+    return _one_of(name, {"linear": "linear", "squaredcos_cap_v2": "cosine"}, "beta_schedule")
+
+
+def _check(config: dict, wanted: dict) -> None:
+    """wanted: name -> (what our model does, what theirs does where nothing is said)."""
+    for name, (does, default) in wanted.items():
+        if config.get(name, default) != does:
+            raise ValueError(f"{name}={config[name]!r}: this model has {does!r} there")
+
+
+def _one_of(value, known: dict, name: str):
+    if value not in known:
+        raise ValueError(f"{name}={value!r}: this model has one of {', '.join(map(repr, known))} there")
+    return known[value]
+
+
+def _differing(a, b) -> Iterator[tuple[str, object, object]]:
+    """(name, a's, b's) of the fields in which two configurations differ."""
+    return ((name, v, getattr(b, name)) for name, v in vars(a).items() if v != getattr(b, name))
+
+
+def convert(state: dict[str, Tensor], net: UNet, flip: bool = True) -> dict[str, Tensor]:
+    """The float32 weights of our U-Net from a UNet2DModel's state dict.  flip: their flip_sin_to_cos, cosines before sines as here.
+
+    Ours at time t + 1 gives what theirs gives at t.  ValueError, in one line, names what is missing, unexpected or misshapen."""
+    found = gathered({_renamed(name): v for name, v in state.items()}, net, dict(names(net)))
+    clock = found["time.0.weight"]
+    clock = clock if flip else torch.cat(clock.chunk(2, dim=1)[::-1], dim=1)
+    return found | {"time.0.weight": one_later(clock, last=int(net.config.tf_layout))}
+
+
+def _renamed(name: str) -> str:
+    layer, _, kind = name.rpartition(".")
+    part, _, last = layer.rpartition(".")
+    return f"{part}.{OLD_NAMES[last]}.{kind}" if "attentions" in part and last in OLD_NAMES else name
+
+
+def names(net: UNet) -> Iterator[tuple[str, tuple[str, ...]]]:
+    """(our weight, theirs that make it up) of a whole network."""
+    layers = {ours: (theirs,) for ours, theirs in ENDS.items()}
+    for ours, theirs in _parts(net.config):
+        inside = ATTENTION if "attentions" in theirs else BLOCK if "resnets" in theirs else {"conv": "conv"}
+        layers |= {f"{ours}.{a}": tuple(f"{theirs}.{b}" for b in ([bs] if isinstance(bs, str) else bs)) for a, bs in inside.items()}
+    for name in net.state_dict():
+        layer, _, kind = name.rpartition(".")
+        yield name, tuple(f"{theirs}.{kind}" for theirs in layers[layer])
+
+
+def _parts(c: UNetConfig) -> Iterator[tuple[str, str]]:
+    """(our name, theirs) of every block, attention, halving and doubling, from the way in to the way out."""
+    levels = len(c.mults)
+    for way, blocks, sampler in (("down", c.blocks, "downsamplers"), ("up", c.blocks + 1, "upsamplers")):
+        at = 0
+        for level in range(levels):
+            for j in range(blocks):
+                yield f"{way}.{at}.0", f"{way}_blocks.{level}.resnets.{j}"
+                yield f"{way}.{at}.1", f"{way}_blocks.{level}.attentions.{j}"
+                at += 1
+            yield f"{way}.{at}.0", f"{way}_blocks.{level}.{sampler}.0"
+            at += level < levels - 1
+    yield from [("middle.0", "mid_block.resnets.0"), ("middle.1", "mid_block.attentions.0"), ("middle.2", "mid_block.resnets.1")]

@@ -1,0 +1,131 @@
+"""What diffusers answers, written to data/diffusers_*.safetensors, so that tests need no diffusers; its VQ-Diffusion is about to be dropped.
+
+Weights are a formula of names and shapes (`weights` of test_pretrained_glide.py), so the files hold inputs, answers, shapes and configs alone.
+Write them anew with `PYTHONPATH=. python tests/make_diffusers_fixtures.py`.
+"""
+import json
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from safetensors import safe_open
+from safetensors.torch import save_file
+from test_pretrained_glide import shapes_of, weights
+from toys import pixels, wave
+
+DATA = Path(__file__).parent / "data"
+
+# google/ddpm-cifar10-32, as published; then a quarter as wide; then with improved DDPM's clock, scales and heads, as diffusers' training script saves it.
+CIFAR10 = dict(
+    block_out_channels=(128, 256, 256, 256), down_block_types=("DownBlock2D", "AttnDownBlock2D", "DownBlock2D", "DownBlock2D"),
+    up_block_types=("UpBlock2D", "UpBlock2D", "AttnUpBlock2D", "UpBlock2D"), layers_per_block=2, sample_size=32, attention_head_dim=None,
+    downsample_padding=0, flip_sin_to_cos=False, freq_shift=1, norm_eps=1e-6)
+UNETS = {
+    "published": CIFAR10, "tiny": CIFAR10 | dict(block_out_channels=(32, 64, 64, 64), sample_size=16),
+    "improved": dict(
+        block_out_channels=(32, 64), down_block_types=("DownBlock2D", "AttnDownBlock2D"), up_block_types=("AttnUpBlock2D", "UpBlock2D"),
+        layers_per_block=1, sample_size=8, attention_head_dim=16, attn_norm_num_groups=32, resnet_time_scale_shift="scale_shift")}
+PROCESS = dict(num_train_timesteps=1000, beta_start=1e-4, beta_end=0.02, beta_schedule="linear", variance_type="fixed_large", clip_sample=True)
+TIMES, STEPS = torch.tensor([0, 1, 700, 999]), 25
+
+CODEC = dict(
+    down_block_types=("DownEncoderBlock2D", "AttnDownEncoderBlock2D"), up_block_types=("AttnUpDecoderBlock2D", "UpDecoderBlock2D"),
+    block_out_channels=(32, 64), layers_per_block=2, latent_channels=16, num_vq_embeddings=11, vq_embed_dim=8)
+TRANSFORMER = dict(
+    num_attention_heads=4, attention_head_dim=8, num_layers=2, cross_attention_dim=16, attention_bias=True, sample_size=4, num_vector_embeds=12,
+    activation_fn="geglu-approximate", num_embeds_ada_norm=100, norm_type="ada_norm")
+LENGTH, GUIDANCE, TRUNCATION = 5, 3.0, 0.86
+
+
+def filled(net):
+    """The network with the weights of the formula."""
+    net.load_state_dict(weights(shapes_of(net)))
+    return net.eval()
+
+
+def config_of(net) -> dict:
+    """What its config.json holds."""
+    return json.loads(net.to_json_string())
+
+
+@torch.no_grad()
+def ddpm(diffusers):
+    """(tensors, {"shapes", "configs"} by network): what the networks say, and a walk of 25 steps with DDPM's own scheduler."""
+    out, about = {}, {"shapes": {}, "configs": {}}
+    for name, options in UNETS.items():
+        net = filled(diffusers.UNet2DModel(**options))
+        about["shapes"][name], about["configs"][name] = shapes_of(net), config_of(net)
+        x, times = wave(4, 3, 16, 8).float(), TIMES
+        if name == "published":
+            x, times = wave(1, 3, 32, 32).float(), torch.tensor([321])
+        out |= {f"{name}.x": x, f"{name}.t": times, f"{name}.out": net(x, times).sample}
+        if name == "tiny":
+            process, g = diffusers.DDPMScheduler(**PROCESS), torch.Generator().manual_seed(0)
+            process.set_timesteps(STEPS)
+            about["configs"]["process"] = config_of(process)
+            x = out["walk.x_T"] = 1.4 * wave(2, 3, 16, 16, seed=1).float()
+            for k, t in enumerate(process.timesteps):
+                x = process.step(net(x, t).sample, t, x, generator=g).prev_sample
+                out |= {f"walk.{k}": x} if k in (0, STEPS // 2, STEPS - 1) else {}
+    return out, about
+
+
+@torch.no_grad()
+def vq(diffusers):
+    """(tensors, {"shapes", "configs"} by network, "margin"): codec, transformer, and 100 guided and truncated steps from masks to pictures.
+
+    margin: by how much the nearest choice of a token was won; a run with other rounding makes the same choices."""
+    learned_class = diffusers.pipelines.deprecated.vq_diffusion.pipeline_vq_diffusion.LearnedClassifierFreeSamplingEmbeddings
+    nets = {"vqvae": diffusers.VQModel(**CODEC), "transformer": diffusers.Transformer2DModel(**TRANSFORMER),
+            "learned_classifier_free_sampling_embeddings": learned_class(True, 16, LENGTH)}
+    scheduler = diffusers.VQDiffusionScheduler(num_vec_classes=12)
+    about = {"shapes": {}, "configs": {"scheduler": config_of(scheduler)}}
+    for name, net in nets.items():
+        about["shapes"][name], about["configs"][name] = shapes_of(filled(net)), config_of(net)
+    codec, transformer, learned = nets.values()
+
+    images = pixels(2, 3, 16, 24).float()
+    latents = codec.encode(images).latents
+    out = {"images": images, "latents": latents, "codes": codec.quantize(latents)[2][2].view(2, 8, 12), "again": codec(images).sample}
+    x, text = (wave(3, 16, seed=2) * 6 + 6).long().clamp(0, 11), F.normalize(wave(3, LENGTH, 16, seed=3).float(), dim=2)
+    out |= {"x": x, "text": text}
+    out |= {f"log_p.{t}": transformer(x, encoder_hidden_states=text, timestep=torch.tensor(t)).sample.float() for t in (0, 36, 99)}
+
+    class Reads(diffusers.VQDiffusionPipeline):
+        def _encode_prompt(self, *_):
+            return torch.cat([learned.embeddings.expand(3, -1, -1), text])
+    pipeline = Reads(vqvae=codec, text_encoder=None, tokenizer=None, transformer=transformer, scheduler=scheduler,
+                     learned_classifier_free_sampling_embeddings=learned)
+    pipeline.set_progress_bar_config(disable=True)
+    states, margins, draw = [], [], diffusers.schedulers.scheduling_vq_diffusion.gumbel_noised
+
+    def watched(logits, generator):
+        noised = draw(logits, generator)
+        margins.append((-noised.topk(2, 1).values.diff(dim=1)).min().item())
+        return noised
+    diffusers.schedulers.scheduling_vq_diffusion.gumbel_noised = watched
+    try:
+        painted = pipeline([""] * 3, 100, GUIDANCE, TRUNCATION, generator=torch.Generator().manual_seed(SEED), output_type="np",
+                           callback=lambda k, t, sample: states.append(sample)).images
+    finally:
+        diffusers.schedulers.scheduling_vq_diffusion.gumbel_noised = draw
+    out |= {"tokens": torch.stack(states), "painted": torch.from_numpy(painted).movedim(-1, 1)}
+    return out, about | {"margin": min(margins)}
+
+
+SEED = 0                                                 # of the run's noise
+
+
+def stored(name):
+    """(tensors, about) of one of the files."""
+    with safe_open(DATA / f"diffusers_{name}.safetensors", "pt") as file:
+        return {key: file.get_tensor(key) for key in file.keys()}, {k: json.loads(v) for k, v in file.metadata().items()}
+
+
+if __name__ == "__main__":
+    import diffusers
+    for name, answers in {"ddpm": ddpm, "vq": vq}.items():
+        tensors, about = answers(diffusers)
+        path = DATA / f"diffusers_{name}.safetensors"
+        save_file({k: v.contiguous().clone() for k, v in tensors.items()}, path, {k: json.dumps(v, separators=(",", ":")) for k, v in about.items()})
+        print(path, path.stat().st_size, "bytes", about.get("margin", ""))
