@@ -34,6 +34,10 @@ CODEC = dict(
 TRANSFORMER = dict(
     num_attention_heads=4, attention_head_dim=8, num_layers=2, cross_attention_dim=16, attention_bias=True, sample_size=4, num_vector_embeds=12,
     activation_fn="geglu-approximate", num_embeds_ada_norm=100, norm_type="ada_norm")
+ITHQ_CODEC = CODEC | dict(                                 # microsoft/vq-diffusion-ithq, as published; of its 36 blocks one
+    down_block_types=("DownEncoderBlock2D",) * 3 + ("AttnDownEncoderBlock2D",), up_block_types=("AttnUpDecoderBlock2D",) + ("UpDecoderBlock2D",) * 3,
+    block_out_channels=(64, 128, 256, 512), latent_channels=256, num_vq_embeddings=4096, vq_embed_dim=128)
+ITHQ = TRANSFORMER | dict(num_attention_heads=16, attention_head_dim=88, num_layers=36, cross_attention_dim=512, sample_size=32, num_vector_embeds=4097)
 LENGTH, GUIDANCE, TRUNCATION = 5, 3.0, 0.86
 
 
@@ -90,6 +94,13 @@ def vq(diffusers):
     x, text = (wave(3, 16, seed=2) * 6 + 6).long().clamp(0, 11), F.normalize(wave(3, LENGTH, 16, seed=3).float(), dim=2)
     out |= {"x": x, "text": text}
     out |= {f"log_p.{t}": transformer(x, encoder_hidden_states=text, timestep=torch.tensor(t)).sample.float() for t in (0, 36, 99)}
+
+    wide, codec_wide = filled(diffusers.Transformer2DModel(**ITHQ | {"num_layers": 1})), filled(diffusers.VQModel(**ITHQ_CODEC))
+    about["shapes"] |= {"ithq transformer": shapes_of(wide), "ithq vqvae": shapes_of(codec_wide)}
+    about["configs"] |= {"ithq transformer": config_of(wide), "ithq vqvae": config_of(codec_wide)}
+    x_wide, text_wide = (wave(1, 1024, seed=4) * 2048 + 2048).long(), F.normalize(wave(1, 7, 512, seed=5).float(), dim=2)
+    log_p = wide(x_wide, encoder_hidden_states=text_wide, timestep=torch.tensor(36)).sample.float()
+    out |= {"ithq.log_p": log_p[:, ::64, ::16], "ithq.again": codec_wide(pixels(1, 3, 32, 32, seed=6).float()).sample}
 
     class Reads(diffusers.VQDiffusionPipeline):
         def _encode_prompt(self, *_):

@@ -152,7 +152,7 @@ def changed(folder, file, **values):
     ("ddpm-tiny", lambda f: changed(f, "scheduler/scheduler_config.json", num_train_timesteps=100), "num_train_timesteps=100"),
     ("ddpm-tiny", lambda f: changed(f, "scheduler/scheduler_config.json", beta_end=0.01), "beta_end=0.01"),
     ("ddpm-tiny", lambda f: changed(f, "scheduler/scheduler_config.json", beta_schedule="sigmoid"), "beta_schedule='sigmoid'"),
-    ("ddpm-tiny", lambda f: (f / "scheduler" / "scheduler_config.json").unlink(), "scheduler_config.json is missing"),
+    ("ddpm-tiny", lambda f: (f / "scheduler" / "scheduler_config.json").unlink(), "scheduler_config.json: no such file"),
     ("ddpm-tiny", lambda f: (f / "unet" / "diffusion_pytorch_model.safetensors").unlink(), "diffusion_pytorch_model.bin: no such weights file"),
     ("ddpm-tiny", lambda f: save_file({"x": torch.zeros(1)}, f / "unet" / "diffusion_pytorch_model.safetensors"),
      "these weights are of another model: x is unexpected; conv_in.bias is missing")])

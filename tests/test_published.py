@@ -5,8 +5,11 @@ from dataclasses import replace
 
 import pytest
 import torch
+from make_diffusers_fixtures import stored
+from test_pretrained_ddpm import published_folder as published_ddpm
 from test_pretrained_glide import FEW, folder, resized  # noqa: F401  (a fixture)
 from test_pretrained_vq import CONFIG, D, GRID, HEADS, STEPS, TABLE, in_the_originals_names, literally, original_transformer, their_codec
+from test_pretrained_vq_diffusers import published_folder as published_vq
 from tiny_imagen import ENCODER
 from tiny_runs import TINY
 from torch.testing import assert_close
@@ -18,7 +21,9 @@ from t2ilab.families.vqgan import VQCodec
 from t2ilab.families.vq_diffusion import VQDiffusion
 from t2ilab.nets.token_transformer import TokenTransformerConfig
 from t2ilab.presets import PRESETS
+from t2ilab.pretrained.convert import ADAPTERS
 from t2ilab.pretrained.glide import load_official, read_official
+from t2ilab.pretrained.read import Published
 from t2ilab.runs.load import load
 from t2ilab.runs.folder import read_preset
 from t2ilab.tensors import generator
@@ -146,6 +151,24 @@ def test_what_is_no_checkpoint_is_one_line_and_leaves_nothing(here, capsys, word
     said = capsys.readouterr().err.strip()
     assert message in said and "\n" not in said and sorted(path.name for path in here.iterdir()) == before
     assert (here / ".run" / "kept").is_file()
+
+
+def test_help_names_every_layout(capsys):
+    with pytest.raises(SystemExit):
+        cli.main(["convert", "--help"])
+    text = " ".join(capsys.readouterr().out.replace("│", " ").split())
+    assert len(ADAPTERS) == 4 and all(adapter.name in text for adapter in ADAPTERS)
+
+
+def test_no_layout_is_taken_for_another(here, folder):  # noqa: F811
+    """Each of the layouts, as the tests of its adapter write it, is told by its own row alone."""
+    torch.save(checkpoint("text")[0], "published.pth")
+    published_ddpm(here / "ddpm", stored("ddpm")[1], "tiny")
+    published_ddpm(here / "flat", stored("ddpm")[1], "tiny", flat=True)
+    published_vq(here / "vq", stored("vq")[1])
+    given = {folder / "base.pt": 0, here / "published.pth": 1, here / "ddpm": 2, here / "flat": 2, here / "vq": 3, here / "used.pt": None, here: None}
+    for path, row in given.items():
+        assert [k for k, adapter in enumerate(ADAPTERS) if adapter.detect(Published(path))] == ([] if row is None else [row]), path
 
 
 class Hostile:

@@ -8,7 +8,7 @@ from dataclasses import fields
 from pathlib import Path
 
 from ..presets import PRESETS
-from . import ddpm, glide, vq_original
+from . import ddpm, glide, vq_diffusers, vq_original
 from .adapter import Adapter, Extras
 from .read import Published
 
@@ -16,6 +16,7 @@ ADAPTERS = (   # one row per published layout
     Adapter("OpenAI's GLIDE (.pt)", "glide", glide.detect, glide.to_run, ("vocabulary",)),
     Adapter("the original VQ-Diffusion (.pth)", "vq_diffusion", vq_original.detect, vq_original.to_run, ("table", "null_embedding")),
     Adapter("diffusers' DDPM (a folder)", "ddpm", ddpm.detect, ddpm.to_run),
+    Adapter("diffusers' VQ-Diffusion (a folder)", "vq_diffusion", vq_diffusers.detect, vq_diffusers.to_run, ("null_embedding",)),
 )
 
 
@@ -24,12 +25,19 @@ def convert(preset: str, given: Path, out: Path, extras: Extras = Extras()) -> l
 
     preset: the name of its configuration.  given: the file or folder, of one of the layouts in ADAPTERS.
     FileNotFoundError, FileExistsError or ValueError in one line."""
-    adapter, published = choose(preset, Published(Path(given)))
+    fitting = [adapter for adapter in ADAPTERS if preset in PRESETS and adapter.family == PRESETS[preset].family]
+    if not fitting:
+        raise ValueError(f"{preset}: no published weights fit it; choose a preset such as glide-base, vq-coco or ddpm-cifar10")
+    if out.exists():
+        raise FileExistsError(f"{out} is there already: choose another --out")
+    published = Published(Path(given))
+    adapter = layout_of(published)
+    if adapter not in fitting:
+        raise ValueError(f"{given} is {adapter.name if adapter else 'of no layout that is known here'}; "
+                         f"{preset} is made of {' or '.join(adapter.name for adapter in fitting)}")
     for extra in fields(Extras):
         if getattr(extras, extra.name) != extra.default and extra.name not in adapter.wants:
             raise ValueError(f"--{extra.name.replace('_', '-')} means nothing for {adapter.name}")
-    if out.exists():
-        raise FileExistsError(f"{out} is there already: choose another --out")
     out.parent.mkdir(parents=True, exist_ok=True)
     begun = Path(tempfile.mkdtemp(prefix=f".{out.name}.unfinished-", dir=out.parent))
     try:
@@ -41,15 +49,8 @@ def convert(preset: str, given: Path, out: Path, extras: Extras = Extras()) -> l
     return said
 
 
-def choose(preset: str, given: Published) -> tuple[Adapter, Published]:
-    """The adapter for what is given.  ValueError if no layout fits the preset, or the layout is none of those."""
-    fitting = [adapter for adapter in ADAPTERS if preset in PRESETS and adapter.family == PRESETS[preset].family]
-    if not fitting:
-        raise ValueError(f"{preset}: no published weights fit it; choose a preset such as glide-base, vq-coco or ddpm-cifar10")
+def layout_of(given: Published) -> Adapter | None:
+    """The adapter of the layout that something is of, if it is of one.  FileNotFoundError or ValueError in one line for what cannot be read."""
     if not given.path.exists():
         raise FileNotFoundError(f"{given.path}: no such weights file")
-    found = next((adapter for adapter in ADAPTERS if adapter.detect(given)), None)
-    if found not in fitting:
-        raise ValueError(f"{given.path} is {found.name if found else 'of no layout that is known here'}; "
-                         f"{preset} is made of {' or '.join(adapter.name for adapter in fitting)}")
-    return found, given
+    return next((adapter for adapter in ADAPTERS if adapter.detect(given)), None)

@@ -15,9 +15,8 @@ from ..nets.unet import UNet, UNetConfig
 from ..presets.preset import Preset
 from .adapter import Extras, write_run
 from .glide import one_later
-from .read import Published, gathered
+from .read import Published, check, differing, gathered, one_of, refuse_another, with_new_names
 
-OLD_NAMES = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}      # of attention's layers, as they were published in 2022
 BLOCK = {"norm1": "norm1", "conv1": "conv1", "embed": "time_emb_proj", "norm2": "norm2", "conv2": "conv2", "skip": "conv_shortcut"}
 ATTENTION = {"norm": ("group_norm",), "qkv": ("to_q", "to_k", "to_v"), "proj": ("to_out.0",)}
 ENDS = {"time.0": "time_embedding.linear_1", "time.2": "time_embedding.linear_2", "enter": "conv_in", "leave.0": "conv_norm_out",
@@ -42,18 +41,14 @@ def detect(given: Published) -> bool:
 def to_run(given: Published, preset: Preset, folder: Path, out: Path, extras: Extras) -> list[str]:
     """A run of diffusers' DDPM (see adapter.py).  ValueError where the preset is of another model."""
     unet = given.part("unet")
-    config, process = unet.config("config.json"), given.part("scheduler").config("scheduler_config.json")
-    if not process:
-        raise FileNotFoundError(f"{given.path}: scheduler_config.json is missing, which says what noise the weights know")
+    config, process = unet.config("config.json"), given.part("scheduler").needed("scheduler_config.json")
     try:
         found, wanted = model_of(config, process, preset.model), preset.model
     except (LookupError, TypeError, AttributeError) as error:
         raise ValueError(f"{given.path}: config.json is of no UNet2DModel ({error})") from error
-    net = replace(found.net, tf_layout=wanted.net.tf_layout)
-    differs = [f"{name}={mine!r} for {theirs!r}" for name, mine, theirs in
-               (*_differing(wanted.net, net), *_differing(replace(wanted, net=net, objective=found.objective), replace(found, net=net)))]
-    if differs:
-        raise ValueError(f"{given.path} is another model than {preset.name}, which has {', '.join(differs)}")
+    net = replace(found.net, tf_layout=wanted.net.tf_layout)             # whose conventions, is not the preset's to say; nor how a step is drawn
+    rest = differing(replace(wanted, net=net, objective=found.objective), replace(found, net=net))
+    refuse_another(given.path, preset.name, [*differing(wanted.net, net), *rest])
     denoiser = found.build().model
     denoiser.net.load_state_dict(convert(unet.weights(), denoiser.net, flip=config.get("flip_sin_to_cos", True)))
     write_run(denoiser, replace(preset, model=found, start=None), folder)
@@ -64,62 +59,38 @@ def model_of(config: dict, process: dict, model: DDPM) -> DDPM:
     """The model that their two config files describe; what they do not say, such as dropout in training, is another model's.
 
     config: of a UNet2DModel.  process: of its scheduler.  ValueError for what our network does not do."""
-    _check(config, FIXED_NET)
-    _check(process, FIXED_PROCESS)
+    check(config, FIXED_NET)
+    check(process, FIXED_PROCESS)
     widths = config["block_out_channels"]
     attention = [kind == "AttnDownBlock2D" for kind in config["down_block_types"]]
     kinds = {"down_block_types": ["AttnDownBlock2D" if here else "DownBlock2D" for here in attention],
              "up_block_types": ["AttnUpBlock2D" if here else "UpBlock2D" for here in reversed(attention)]}
-    _check({name: list(config[name]) for name in kinds}, {name: (value, value) for name, value in kinds.items()})
+    check({name: list(config[name]) for name in kinds}, {name: (value, value) for name, value in kinds.items()})
     layout = tuple(config.get(name, default) for name, default in {"freq_shift": 0, "downsample_padding": 1, "norm_eps": 1e-5}.items())
     net = replace(model.net, channels=widths[0], mults=tuple(width // widths[0] for width in widths), blocks=config.get("layers_per_block", 2),
                   attention=tuple(attention), head_channels=config.get("attention_head_dim", 8), resample="conv", patch=1, places=False, classes=0,
-                  film=_one_of(config.get("resnet_time_scale_shift", "default"), {"default": False, "scale_shift": True}, "resnet_time_scale_shift"),
-                  tf_layout=_one_of(layout, TF_LAYOUT, "freq_shift, downsample_padding, norm_eps"))
-    objective = replace(model.objective, predict=_one_of(process.get("prediction_type", "epsilon"), PREDICT, "prediction_type"),
-                        variance=_one_of(process.get("variance_type", "fixed_small"), VARIANCE, "variance_type"))
+                  film=one_of(config.get("resnet_time_scale_shift", "default"), {"default": False, "scale_shift": True}, "resnet_time_scale_shift"),
+                  tf_layout=one_of(layout, TF_LAYOUT, "freq_shift, downsample_padding, norm_eps"))
+    objective = replace(model.objective, predict=one_of(process.get("prediction_type", "epsilon"), PREDICT, "prediction_type"),
+                        variance=one_of(process.get("variance_type", "fixed_small"), VARIANCE, "variance_type"))
     return replace(model, size=config["sample_size"], T=1000, schedule=_schedule(process), net=net, objective=objective)
 
 
 def _schedule(process: dict) -> str:
     name = process.get("beta_schedule", "linear")
     if name == "linear":
-        _check(process, {"beta_start": (1e-4, 1e-4), "beta_end": (0.02, 0.02)})
-    return _one_of(name, {"linear": "linear", "squaredcos_cap_v2": "cosine"}, "beta_schedule")
-
-
-def _check(config: dict, wanted: dict) -> None:
-    """wanted: name -> (what our model does, what theirs does where nothing is said)."""
-    for name, (does, default) in wanted.items():
-        if config.get(name, default) != does:
-            raise ValueError(f"{name}={config[name]!r}: this model has {does!r} there")
-
-
-def _one_of(value, known: dict, name: str):
-    if value not in known:
-        raise ValueError(f"{name}={value!r}: this model has one of {', '.join(map(repr, known))} there")
-    return known[value]
-
-
-def _differing(a, b) -> Iterator[tuple[str, object, object]]:
-    """(name, a's, b's) of the fields in which two configurations differ."""
-    return ((name, v, getattr(b, name)) for name, v in vars(a).items() if v != getattr(b, name))
+        check(process, {"beta_start": (1e-4, 1e-4), "beta_end": (0.02, 0.02)})
+    return one_of(name, {"linear": "linear", "squaredcos_cap_v2": "cosine"}, "beta_schedule")
 
 
 def convert(state: dict[str, Tensor], net: UNet, flip: bool = True) -> dict[str, Tensor]:
     """The float32 weights of our U-Net from a UNet2DModel's state dict.  flip: their flip_sin_to_cos, cosines before sines as here.
 
     Ours at time t + 1 gives what theirs gives at t.  ValueError, in one line, names what is missing, unexpected or misshapen."""
-    found = gathered({_renamed(name): v for name, v in state.items()}, net, dict(names(net)))
+    found = gathered(with_new_names(state), net, dict(names(net)))
     clock = found["time.0.weight"]
     clock = clock if flip else torch.cat(clock.chunk(2, dim=1)[::-1], dim=1)
     return found | {"time.0.weight": one_later(clock, last=int(net.config.tf_layout))}
-
-
-def _renamed(name: str) -> str:
-    layer, _, kind = name.rpartition(".")
-    part, _, last = layer.rpartition(".")
-    return f"{part}.{OLD_NAMES[last]}.{kind}" if "attentions" in part and last in OLD_NAMES else name
 
 
 def names(net: UNet) -> Iterator[tuple[str, tuple[str, ...]]]:

@@ -3,7 +3,7 @@ import json
 import pickle
 import re
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
 
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from ..training.checkpoint import read_tensors
 
 DAMAGE = (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, LookupError, TypeError, AttributeError, AssertionError, struct.error)
+OLD_NAMES = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}      # of attention, as they were published in 2022
 WEIGHTS = "diffusion_pytorch_model"                          # what diffusers calls a network's file
 
 
@@ -54,6 +55,12 @@ class Published:
             raise ValueError(f"{self.path / name} holds no JSON object")
         return found
 
+    def needed(self, name: str) -> dict:
+        """The same, where there must be one.  FileNotFoundError in one line."""
+        if not (self.path / name).is_file():
+            raise FileNotFoundError(f"{self.path / name}: no such file, and the weights alone do not say what it says")
+        return self.config(name)
+
     def weights(self) -> dict[str, Tensor]:
         """The tensors by name of a network's folder, safetensors rather than a pickle.  FileNotFoundError or ValueError in one line."""
         if (self.path / f"{WEIGHTS}.safetensors").is_file():
@@ -67,6 +74,44 @@ class Published:
 def is_state_dict(found) -> bool:
     """Whether this is tensors by name and nothing else."""
     return isinstance(found, dict) and all(isinstance(v, Tensor) for v in found.values())
+
+
+def with_new_names(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """A network of diffusers with its attention layers' names of today, whether it has them or those of 2022."""
+    def renamed(name: str) -> str:
+        layer, _, kind = name.rpartition(".")
+        part, _, last = layer.rpartition(".")
+        return f"{part}.{OLD_NAMES[last]}.{kind}" if "attentions" in part and last in OLD_NAMES else name
+    return {renamed(name): v for name, v in state.items()}
+
+
+def check(config: dict, wanted: dict[str, tuple]) -> None:
+    """ValueError unless a config of theirs says what our model does.
+
+    wanted: name -> (what our model does, what theirs does where nothing is said)."""
+    for name, (does, default) in wanted.items():
+        if config.get(name, default) != does:
+            raise ValueError(f"{name}={config.get(name, default)!r}: this model has {does!r} there")
+
+
+def one_of(value, known: dict, name: str):
+    """Our word for a value of theirs.  ValueError for one that we have none for."""
+    if value not in known:
+        raise ValueError(f"{name}={value!r}: this model has one of {', '.join(map(repr, known))} there")
+    return known[value]
+
+
+def differing(a, b) -> list[tuple[str, object, object]]:
+    """(name, a's, b's) of the fields in which two configurations of one kind differ."""
+    pairs = ((field.name, getattr(a, field.name), getattr(b, field.name)) for field in fields(a))
+    return [(name, mine, other) for name, mine, other in pairs if mine != other]
+
+
+def refuse_another(path: Path, preset: str, differs: list[tuple[str, object, object]]) -> None:
+    """ValueError naming the fields in which a published model is not its preset's, if there are any."""
+    if differs:
+        has = ", ".join(f"{name}={mine!r} for {other!r}" for name, mine, other in differs)
+        raise ValueError(f"{path} is another model than {preset}, which has {has}")
 
 
 def gathered(state: dict[str, Tensor], model: nn.Module, sources: dict[str, tuple[str, ...]], unused: str = "$^") -> dict[str, Tensor]:
