@@ -18,7 +18,12 @@ class Extras:
     """What some layouts want beside the weights."""
     table: Path | None = None                # the original VQ-Diffusion's list of used codes
     vocabulary: Path | None = None           # GLIDE's file of merges
-    null_embedding: str = "learned"          # what a VQ-Diffusion file holds for "no caption": learned, or ignore
+    null_embedding: str = "learned"          # what a VQ-Diffusion holds for "no caption": learned, or ignore
+
+
+# (given, preset, the folder to write in, the folder it will be, extras) -> lines that the user should read.
+# ValueError or FileNotFoundError in one line.
+Convert = Callable[[Published, Preset, Path, Path, Extras], list[str]]
 
 
 @dataclass(frozen=True)
@@ -27,8 +32,7 @@ class Adapter:
     name: str                                # as help and errors say it
     family: str                              # of the presets that it fits
     detect: Callable[[Published], bool]      # whether something is of this layout
-    convert: Callable[[Published, Preset, Path, Path, Extras], list[str]]
-    """(given, preset, folder to write in, folder it will be, extras) -> lines to tell the user.  ValueError or FileNotFoundError in one line."""
+    convert: Convert
     wants: tuple[str, ...] = ()              # which extras it knows
 
 

@@ -1,4 +1,7 @@
-"""A checkpoint of the original VQ-Diffusion (github.com/microsoft/VQ-Diffusion and its forks) as a run, with its codec's run inside of it."""
+"""A checkpoint of the original VQ-Diffusion as a run, with its codec's run inside of it.
+
+VQ-Diffusion (Gu et al. 2022), github.com/microsoft/VQ-Diffusion and its forks.
+"""
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,26 +19,20 @@ State = dict[str, Tensor]
 
 
 def detect(given: Published) -> bool:
-    """Whether this is a checkpoint of the original VQ-Diffusion: "model", and in it a transformer and a codec."""
+    """Whether this is a checkpoint of the original VQ-Diffusion: in its "model" a transformer and a codec."""
     model = given.content.get("model") if isinstance(given.content, dict) else None
-    return is_state_dict(model) and all(any(name.startswith(part) for name in model) for part in ("transformer.", "content_codec."))
+    return is_state_dict(model) and {"transformer", "content_codec"} <= {name.split(".")[0] for name in model}
 
 
 def to_run(given: Published, preset: Preset, folder: Path, out: Path, extras: Extras) -> list[str]:
     """A run of the original VQ-Diffusion (see adapter.py): the averaged weights where there are any."""
-    state = given.content
     codec, painter = codec_of(preset)
-    painter.codec.load_state_dict(convert_codec(state["model"], painter.codec))
-    weights = state.get("ema") or state["model"]
-    if not is_state_dict(weights):
-        raise ValueError(f'{given.path}: its "ema" should hold tensors by name and nothing else')
-    learned, said = has_null(weights, preset.model.net.classes), []
-    if learned:
-        said = [_about_null(weights, extras.null_embedding)]
-        weights, learned = (weights, True) if extras.null_embedding == "learned" else (_without_null(weights, preset.model.net.classes), False)
+    painter.codec.load_state_dict(convert_codec(given.content["model"], painter.codec))
+    weights, learned, said = _null_taken(_averaged(given), preset.model.net.classes, extras.null_embedding)
     used = _used(extras.table, preset, codec.model.net.codes)
     net = replace(preset.model.net, flat_places=preset.model.net.place_table > preset.model.grid)
-    model = replace(told(preset.model, learned), codec=str((out / "codec").resolve()), codec_weights=fingerprint(painter.codec), used=used, net=net)
+    model = replace(_told(preset.model, learned), net=net, used=used, codec=str((out / "codec").resolve()),
+                    codec_weights=fingerprint(painter.codec))
     denoiser = model.build().model
     denoiser.net.load_state_dict(convert_transformer(weights, denoiser.net))
     write_run(painter, codec, folder / "codec")
@@ -44,22 +41,40 @@ def to_run(given: Published, preset: Preset, folder: Path, out: Path, extras: Ex
 
 
 def codec_of(preset: Preset) -> tuple[Preset, CodecObjective]:
-    """The preset of the codec that a preset draws with, and its network with random weights; its critic was never published."""
+    """The preset of the codec that a preset draws with, and its network; its critic was never published."""
     from ..presets import PRESETS
     codec = PRESETS[Path(preset.model.codec).name]
     codec = replace(codec, model=replace(codec.model, loss=CodecLossConfig(perceptual=0.0, adversarial=0.0)))
     return codec, codec.model.build().model
 
 
-def told(model: VQDiffusion, learned: bool) -> VQDiffusion:
+def _averaged(given: Published) -> State:
+    weights = given.content.get("ema") or given.content["model"]
+    if not is_state_dict(weights):
+        raise ValueError(f'{given.path}: its "ema" should hold tensors by name and nothing else')
+    return weights
+
+
+# ---- "no caption", and "no label" ----
+
+def _told(model: VQDiffusion, learned: bool) -> VQDiffusion:
     """The same model with or without a learned "no caption" to guide away from."""
     guidance_scale, drop = (model.guidance_scale, 0.1) if learned else (1.0, 0.0)
     return replace(model, guidance_scale=guidance_scale, objective=replace(model.objective, drop=drop))
 
 
-def has_null(weights: State, classes: int) -> bool:
-    """Whether a checkpoint holds something for "no caption", or a label more than there are classes."""
-    return any(_is_null(name) or _is_longer(name, v, classes) for name, v in weights.items())
+def _null_taken(weights: State, classes: int, take: str) -> tuple[State, bool, list[str]]:
+    """(weights, whether they hold a "no caption" or "no label" to guide away from, what to say of it).
+
+    The fork saves one even where captions were never dropped; then it is as random as it began. No
+    number tells that for certain, so the user does."""
+    if not any(_is_null(name) or _is_longer(name, v, classes) for name, v in weights.items()):
+        return weights, False, []
+    learned, said = take == "learned", _about_null(weights, take == "learned")
+    if not learned:
+        weights = {name: v[:classes] if _is_longer(name, v, classes) else v
+                   for name, v in weights.items() if not _is_null(name)}
+    return weights, learned, [said]
 
 
 def _is_null(name: str) -> bool:
@@ -67,34 +82,35 @@ def _is_null(name: str) -> bool:
 
 
 def _is_longer(name: str, v: Tensor, classes: int) -> bool:
+    """Whether this is a table of labels with a row more than there are classes."""
     return name.endswith("ln2.emb.weight") and len(v) == classes + 1
 
 
-def _without_null(weights: State, classes: int) -> State:
-    return {name: v[:classes] if _is_longer(name, v, classes) else v for name, v in weights.items() if not _is_null(name)}
-
-
-def _about_null(weights: State, take: str) -> str:
-    """What is done with "no caption".  The fork saves one even where captions were never dropped; then it is as random as it began."""
-    spread = [f"; its numbers have a standard deviation of {v.std():.2f}, and training starts from random ones of 1.00"
+def _about_null(weights: State, learned: bool) -> str:
+    spread = [f"; its numbers have a standard deviation of {v.std():.2f}, the random ones of a start 1.00"
               for name, v in weights.items() if _is_null(name)]
-    means = {"learned": "taken as learned, so the run can be guided; if it was trained without dropping captions, it is random: convert it "
-             "with --null-embedding ignore", "ignore": "ignored, so the run cannot be guided by it; keep it with --null-embedding learned"}
-    return f"The file holds an embedding for \"no caption\" or \"no label\"{''.join(spread)}.  It was {means[take]}."
+    holds = f"The file holds an embedding for \"no caption\" or \"no label\"{''.join(spread)}"
+    if not learned:
+        return f"{holds}.  It was ignored, so nothing guides by it; keep it with --null-embedding learned."
+    return (f"{holds}.  It was taken as learned, so the run can be guided; where training "
+            "dropped no captions it is random: convert with --null-embedding ignore.")
 
+
+# ---- the codes that are drawn ----
 
 def _used(table: Path | None, preset: Preset, codes: int) -> tuple[int, ...]:
     """Which of the codec's codes the model draws, from the published list of them; () = all."""
     draws = preset.model.codes
     if table is None:
         if codes > draws:
-            raise ValueError(f"{preset.name} draws {draws:,} of its codec's {codes:,} codes: give the list of them "
-                             f"(--table taming_vqvae_{draws}.pt)")
+            raise ValueError(f"{preset.name} draws {draws:,} of its codec's {codes:,} codes: give the list "
+                             f"of them (--table taming_vqvae_{draws}.pt)")
         return ()
     listed = read_pickled(table)
     if not isinstance(listed, Tensor) or listed.is_floating_point():
         raise ValueError(f"{table} is no list of used codes: it should hold one tensor of whole numbers")
     used = convert_used(listed)
     if len(used) != draws or max(used) >= codes:
-        raise ValueError(f"{table} lists {len(used):,} codes up to number {max(used):,}; {preset.name} draws {draws:,} of {codes:,}")
+        raise ValueError(f"{table} lists {len(used):,} codes up to number {max(used):,}; {preset.name} draws "
+                         f"{draws:,} of {codes:,}")
     return used
