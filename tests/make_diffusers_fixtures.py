@@ -1,7 +1,8 @@
-"""What diffusers answers, written to data/diffusers_*.safetensors, so that tests need no diffusers; its VQ-Diffusion is about to be dropped.
+"""What diffusers answers, written to data/diffusers_*.safetensors, so that tests need no diffusers.
 
-Weights are a formula of names and shapes (`weights` of test_pretrained_glide.py), so the files hold inputs, answers, shapes and configs alone.
-Write them anew with `PYTHONPATH=. python tests/make_diffusers_fixtures.py`.
+Its VQ-Diffusion is deprecated. Weights are a formula of names and shapes (`weights` of test_pretrained_glide),
+so the files hold inputs, answers, shapes and configs alone. Write them anew with
+`PYTHONPATH=. python tests/make_diffusers_fixtures.py`.
 """
 import json
 from pathlib import Path
@@ -15,29 +16,38 @@ from toys import pixels, wave
 
 DATA = Path(__file__).parent / "data"
 
-# google/ddpm-cifar10-32, as published; then a quarter as wide; then with improved DDPM's clock, scales and heads, as diffusers' training script saves it.
+# google/ddpm-cifar10-32, as published.
 CIFAR10 = dict(
-    block_out_channels=(128, 256, 256, 256), down_block_types=("DownBlock2D", "AttnDownBlock2D", "DownBlock2D", "DownBlock2D"),
-    up_block_types=("UpBlock2D", "UpBlock2D", "AttnUpBlock2D", "UpBlock2D"), layers_per_block=2, sample_size=32, attention_head_dim=None,
-    downsample_padding=0, flip_sin_to_cos=False, freq_shift=1, norm_eps=1e-6)
-UNETS = {
+    block_out_channels=(128, 256, 256, 256), layers_per_block=2, sample_size=32, attention_head_dim=None,
+    down_block_types=("DownBlock2D", "AttnDownBlock2D", "DownBlock2D", "DownBlock2D"),
+    up_block_types=("UpBlock2D", "UpBlock2D", "AttnUpBlock2D", "UpBlock2D"), downsample_padding=0,
+    flip_sin_to_cos=False, freq_shift=1, norm_eps=1e-6)
+UNETS = {   # as published; a quarter as wide; with improved DDPM's clock, scales and heads
     "published": CIFAR10, "tiny": CIFAR10 | dict(block_out_channels=(32, 64, 64, 64), sample_size=16),
     "improved": dict(
-        block_out_channels=(32, 64), down_block_types=("DownBlock2D", "AttnDownBlock2D"), up_block_types=("AttnUpBlock2D", "UpBlock2D"),
-        layers_per_block=1, sample_size=8, attention_head_dim=16, attn_norm_num_groups=32, resnet_time_scale_shift="scale_shift")}
-PROCESS = dict(num_train_timesteps=1000, beta_start=1e-4, beta_end=0.02, beta_schedule="linear", variance_type="fixed_large", clip_sample=True)
+        block_out_channels=(32, 64), layers_per_block=1, sample_size=8, attention_head_dim=16,
+        down_block_types=("DownBlock2D", "AttnDownBlock2D"), up_block_types=("AttnUpBlock2D", "UpBlock2D"),
+        attn_norm_num_groups=32, resnet_time_scale_shift="scale_shift")}
+PROCESS = dict(num_train_timesteps=1000, beta_start=1e-4, beta_end=0.02, beta_schedule="linear",
+               variance_type="fixed_large", clip_sample=True)
 TIMES, STEPS = torch.tensor([0, 1, 700, 999]), 25
 
 CODEC = dict(
-    down_block_types=("DownEncoderBlock2D", "AttnDownEncoderBlock2D"), up_block_types=("AttnUpDecoderBlock2D", "UpDecoderBlock2D"),
-    block_out_channels=(32, 64), layers_per_block=2, latent_channels=16, num_vq_embeddings=11, vq_embed_dim=8)
+    down_block_types=("DownEncoderBlock2D", "AttnDownEncoderBlock2D"),
+    up_block_types=("AttnUpDecoderBlock2D", "UpDecoderBlock2D"), block_out_channels=(32, 64),
+    layers_per_block=2, latent_channels=16, num_vq_embeddings=11, vq_embed_dim=8)
 TRANSFORMER = dict(
-    num_attention_heads=4, attention_head_dim=8, num_layers=2, cross_attention_dim=16, attention_bias=True, sample_size=4, num_vector_embeds=12,
-    activation_fn="geglu-approximate", num_embeds_ada_norm=100, norm_type="ada_norm")
-ITHQ_CODEC = CODEC | dict(                                 # microsoft/vq-diffusion-ithq, as published; of its 36 blocks one
-    down_block_types=("DownEncoderBlock2D",) * 3 + ("AttnDownEncoderBlock2D",), up_block_types=("AttnUpDecoderBlock2D",) + ("UpDecoderBlock2D",) * 3,
+    num_attention_heads=4, attention_head_dim=8, num_layers=2, cross_attention_dim=16, attention_bias=True,
+    sample_size=4, num_vector_embeds=12, activation_fn="geglu-approximate", num_embeds_ada_norm=100,
+    norm_type="ada_norm")
+# microsoft/vq-diffusion-ithq, as published.
+ITHQ_CODEC = CODEC | dict(
+    down_block_types=("DownEncoderBlock2D",) * 3 + ("AttnDownEncoderBlock2D",),
+    up_block_types=("AttnUpDecoderBlock2D",) + ("UpDecoderBlock2D",) * 3,
     block_out_channels=(64, 128, 256, 512), latent_channels=256, num_vq_embeddings=4096, vq_embed_dim=128)
-ITHQ = TRANSFORMER | dict(num_attention_heads=16, attention_head_dim=88, num_layers=36, cross_attention_dim=512, sample_size=32, num_vector_embeds=4097)
+ITHQ = TRANSFORMER | dict(
+    num_attention_heads=16, attention_head_dim=88, num_layers=36, cross_attention_dim=512, sample_size=32,
+    num_vector_embeds=4097)
 LENGTH, GUIDANCE, TRUNCATION = 5, 3.0, 0.86
 
 
@@ -54,7 +64,7 @@ def config_of(net) -> dict:
 
 @torch.no_grad()
 def ddpm(diffusers):
-    """(tensors, {"shapes", "configs"} by network): what the networks say, and a walk of 25 steps with DDPM's own scheduler."""
+    """(tensors, {"shapes", "configs"} by network): what the networks say, and 25 of DDPM's steps."""
     out, about = {}, {"shapes": {}, "configs": {}}
     for name, options in UNETS.items():
         net = filled(diffusers.UNet2DModel(**options))
@@ -74,14 +84,21 @@ def ddpm(diffusers):
     return out, about
 
 
+def ithq_inputs():
+    """(tokens [1 1024], features of a caption [1 7 512]) for the network as wide as published."""
+    return (wave(1, 1024, seed=4) * 2048 + 2048).long(), F.normalize(wave(1, 7, 512, seed=5).float(), dim=2)
+
+
 @torch.no_grad()
 def vq(diffusers):
-    """(tensors, {"shapes", "configs"} by network, "margin"): codec, transformer, and 100 guided and truncated steps from masks to pictures.
+    """(tensors, {"shapes", "configs"} by network, "margin"): codec, transformer, and a whole run.
 
-    margin: by how much the nearest choice of a token was won; a run with other rounding makes the same choices."""
-    learned_class = diffusers.pipelines.deprecated.vq_diffusion.pipeline_vq_diffusion.LearnedClassifierFreeSamplingEmbeddings
+    The run has 100 steps, guided and truncated.  margin: by how much the nearest choice of a token was won,
+    so that other rounding makes the same choices."""
+    module = diffusers.pipelines.deprecated.vq_diffusion.pipeline_vq_diffusion
+    null = module.LearnedClassifierFreeSamplingEmbeddings
     nets = {"vqvae": diffusers.VQModel(**CODEC), "transformer": diffusers.Transformer2DModel(**TRANSFORMER),
-            "learned_classifier_free_sampling_embeddings": learned_class(True, 16, LENGTH)}
+            "learned_classifier_free_sampling_embeddings": null(True, 16, LENGTH)}
     scheduler = diffusers.VQDiffusionScheduler(num_vec_classes=12)
     about = {"shapes": {}, "configs": {"scheduler": config_of(scheduler)}}
     for name, net in nets.items():
@@ -90,23 +107,28 @@ def vq(diffusers):
 
     images = pixels(2, 3, 16, 24).float()
     latents = codec.encode(images).latents
-    out = {"images": images, "latents": latents, "codes": codec.quantize(latents)[2][2].view(2, 8, 12), "again": codec(images).sample}
-    x, text = (wave(3, 16, seed=2) * 6 + 6).long().clamp(0, 11), F.normalize(wave(3, LENGTH, 16, seed=3).float(), dim=2)
-    out |= {"x": x, "text": text}
-    out |= {f"log_p.{t}": transformer(x, encoder_hidden_states=text, timestep=torch.tensor(t)).sample.float() for t in (0, 36, 99)}
+    codes = codec.quantize(latents)[2][2].view(2, 8, 12)
+    out = {"images": images, "latents": latents, "codes": codes, "again": codec(images).sample}
+    out["x"] = x = (wave(3, 16, seed=2) * 6 + 6).long().clamp(0, 11)
+    out["text"] = text = F.normalize(wave(3, LENGTH, 16, seed=3).float(), dim=2)
+    for t in (0, 36, 99):
+        said = transformer(x, encoder_hidden_states=text, timestep=torch.tensor(t))
+        out[f"log_p.{t}"] = said.sample.float()
 
-    wide, codec_wide = filled(diffusers.Transformer2DModel(**ITHQ | {"num_layers": 1})), filled(diffusers.VQModel(**ITHQ_CODEC))
+    wide = filled(diffusers.Transformer2DModel(**ITHQ | {"num_layers": 1}))
+    codec_wide = filled(diffusers.VQModel(**ITHQ_CODEC))
     about["shapes"] |= {"ithq transformer": shapes_of(wide), "ithq vqvae": shapes_of(codec_wide)}
     about["configs"] |= {"ithq transformer": config_of(wide), "ithq vqvae": config_of(codec_wide)}
-    x_wide, text_wide = (wave(1, 1024, seed=4) * 2048 + 2048).long(), F.normalize(wave(1, 7, 512, seed=5).float(), dim=2)
+    x_wide, text_wide = ithq_inputs()
     log_p = wide(x_wide, encoder_hidden_states=text_wide, timestep=torch.tensor(36)).sample.float()
-    out |= {"ithq.log_p": log_p[:, ::64, ::16], "ithq.again": codec_wide(pixels(1, 3, 32, 32, seed=6).float()).sample}
+    again = codec_wide(pixels(1, 3, 32, 32, seed=6).float()).sample
+    out |= {"ithq.log_p": log_p[:, ::64, ::16], "ithq.again": again}
 
     class Reads(diffusers.VQDiffusionPipeline):
         def _encode_prompt(self, *_):
             return torch.cat([learned.embeddings.expand(3, -1, -1), text])
-    pipeline = Reads(vqvae=codec, text_encoder=None, tokenizer=None, transformer=transformer, scheduler=scheduler,
-                     learned_classifier_free_sampling_embeddings=learned)
+    pipeline = Reads(vqvae=codec, text_encoder=None, tokenizer=None, transformer=transformer,
+                     scheduler=scheduler, learned_classifier_free_sampling_embeddings=learned)
     pipeline.set_progress_bar_config(disable=True)
     states, margins, draw = [], [], diffusers.schedulers.scheduling_vq_diffusion.gumbel_noised
 
@@ -116,7 +138,8 @@ def vq(diffusers):
         return noised
     diffusers.schedulers.scheduling_vq_diffusion.gumbel_noised = watched
     try:
-        painted = pipeline([""] * 3, 100, GUIDANCE, TRUNCATION, generator=torch.Generator().manual_seed(SEED), output_type="np",
+        g = torch.Generator().manual_seed(SEED)
+        painted = pipeline([""] * 3, 100, GUIDANCE, TRUNCATION, generator=g, output_type="np",
                            callback=lambda k, t, sample: states.append(sample)).images
     finally:
         diffusers.schedulers.scheduling_vq_diffusion.gumbel_noised = draw
@@ -130,7 +153,8 @@ SEED = 0                                                 # of the run's noise
 def stored(name):
     """(tensors, about) of one of the files."""
     with safe_open(DATA / f"diffusers_{name}.safetensors", "pt") as file:
-        return {key: file.get_tensor(key) for key in file.keys()}, {k: json.loads(v) for k, v in file.metadata().items()}
+        about = {k: json.loads(v) for k, v in file.metadata().items()}
+        return {key: file.get_tensor(key) for key in file.keys()}, about
 
 
 if __name__ == "__main__":
@@ -138,5 +162,6 @@ if __name__ == "__main__":
     for name, answers in {"ddpm": ddpm, "vq": vq}.items():
         tensors, about = answers(diffusers)
         path = DATA / f"diffusers_{name}.safetensors"
-        save_file({k: v.contiguous().clone() for k, v in tensors.items()}, path, {k: json.dumps(v, separators=(",", ":")) for k, v in about.items()})
+        save_file({k: v.contiguous().clone() for k, v in tensors.items()}, path,
+                  {k: json.dumps(v, separators=(",", ":")) for k, v in about.items()})
         print(path, path.stat().st_size, "bytes", about.get("margin", ""))

@@ -1,6 +1,7 @@
 """diffusers' DDPM folders become runs that answer and walk as diffusers does.
 
-Every comparison runs twice: with what diffusers once answered (data/diffusers_ddpm.safetensors), and with diffusers itself where it is installed.
+Every comparison runs twice: with what diffusers once answered (data/diffusers_ddpm.safetensors), and with
+diffusers itself where it is installed.
 """
 import json
 from dataclasses import replace
@@ -24,13 +25,16 @@ from t2ilab.nets.unet import UNet, UNetConfig
 from t2ilab.presets import PRESETS
 from t2ilab.presets.ddpm import HO
 from t2ilab.pretrained.ddpm import convert, model_of
+from t2ilab.pretrained.read import OLD_NAMES
 from t2ilab.runs.folder import read_preset
 from t2ilab.runs.load import load
 
 SMALL = UNetConfig(channels=32)
 MODELS = {
-    "published": PRESETS["ddpm-cifar10"].model, "tiny": DDPM(size=16, net=SMALL, objective=ObjectiveConfig(variance="large")),
-    "improved": DDPM(size=8, net=UNetConfig(channels=32, mults=(1, 2), blocks=1, attention=(False, True), head_channels=16, film=True))}
+    "published": PRESETS["ddpm-cifar10"].model,
+    "tiny": DDPM(size=16, net=SMALL, objective=ObjectiveConfig(variance="large")),
+    "improved": DDPM(size=8, net=UNetConfig(channels=32, mults=(1, 2), blocks=1, attention=(False, True),
+                                            head_channels=16, film=True))}
 CLOSE = dict(rtol=1e-5, atol=1e-5)
 
 
@@ -67,14 +71,15 @@ def test_the_network_one_step_later_equals_diffusers(theirs, name):
     net = UNet(model.net).eval()
     net.load_state_dict(convert(weights(shapes), net, flip=config["flip_sin_to_cos"]))
     assert sum(p.numel() for p in net.parameters()) == 35_746_307 or name != "published"
-    assert model.net.tf_layout == (name != "improved") and model.objective.variance == ("small" if name == "improved" else "large")
+    assert model.net.tf_layout == (name != "improved")
+    assert model.objective.variance == ("small" if name == "improved" else "large")
     want = answers[f"{name}.out"]
     assert want.std() > 0.1
     assert_close(net(answers[f"{name}.x"], answers[f"{name}.t"] + 1, Cond()), want, **CLOSE)
 
 
 def published_folder(folder, about, name, *, flat=False, old=False, pickled=False):
-    """A folder as diffusers writes it.  flat: all at the top.  old: attention's names of 2022.  pickled: .bin in place of safetensors."""
+    """A folder as diffusers writes it.  flat: all at the top.  old: names of 2022.  pickled: as .bin."""
     unet, scheduler = (folder, folder) if flat else (folder / "unet", folder / "scheduler")
     for part in (folder, unet, scheduler):
         part.mkdir(exist_ok=True)
@@ -82,7 +87,7 @@ def published_folder(folder, about, name, *, flat=False, old=False, pickled=Fals
     (unet / "config.json").write_text(json.dumps(about["configs"][name]))
     (scheduler / "scheduler_config.json").write_text(json.dumps(process_of(about, name)))
     state = weights(about["shapes"][name])
-    for new, then in {"to_q": "query", "to_k": "key", "to_v": "value", "to_out.0": "proj_attn"}.items() if old else ():
+    for then, new in OLD_NAMES.items() if old else ():
         state = {k.replace(f".{new}.", f".{then}."): v for k, v in state.items()}
     if pickled:
         torch.save(state, unet / "diffusion_pytorch_model.bin")
@@ -100,7 +105,7 @@ def here(tmp_path, monkeypatch):
     return tmp_path
 
 
-@pytest.mark.parametrize("layout", [{}, {"flat": True, "old": True, "pickled": True}], ids=["folders", "flat"])
+@pytest.mark.parametrize("layout", [{}, {"flat": True, "old": True, "pickled": True}], ids=["parts", "flat"])
 @torch.no_grad()
 def test_a_folder_becomes_a_run_that_walks_as_diffusers_does(here, theirs, layout):
     """25 of DDPM's own steps from the same noise by the same draws."""
@@ -110,8 +115,9 @@ def test_a_folder_becomes_a_run_that_walks_as_diffusers_does(here, theirs, layou
     pipeline = load("run").to("cpu")
     denoise = constrained(guided(pipeline.model, Cond(), 1.0), *pipeline.stages[0].constrain)
     assert pipeline.stages[0].constrain == (clip,)
-    times = [*range(1 + 1000 // STEPS * (STEPS - 1), 0, -1000 // STEPS), 0]                   # theirs are one less, and end at 0
-    frames = list(trajectory(denoise, pipeline.model.diffusion, answers["walk.x_T"], times, generator=torch.Generator().manual_seed(0)))
+    times = [*range(1 + 1000 // STEPS * (STEPS - 1), 0, -1000 // STEPS), 0]      # theirs are one less
+    g = torch.Generator().manual_seed(0)
+    frames = list(trajectory(denoise, pipeline.model.diffusion, answers["walk.x_T"], times, generator=g))
     for k in (0, STEPS // 2, STEPS - 1):
         assert answers[f"walk.{k}"].std() > 0.5
         assert_close(frames[k].x, answers[f"walk.{k}"], rtol=1e-4, atol=1e-4)
@@ -122,7 +128,8 @@ def test_the_published_folder_becomes_a_run_of_its_preset(here, kept, capsys):
     assert cli.main(["convert", "ddpm-cifar10", "ddpm-cifar10-32"]) == 0
     assert "t2ilab sample runs/ddpm-cifar10" in capsys.readouterr().out
     preset = read_preset(here / "runs" / "ddpm-cifar10")
-    assert preset == replace(PRESETS["ddpm-cifar10"], model=replace(MODELS["published"], net=replace(HO, tf_layout=True)))
+    model = replace(MODELS["published"], net=replace(HO, tf_layout=True))
+    assert preset == replace(PRESETS["ddpm-cifar10"], model=model)
     assert load("runs/ddpm-cifar10", sampling_steps=1)(1).shape == (1, 3, 32, 32)
 
 
@@ -139,31 +146,37 @@ def changed(folder, file, **values):
     path.write_text(json.dumps(json.loads(path.read_text()) | values))
 
 
+NET, PROCESS = "unet/config.json", "scheduler/scheduler_config.json"
+WEIGHTS = "unet/diffusion_pytorch_model.safetensors"
+
+
 @pytest.mark.parametrize("preset, break_it, message", [
-    ("ddpm-cifar10", lambda f: None, "given is another model than ddpm-cifar10, which has channels=128 for 32"),
-    ("vq-coco", lambda f: None, "given is diffusers' DDPM (a folder); vq-coco is made of the original VQ-Diffusion (.pth)"),
-    ("ddpm-tiny", lambda f: (f / "unet" / "config.json").unlink(), "given is of no layout that is known here"),
-    ("ddpm-tiny", lambda f: (f / "unet" / "config.json").write_text("{"), "config.json is no JSON"),
-    ("ddpm-tiny", lambda f: (f / "unet" / "config.json").write_text("[]"), "config.json holds no JSON object"),
-    ("ddpm-tiny", lambda f: changed(f, "unet/config.json", block_out_channels=None), "given: config.json is of no UNet2DModel"),
-    ("ddpm-tiny", lambda f: changed(f, "unet/config.json", center_input_sample=True), "center_input_sample=True: this model has False there"),
-    ("ddpm-tiny", lambda f: changed(f, "unet/config.json", norm_eps=1e-3), "freq_shift, downsample_padding, norm_eps=(1, 0, 0.001)"),
-    ("ddpm-tiny", lambda f: changed(f, "unet/config.json", up_block_types=["UpBlock2D"] * 4), "up_block_types="),
-    ("ddpm-tiny", lambda f: changed(f, "scheduler/scheduler_config.json", num_train_timesteps=100), "num_train_timesteps=100"),
-    ("ddpm-tiny", lambda f: changed(f, "scheduler/scheduler_config.json", beta_end=0.01), "beta_end=0.01"),
-    ("ddpm-tiny", lambda f: changed(f, "scheduler/scheduler_config.json", beta_schedule="sigmoid"), "beta_schedule='sigmoid'"),
-    ("ddpm-tiny", lambda f: (f / "scheduler" / "scheduler_config.json").unlink(), "scheduler_config.json: no such file"),
-    ("ddpm-tiny", lambda f: (f / "unet" / "diffusion_pytorch_model.safetensors").unlink(), "diffusion_pytorch_model.bin: no such weights file"),
-    ("ddpm-tiny", lambda f: save_file({"x": torch.zeros(1)}, f / "unet" / "diffusion_pytorch_model.safetensors"),
+    ("ddpm-cifar10", lambda f: None, "is another model than ddpm-cifar10, which has channels=128 for 32"),
+    ("vq-coco", lambda f: None, "diffusers' DDPM (a folder); vq-coco is made of the original VQ-Diffusion"),
+    ("ddpm-tiny", lambda f: (f / NET).unlink(), "given is of no layout that is known here"),
+    ("ddpm-tiny", lambda f: (f / NET).write_text("{"), "config.json is no JSON"),
+    ("ddpm-tiny", lambda f: (f / NET).write_text("[]"), "config.json holds no JSON object"),
+    ("ddpm-tiny", lambda f: changed(f, NET, block_out_channels=None), "config.json is of no UNet2DModel"),
+    ("ddpm-tiny", lambda f: changed(f, NET, center_input_sample=True), "sample=True: this model has False"),
+    ("ddpm-tiny", lambda f: changed(f, NET, norm_eps=1e-3), "downsample_padding, norm_eps=(1, 0, 0.001)"),
+    ("ddpm-tiny", lambda f: changed(f, NET, up_block_types=["UpBlock2D"] * 4), "up_block_types="),
+    ("ddpm-tiny", lambda f: changed(f, PROCESS, num_train_timesteps=100), "num_train_timesteps=100"),
+    ("ddpm-tiny", lambda f: changed(f, PROCESS, beta_end=0.01), "beta_end=0.01"),
+    ("ddpm-tiny", lambda f: changed(f, PROCESS, beta_schedule="sigmoid"), "beta_schedule='sigmoid'"),
+    ("ddpm-tiny", lambda f: (f / PROCESS).unlink(), "scheduler_config.json: no such file"),
+    ("ddpm-tiny", lambda f: (f / WEIGHTS).unlink(), "diffusion_pytorch_model.bin: no such weights file"),
+    ("ddpm-tiny", lambda f: save_file({"x": torch.zeros(1)}, f / WEIGHTS),
      "these weights are of another model: x is unexpected; conv_in.bias is missing")])
-def test_a_folder_that_does_not_fit_is_one_line_and_leaves_nothing(here, kept, capsys, preset, break_it, message):
+def test_a_folder_that_does_not_fit_is_one_line_and_no_run(here, kept, capsys, preset, break_it, message):
     break_it(published_folder(here / "given", kept[1], "tiny"))
     assert cli.main(["convert", preset, "given", "--out", "run"]) == 1
     said = capsys.readouterr().err.strip()
     assert message in said and "\n" not in said and [path.name for path in here.iterdir()] == ["given"]
 
 
-@pytest.mark.parametrize("schedule, predict, ours", [("squaredcos_cap_v2", "v_prediction", ("cosine", "v")), ("linear", "sample", ("linear", "x0"))])
+@pytest.mark.parametrize("schedule, predict, ours", [
+    ("squaredcos_cap_v2", "v_prediction", ("cosine", "v")), ("linear", "sample", ("linear", "x0"))])
 def test_what_a_folder_says_of_its_process_is_kept(kept, schedule, predict, ours):
-    model = model_of(kept[1]["configs"]["tiny"], {"beta_schedule": schedule, "prediction_type": predict}, MODELS["tiny"])
+    process = {"beta_schedule": schedule, "prediction_type": predict}
+    model = model_of(kept[1]["configs"]["tiny"], process, MODELS["tiny"])
     assert (model.schedule, model.objective.predict) == ours

@@ -1,7 +1,7 @@
 """diffusers' DDPM (google/ddpm-cifar10-32, and what its training script leaves behind) as a run.
 
 DDPM (Ho et al. 2020). The layers are the same under other names; queries, keys and values are three layers
-there and one here, and time runs from 0 to 999. What shapes do not show stands in the folder's config files, and is
+there and one here, and time runs from 0 to 999. What shapes do not show stands in its config files, and is
 checked. Left out: fetching the folder.
 """
 from collections.abc import Iterator
@@ -31,11 +31,12 @@ FIXED_NET = {
     "act_fn": ("silu", "silu"), "in_channels": (3, 3), "out_channels": (3, 3), "norm_num_groups": (32, 32),
     "add_attention": (True, True), "time_embedding_type": ("positional", "positional"),
     "downsample_type": ("conv", "conv"), "upsample_type": ("conv", "conv"),
-    "center_input_sample": (False, False), "mid_block_scale_factor": (1, 1), "class_embed_type": (None, None), "num_class_embeds": (None, None)}
+    "center_input_sample": (False, False), "mid_block_scale_factor": (1, 1),
+    "class_embed_type": (None, None), "num_class_embeds": (None, None)}
 FIXED_PROCESS = {
     "num_train_timesteps": (1000, 1000), "trained_betas": (None, None), "clip_sample": (True, True),
     "clip_sample_range": (1.0, 1.0), "thresholding": (False, False), "rescale_betas_zero_snr": (False, False)}
-CONVENTIONS = {"freq_shift": 0, "downsample_padding": 1, "norm_eps": 1e-5}      # and what theirs are if not told
+CONVENTIONS = {"freq_shift": 0, "downsample_padding": 1, "norm_eps": 1e-5}      # theirs if not told
 TF_LAYOUT = {(1, 0, 1e-6): True, (0, 1, 1e-5): False}
 FILM = {"default": False, "scale_shift": True}
 PREDICT = {"epsilon": "eps", "v_prediction": "v", "sample": "x0"}
@@ -57,7 +58,7 @@ def to_run(given: Published, preset: Preset, folder: Path, out: Path, extras: Ex
         found, wanted = model_of(config, process, preset.model), preset.model
     except (LookupError, TypeError, AttributeError, ZeroDivisionError) as error:
         raise ValueError(f"{given.path}: config.json is of no UNet2DModel ({error})") from error
-    net = replace(found.net, tf_layout=wanted.net.tf_layout)     # both this and the objective are theirs to say
+    net = replace(found.net, tf_layout=wanted.net.tf_layout)     # this and the objective are theirs to say
     rest = differing(replace(wanted, net=net, objective=found.objective), replace(found, net=net))
     refuse_another(given.path, preset.name, [*differing(wanted.net, net), *rest])
     denoiser = found.build().model
@@ -68,7 +69,7 @@ def to_run(given: Published, preset: Preset, folder: Path, out: Path, extras: Ex
 
 
 def model_of(config: dict, process: dict, model: DDPM) -> DDPM:
-    """The model that their two config files describe; the rest, such as dropout in training, is another model's.
+    """The model that their two config files describe; the rest, such as dropout, is another model's.
 
     config: of a UNet2DModel.  process: of its scheduler.  ValueError for what our network does not do."""
     check(config, FIXED_NET)
@@ -83,7 +84,8 @@ def model_of(config: dict, process: dict, model: DDPM) -> DDPM:
     film, name = config.get("resnet_time_scale_shift", "default"), "resnet_time_scale_shift"
     net = replace(
         model.net, channels=widths[0], mults=tuple(w // widths[0] for w in widths),
-        attention=tuple(attention), blocks=config.get("layers_per_block", 2), head_channels=config.get("attention_head_dim", 8),
+        attention=tuple(attention), blocks=config.get("layers_per_block", 2),
+        head_channels=config.get("attention_head_dim", 8),
         resample="conv", patch=1, places=False, classes=0, film=one_of(film, FILM, name),
         tf_layout=one_of(layout, TF_LAYOUT, ", ".join(CONVENTIONS)))
     predict, variance = process.get("prediction_type", "epsilon"), process.get("variance_type", "fixed_small")
@@ -98,8 +100,8 @@ def model_of(config: dict, process: dict, model: DDPM) -> DDPM:
 def convert(state: dict[str, Tensor], net: UNet, flip: bool = True) -> dict[str, Tensor]:
     """The float32 weights of our U-Net from a UNet2DModel's: ours at time t + 1 gives what theirs gives at t.
 
-    flip: their flip_sin_to_cos, which is cosines before sines, as here.  ValueError, in one line, names what is
-    missing, unexpected or misshapen."""
+    flip: their flip_sin_to_cos, which is cosines before sines, as here.
+    ValueError, in one line, names what is missing, unexpected or misshapen."""
     found = gathered(with_new_names(state), net, dict(names(net)))
     clock = found["time.0.weight"]
     clock = clock if flip else torch.cat(clock.chunk(2, dim=1)[::-1], dim=1)
