@@ -1,10 +1,11 @@
 """What diffusers answers, written to data/diffusers_*.safetensors, so that tests need no diffusers.
 
-Its VQ-Diffusion is deprecated. Weights are a formula of names and shapes (`weights` of test_pretrained_glide),
-so the files hold inputs, answers, shapes and configs alone. Write them anew with
+Its VQ-Diffusion is deprecated. Weights are a formula of names and shapes (`weights` of test_pretrained_glide):
+the files hold inputs, answers, shapes and configs alone. Write them anew with
 `PYTHONPATH=. python tests/make_diffusers_fixtures.py`.
 """
 import json
+from functools import cache
 from pathlib import Path
 
 import torch
@@ -62,6 +63,7 @@ def config_of(net) -> dict:
     return json.loads(net.to_json_string())
 
 
+@cache
 @torch.no_grad()
 def ddpm(diffusers):
     """(tensors, {"shapes", "configs"} by network): what the networks say, and 25 of DDPM's steps."""
@@ -89,6 +91,7 @@ def ithq_inputs():
     return (wave(1, 1024, seed=4) * 2048 + 2048).long(), F.normalize(wave(1, 7, 512, seed=5).float(), dim=2)
 
 
+@cache
 @torch.no_grad()
 def vq(diffusers):
     """(tensors, {"shapes", "configs"} by network, "margin"): codec, transformer, and a whole run.

@@ -1,7 +1,7 @@
 """diffusers' VQ-Diffusion folder becomes a run that answers as diffusers does, and walks token for token.
 
-Every comparison runs twice: with what diffusers once answered (data/diffusers_vq.safetensors), and with diffusers
-itself as long as it has the class.
+Every comparison runs twice: with what diffusers once answered (data/diffusers_vq.safetensors), and with
+diffusers itself as long as it has the class.
 """
 import json
 import shutil
@@ -34,8 +34,8 @@ from t2ilab.runs.load import load
 from t2ilab.vqgan.networks import VQGAN
 
 NULL = "learned_classifier_free_sampling_embeddings"
-SMALL = VQDiffusion(codec="runs/vq-codec-small", codes=11, grid=4, size=8, encoder="nobody/here", cache=False, net=NET,
-                    objective=TokenObjectiveConfig(drop=0.1))
+SMALL = VQDiffusion(codec="runs/vq-codec-small", codes=11, grid=4, size=8, encoder="nobody/here", cache=False,
+                    net=NET, objective=TokenObjectiveConfig(drop=0.1))
 CLOSE = dict(rtol=1e-4, atol=1e-4)
 
 
@@ -78,7 +78,7 @@ def here(tmp_path, monkeypatch):
 
 
 def published_folder(folder, about, *, text=None, learnable=True, pickled=False, old=False):
-    """A folder as diffusers writes it.  text: a folder with CLIP's text half and its tokenizer.  old: as of 2022."""
+    """A folder as diffusers writes it.  text: a folder with a CLIP to read captions.  old: as of 2022."""
     configs = about["configs"] | {NULL: about["configs"][NULL] | {"learnable": learnable}}
     for name in ("transformer", "vqvae", NULL):
         (folder / name).mkdir(parents=True)
@@ -96,7 +96,8 @@ def published_folder(folder, about, *, text=None, learnable=True, pickled=False,
     (folder / "scheduler" / "scheduler_config.json").write_text(json.dumps(configs["scheduler"]))
     (folder / "model_index.json").write_text('{"_class_name": "VQDiffusionPipeline"}')
     if text:
-        for part, kinds in {"text_encoder": ("config.json", "model.safetensors"), "tokenizer": ("tokenizer*.json",)}.items():
+        encoder = {"text_encoder": ("config.json", "model.safetensors"), "tokenizer": ("tokenizer*.json",)}
+        for part, kinds in encoder.items():
             (folder / part).mkdir()
             for path in (path for kind in kinds for path in Path(text).glob(kind)):
                 shutil.copyfile(path, folder / part / path.name)
@@ -118,7 +119,7 @@ def by_gumbel(diffusion):
 
 @pytest.mark.parametrize("layout", [{}, {"pickled": True, "old": True}], ids=["today", "2022"])
 def test_a_folder_becomes_a_run_that_walks_token_for_token_as_diffusers_does(here, theirs, layout):
-    """100 steps, guided and truncated, and the pictures painted of the last tokens; the noise and the captions' features are given."""
+    """100 steps, guided and truncated, and the pictures of the last tokens, from given noise and features."""
     answers, about = theirs
     published_folder(here / "given", about, **layout)
     assert cli.main(["convert", "vq-small", "given", "--out", "run"]) == 0
@@ -130,7 +131,7 @@ def test_a_folder_becomes_a_run_that_walks_token_for_token_as_diffusers_does(her
                        stages=(replace(pipeline.stages[0], sampler=by_gumbel),))
     walk = list(pipeline.walk(3))
     tokens = torch.stack([frame.x for name, frame in walk if name == "frame"])
-    assert (answers["tokens"][50] == 11).any() and (answers["tokens"][-1] < 11).all()      # masks half way, no more
+    assert (answers["tokens"][50] == 11).any() and (answers["tokens"][-1] < 11).all()
     assert torch.equal(tokens, answers["tokens"])
     name, image = walk[-1]
     assert name == "image" and answers["painted"].std() > 0.1
@@ -155,11 +156,12 @@ def test_codec_and_transformer_answer_as_diffusers_do(here, theirs):
 
 @torch.no_grad()
 def test_the_published_width_answers_as_diffusers_does(theirs):
-    """microsoft/vq-diffusion-ithq: one of its 36 blocks, and its whole codec, in the presets' own networks."""
+    """microsoft/vq-diffusion-ithq: one of its 36 blocks and its whole codec, in the presets' networks."""
     answers, about = theirs
     preset, codec_preset = PRESETS["vq-ithq"].model, PRESETS["vq-codec-ithq"].model.net
     configs = about["configs"]
-    config, process = configs["ithq transformer"] | {"num_layers": 36}, configs["scheduler"] | {"num_vec_classes": 4097}
+    config = configs["ithq transformer"] | {"num_layers": 36}
+    process = configs["scheduler"] | {"num_vec_classes": 4097}
     assert model_of(config, process, preset) == preset
     assert codec_of_folder(configs["ithq vqvae"], codec_preset) == codec_preset
     net = TokenTransformer(replace(preset.net, layers=1), codes=preset.codes, grid=preset.grid).eval()
@@ -186,7 +188,7 @@ def test_the_preset_takes_all_weights_of_the_published_transformer():
 
 
 def test_the_folders_own_encoder_reads_captions(here, kept, clip, capsys):  # noqa: F811
-    """It lies inside of the run; guidance and truncation are those of diffusers' pipeline, where a call says nothing."""
+    """It lies inside of the run; guidance and truncation are the defaults of diffusers' pipeline."""
     published_folder(here / "given", kept[1], text=clip[0])
     assert cli.main(["convert", "vq-small", "given", "--out", "run"]) == 0
     assert "guided away from the embedding that was learned" in capsys.readouterr().out
@@ -233,20 +235,20 @@ def weights_of(folder, part):
 
 @pytest.mark.parametrize("preset, break_it, message", [
     ("vq-coco", lambda f: None, "given is another model than vq-coco, which has width=1024 for 32"),
-    ("ddpm-cifar10", lambda f: None, "diffusers' VQ-Diffusion (a folder); ddpm-cifar10 is made of diffusers' DDPM"),
+    ("ddpm-cifar10", lambda f: None, "VQ-Diffusion (a folder); ddpm-cifar10 is made of diffusers' DDPM"),
     ("vq-small", lambda f: (f / "model_index.json").unlink(), "given is of no layout that is known here"),
-    ("vq-small", lambda f: changed(f, NETWORK, activation_fn="geglu"), "activation_fn='geglu': this model has"),
+    ("vq-small", lambda f: changed(f, NETWORK, activation_fn="geglu"), "activation_fn='geglu': this"),
     ("vq-small", lambda f: changed(f, NETWORK, num_attention_heads=None), NO_CODEC),
-    ("vq-small", lambda f: changed(f, NETWORK, num_attention_heads=2, attention_head_dim=16), "has heads=4 for 2"),
+    ("vq-small", lambda f: changed(f, NETWORK, num_attention_heads=2, attention_head_dim=16), "heads=4 "),
     ("vq-small", lambda f: changed(f, CODEC, num_vq_embeddings=12), "which has codes=11 for 12"),
     ("vq-small", lambda f: changed(f, CODEC, down_block_types=["Other"]), "down_block_types='Other'"),
-    ("vq-small", lambda f: changed(f, PROCESS, gamma_cum_end=0.9), "gamma_cum_end=0.9: this model has 0.99999"),
+    ("vq-small", lambda f: changed(f, PROCESS, gamma_cum_end=0.9), "gamma_cum_end=0.9: this model has"),
     ("vq-small", lambda f: shutil.rmtree(f / "scheduler"), "scheduler_config.json: no such file"),
     ("vq-small", lambda f: shutil.rmtree(f / "vqvae"), "config.json: no such file"),
-    ("vq-small", lambda f: weights_of(f, "vqvae").unlink(), "diffusion_pytorch_model.bin: no such weights file"),
-    ("vq-small", lambda f: weights_of(f, NULL).unlink(), "diffusion_pytorch_model.bin: no such weights file"),
+    ("vq-small", lambda f: weights_of(f, "vqvae").unlink(), "diffusion_pytorch_model.bin: no such"),
+    ("vq-small", lambda f: weights_of(f, NULL).unlink(), "diffusion_pytorch_model.bin: no such"),
     ("vq-small", lambda f: save_file({"x": torch.zeros(1)}, weights_of(f, NULL)), "embeddings is missing"),
-    ("vq-small", lambda f: save_file({"x": torch.zeros(1)}, weights_of(f, "transformer")), "x is unexpected")])
+    ("vq-small", lambda f: save_file({"x": torch.zeros(1)}, weights_of(f, "transformer")), "x is unexp")])
 def test_a_folder_that_does_not_fit_is_one_line_and_no_run(here, kept, capsys, preset, break_it, message):
     break_it(published_folder(here / "given", kept[1]))
     assert cli.main(["convert", preset, "given", "--out", "run"]) == 1
