@@ -1,7 +1,7 @@
 """What diffusers answers, written to data/diffusers_*.safetensors, so that tests need no diffusers.
 
-Its VQ-Diffusion is deprecated. Weights are a formula of names and shapes (`weights` of test_pretrained_glide):
-the files hold inputs, answers, shapes and configs alone. Write them anew with
+Its VQ-Diffusion is deprecated. Weights are a formula of names and shapes (`weights` of test_pretrained_glide),
+so files hold inputs, answers, shapes and configs alone. Write them anew with
 `PYTHONPATH=. python tests/make_diffusers_fixtures.py`.
 """
 import json

@@ -77,7 +77,7 @@ def leaves(config):
 @pytest.mark.parametrize("name", PRESETS)
 def test_every_field_of_a_preset_is_an_option_with_its_meaning(name, capsys):
     text = help_of(capsys, "train", name)
-    hidden = {"name", "family", "then", "expected", "hardware"}
+    hidden = {"name", "then", "expected", "hardware"}
     missing = [leaf for leaf in leaves(PRESETS[name]) if leaf not in hidden and f"--{leaf.replace('_', '-')}" not in text and f"--{leaf}" not in text]
     assert missing == [] and "optimiser steps" in text and "of AdamW" in text
 
@@ -163,7 +163,7 @@ def test_no_caption_gets_a_file_out_of_its_folder(caption, run, here, monkeypatc
 
 
 def test_the_demo_shows_every_shipped_model_and_how_to_open_the_lessons(here, monkeypatch, capsys):
-    pipeline = tiny(model={"size": 24, "labels": Scenes.classes}).model.build()
+    pipeline = tiny(model={"size": 24, "labels": Scenes.classes}).model.pipeline()
     monkeypatch.setattr(loading, "first_runs", lambda: ["one", "two"])
     monkeypatch.setattr(loading, "load", {"one": pipeline, "two": pipeline}.__getitem__)
     assert cli.main(["demo", "--out", "demo"]) == 0

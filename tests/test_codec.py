@@ -50,7 +50,7 @@ def started(kind, codes=7, width=4):
 @pytest.mark.parametrize("name", COUNTS)
 def test_published_codecs_have_their_published_sizes(name):
     with torch.device("meta"):
-        codec = PRESETS[name].model.build().model.codec
+        codec = PRESETS[name].model.build().codec
     assert sum(p.numel() for p in codec.parameters()) == COUNTS[name]
     if name == "vq-codec-ithq":
         assert sum(b.numel() for b in codec.buffers()) == 1_052_672                          # its codebook is a moving average, not a weight
@@ -80,10 +80,10 @@ def test_codes_that_are_none_are_refused(codes):
 @pytest.mark.parametrize("kind", ["nearest", "ema"])
 def test_the_nearest_entry_is_taken(kind):
     quantizer, z = started(kind), z_of()
-    apart = (z.movedim(1, -1)[..., None, :] - quantizer.entries).square().sum(-1)           # [B h w K]
+    apart = (z.movedim(1, -1)[..., None, :] - quantizer.codebook).square().sum(-1)           # [B h w K]
     z_q, codes, _ = quantizer.eval()(z)
     assert torch.equal(codes, apart.argmin(-1)) and len(codes.unique()) > 2
-    assert_close(z_q, quantizer.entries[codes].movedim(-1, 1))
+    assert_close(z_q, quantizer.codebook[codes].movedim(-1, 1))
 
 
 @pytest.mark.parametrize("kind", ["nearest", "ema"])
@@ -99,10 +99,10 @@ def test_the_loss_of_the_nearest_entry_is_two_distances():
     """VQ-VAE loss: the codebook moves to the cells, and the cells, a quarter as strongly, to the codebook."""
     quantizer, z = started("nearest").eval(), z_of().requires_grad_()
     _, codes, loss = quantizer(z)
-    e = F.embedding(codes, quantizer.entries).movedim(-1, 1)
+    e = F.embedding(codes, quantizer.codebook).movedim(-1, 1)
     per_value = (e - z).square().flatten(1).mean(1)
     assert_close(loss, per_value + COMMITMENT * per_value)
-    of_z, of_e = torch.autograd.grad(loss.sum(), (z, quantizer.entries))
+    of_z, of_e = torch.autograd.grad(loss.sum(), (z, quantizer.codebook))
     assert_close(of_z, COMMITMENT * 2 * (z - e) / z[0].numel())
     assert_close(of_e.sum(0), -(2 * (z - e) / z[0].numel()).sum((0, 2, 3)))
 
@@ -112,14 +112,14 @@ def test_an_averaged_entry_is_the_mean_of_its_cells():
     quantizer, z = started("ema"), z_of(seed=3)
     with torch.no_grad():
         quantizer.used.fill_(2.0)                                                            # none is dead
-        quantizer.total.copy_(quantizer.entries * 2)
-        before, total, used = quantizer.entries.clone(), quantizer.total.clone(), quantizer.used.clone()
+        quantizer.total.copy_(quantizer.codebook * 2)
+        before, total, used = quantizer.codebook.clone(), quantizer.total.clone(), quantizer.used.clone()
     z_q, codes, loss = quantizer(z, generator(1))
     flat, taken = z.movedim(1, -1).flatten(0, 2), F.one_hot(codes.flatten(), 7).float()
     used = DECAY * used + (1 - DECAY) * taken.sum(0)
     total = DECAY * total + (1 - DECAY) * taken.T @ flat
     smooth = (used + SMALLEST) / (used.sum() + 7 * SMALLEST) * used.sum()
-    assert_close(quantizer.entries, total / smooth[:, None])
+    assert_close(quantizer.codebook, total / smooth[:, None])
     assert_close(z_q, before[codes].movedim(-1, 1))                                          # this batch still saw the old codebook
     assert_close(loss, COMMITMENT * (z - z_q).square().flatten(1).mean(1))
     assert not any(True for _ in quantizer.parameters())
@@ -129,13 +129,13 @@ def test_an_averaged_entry_is_the_mean_of_its_cells():
 def test_a_dead_code_is_put_where_a_cell_is(kind):
     quantizer = started(kind)
     with torch.no_grad():
-        quantizer.entries[0] = 1000.0
+        quantizer.codebook[0] = 1000.0
         quantizer.used.fill_(5.0)
         quantizer.used[0] = 0.0
     z = z_of(seed=4)
     quantizer(z, generator(2))
     cells = z.movedim(1, -1).flatten(0, 2)
-    assert (quantizer.entries[0] - cells).abs().sum(1).min() < 1e-5
+    assert (quantizer.codebook[0] - cells).abs().sum(1).min() < 1e-5
     assert 0 in quantizer.eval()(z)[1]                                                       # and is taken there from now on
 
 
@@ -246,7 +246,7 @@ def test_a_critic_marks_patches():
 # ---------------------------------------------------------------------------------------------------------------------------- runs
 
 CODEC = VQCodec(size=16, net=replace(NET, quantizer="ema"), loss=CRITIC)
-RUN = replace(TINY, model=CODEC, family="vq_codec")
+RUN = replace(TINY, model=CODEC)
 
 
 def test_a_codec_run_logs_its_codes_and_paints_pictures_again(tmp_path):

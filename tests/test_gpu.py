@@ -33,7 +33,7 @@ def test_a_gpu_trains_in_every_precision_and_leaves_checkpoints_for_any_device(p
 def test_a_modern_gpu_trains_in_bf16():
     if torch.cuda.get_device_capability() < (8, 0):
         pytest.skip("this GPU has no bf16 in hardware")
-    model = tiny().model.build().stages[0].denoiser
+    model = tiny().model.build()
     assert TrainState(model, tiny(fit={"precision": "auto"}).fit).dtype == torch.bfloat16
 
 
@@ -53,7 +53,7 @@ def test_a_run_resumed_on_a_gpu_ends_where_an_uninterrupted_one_does(precision, 
 @pytest.mark.parametrize("sampler", ["ancestral", "ddim", "dpm_solver_pp_2m"])
 def test_the_same_seed_draws_about_the_same_picture_on_cpu_and_gpu(sampler):
     torch.manual_seed(0)
-    pipeline = tiny(model={"sampler": sampler, "sampling_steps": 10, "labels": Scenes.classes}).model.build()
+    pipeline = tiny(model={"sampler": sampler, "sampling_steps": 10, "labels": Scenes.classes}).model.pipeline()
     awake(pipeline.stages[0].denoiser.eval())
     on_cpu = pipeline(["red circle", ""], seed=3)
     on_gpu = pipeline.to("cuda")(["red circle", ""], seed=3).cpu()

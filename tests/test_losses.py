@@ -14,13 +14,13 @@ from toys import Says, doubles, pixels, wave
 
 from t2ilab.diffusion.cond import Cond, Prediction
 from t2ilab.diffusion.gaussian_denoiser import GaussianDenoiser, ObjectiveConfig
-from t2ilab.diffusion.gaussian import GaussianDiffusion
+from t2ilab.diffusion.gaussian import variance_preserving
 from t2ilab.diffusion.losses import WEIGHTS, bits_per_dim, decoder_nll, vlb_term
 from t2ilab.diffusion.timestep_samplers import ImportanceTimes, late_times, uniform_times
 from t2ilab.diffusion.schedules import cosine, linear, timesteps
 from t2ilab.tensors import generator
 
-LINEAR, COSINE = GaussianDiffusion(linear()), GaussianDiffusion(cosine(4000))
+LINEAR, COSINE = variance_preserving(linear()), variance_preserving(cosine(4000))
 SHAPE = (5, 3, 4, 6)
 ORACLE = {      # diffusion: (t, bound in bits per dimension, hybrid loss, bound with the small variance)
     "linear": (LINEAR, [1, 2, 3, 501, 1000],
@@ -203,7 +203,7 @@ def gaussian_data(diffusion, spread):
 @pytest.mark.parametrize("n", [50, 13])
 def test_the_bits_of_a_perfect_model_are_the_surprise_of_the_data(n):
     """For Gaussian pixels the bound is tight, for any list of times: it meets -log2 of their true probabilities. A worse model pays more."""
-    diffusion, spread = GaussianDiffusion(linear(50)), 0.25
+    diffusion, spread = variance_preserving(linear(50)), 0.25
     times = timesteps(50, n)
     following = dict(zip(times, times[1:]))
     x0 = ((torch.randn(64, 1, 8, 8, generator=generator(0), dtype=torch.float64) * spread + 1) * 127.5).round() / 127.5 - 1
@@ -279,10 +279,10 @@ def test_an_uneven_choice_of_t_leaves_the_expected_loss_as_it_was():
 
 
 def test_a_checkpoint_carries_the_seen_losses():
-    old = denoiser(wave(5, 3, 4, 6), GaussianDiffusion(linear(25)), times="importance")
+    old = denoiser(wave(5, 3, 4, 6), variance_preserving(linear(25)), times="importance")
     for k in range(12):
         old.importance.update(torch.arange(1, 26), wave(25, seed=k) + 2)
-    new = denoiser(wave(5, 3, 4, 6), GaussianDiffusion(linear(25)), times="importance")
+    new = denoiser(wave(5, 3, 4, 6), variance_preserving(linear(25)), times="importance")
     new.load_state_dict(old.state_dict(), strict=True)
     assert_close(new.importance.probabilities(), old.importance.probabilities())
     assert new.importance.probabilities().std() > 0.001
@@ -292,7 +292,7 @@ def test_a_checkpoint_carries_the_seen_losses():
 
 
 def test_training_remembers_its_losses_and_evaluation_does_not():
-    model = denoiser(wave(*SHAPE), GaussianDiffusion(linear(25)), times="importance")
+    model = denoiser(wave(*SHAPE), variance_preserving(linear(25)), times="importance")
     model.eval().loss(pixels(*SHAPE), generator=generator(0))
     assert model.importance.seen.sum() == 0
     for round in range(12):

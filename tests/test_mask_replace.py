@@ -65,9 +65,9 @@ def test_a_product_of_steps_is_the_closed_form(shares):
 
 def test_between_two_whole_times_the_tables_are_straight():
     d = diffusion()
-    (a, _, g), (a3, _, g3), (a4, _, g4) = d.bars(3.25), d.bars(3), d.bars(4)
+    (a, _, g), (a3, _, g3), (a4, _, g4) = d.cumulative(3.25), d.cumulative(3), d.cumulative(4)
     assert_close(torch.stack([a, g]), torch.stack([0.75 * a3 + 0.25 * a4, 0.75 * g3 + 0.25 * g4]))
-    assert [float(v) for v in d.bars(d.T)] == [float(v) for v in d.bars(torch.tensor([d.T]))]
+    assert [float(v) for v in d.cumulative(d.T)] == [float(v) for v in d.cumulative(torch.tensor([d.T]))]
 
 
 @pytest.mark.parametrize("shares", SHARES)

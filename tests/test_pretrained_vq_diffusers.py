@@ -71,9 +71,9 @@ def test_diffusers_still_answers_what_was_stored(kept):
 def here(tmp_path, monkeypatch):
     """A folder with presets of the small models."""
     monkeypatch.chdir(tmp_path)
-    codec = replace(TINY, model=VQCodec(size=8, net=CONFIG), family="vq_codec")
+    codec = replace(TINY, model=VQCodec(size=8, net=CONFIG))
     monkeypatch.setitem(PRESETS, "vq-codec-small", codec)
-    monkeypatch.setitem(PRESETS, "vq-small", replace(TINY, model=SMALL, family="vq_diffusion"))
+    monkeypatch.setitem(PRESETS, "vq-small", replace(TINY, model=SMALL))
     return tmp_path
 
 
@@ -197,7 +197,7 @@ def test_the_folders_own_encoder_reads_captions(here, kept, clip, capsys):  # no
     assert model.encoder == str(here / "run" / "encoder")
     assert (model.guidance_scale, model.truncation, model.text_length) == (5.0, 1.0, LENGTH)
     assert model.encoder_normalised and model.attend_padding and not model.zero_shot
-    features, _ = model.reads(["on"])
+    features, _ = model.text_encoder(["on"])
     assert features.shape == (1, LENGTH, 16) and features.norm(dim=2).allclose(torch.ones(1, LENGTH))
     assert cli.main(["sample", "run", "on", "--sampling-steps", "3", "--out", "s"]) == 0
 

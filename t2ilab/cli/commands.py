@@ -111,8 +111,7 @@ def _steps(preset, out: Path) -> Iterator:
 
 
 def _try(preset: Preset, out: Path) -> str:
-    draws_itself = preset.family != "vq_codec" and not getattr(preset.model, "low_res", 0)
-    return f"Sample from it: t2ilab sample {out}{'' if draws_itself else ' --picture photo.png'}"
+    return f"Sample from it: t2ilab sample {out}{' --picture photo.png' if preset.model.needs_image else ''}"
 
 
 def _with_bar(steps: Iterator, total: int, out: Path) -> Iterator:

@@ -101,7 +101,7 @@ class FrozenCodec:
     @cached_property
     def whole(self) -> VQGAN:
         """The codec with all its codes, and frozen weights."""
-        model = self.config.build().model
+        model = self.config.build()
         load_weights(model, self.folder / "model.safetensors")
         return model.codec.eval().requires_grad_(False)
 
@@ -116,7 +116,12 @@ class FrozenCodec:
     @property
     def size(self) -> int:
         """Pixels along each side of its pictures."""
-        return self.grid * self.net.config.factor
+        return self.grid * self.cell
+
+    @property
+    def cell(self) -> int:
+        """Pixels along each side of a code's cell."""
+        return self.config.net.factor
 
     @torch.no_grad()
     def encode(self, images: Tensor) -> Tensor:

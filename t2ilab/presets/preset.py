@@ -1,14 +1,10 @@
 """What every named run is made of: a model, the data it eats, how it trains, and how it is saved."""
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Annotated, Generic, TypeVar
 
 import tyro
 
-from ..families.ddpm import DDPM
-from ..families.glide import GLIDE
-from ..families.imagen import Imagen
-from ..families.vqgan import VQCodec
-from ..families.vq_diffusion import VQDiffusion
+from ..families import FamilyConfig, family_of
 from ..training.fit import FitConfig
 
 
@@ -43,18 +39,30 @@ class SaveConfig:
 
 
 LAPTOP = FitConfig(batch_size=32, lr=2e-3, optimizer="muon", decay="linear", ema_decay=0.998)      # what trains models of the scenes on a laptop
-Family = TypeVar("Family", DDPM, GLIDE, Imagen, VQCodec, VQDiffusion)
+Family = TypeVar("Family", bound=FamilyConfig)
 
 
 @dataclass(frozen=True)
 class Preset(Generic[Family]):
+    """A named run: what is built, what it eats, how it trains, how it is saved, and the number it should reach."""
     name: Annotated[str, tyro.conf.Suppress]            # of the preset, and of its folder in runs/
     model: Family
     data: DataConfig = field(default_factory=DataConfig)
     fit: FitConfig = field(default_factory=FitConfig)
     save: SaveConfig = field(default_factory=SaveConfig)
-    family: Annotated[str, tyro.conf.Suppress] = "ddpm"     # which of FAMILIES `model` belongs to
     start: str | None = None                                # a run whose weights to begin with; it stays as it is
     then: Annotated[tuple[str, ...], tyro.conf.Suppress] = ()   # presets trained after it on the same data, each in a folder inside its run's
     expected: Annotated[str, tyro.conf.Suppress] = ""       # the number this run should reach
     hardware: Annotated[str, tyro.conf.Suppress] = ""       # what it was meant for
+
+    def __post_init__(self):
+        family_of(self.model)
+
+    @property
+    def family(self) -> str:
+        """Which of FAMILIES the model belongs to."""
+        return family_of(self.model)
+
+    def to_dict(self) -> dict:
+        """What config.json holds of it."""
+        return asdict(self) | {"family": self.family}

@@ -1,7 +1,7 @@
 """What an adapter of published weights is: one row in convert.py, one file beside this one."""
 import json
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -40,5 +40,5 @@ def write_run(model: nn.Module, preset: Preset, folder: Path) -> None:
     """Leave a model behind as a run's folder: its weights and its config."""
     folder.mkdir(exist_ok=True)
     save_weights(model, folder / "model.safetensors")
-    config = asdict(preset) | {"t2ilab": __version__, "torch": torch.__version__}
+    config = preset.to_dict() | {"t2ilab": __version__, "torch": torch.__version__}
     write_text(folder / "config.json", json.dumps(config, indent=1) + "\n")

@@ -1,7 +1,7 @@
 """diffusers' DDPM (google/ddpm-cifar10-32, and what its training script leaves behind) as a run.
 
 DDPM (Ho et al. 2020). The layers are the same under other names; queries, keys and values are three layers
-there and one here, and time runs from 0 to 999. What shapes do not show stands in its config files, and is
+there and two here, and time runs from 0 to 999. What shapes do not show stands in its config files, and is
 checked. Left out: fetching the folder.
 """
 from collections.abc import Iterator
@@ -19,12 +19,13 @@ from .glide import one_later
 from .read import Published, check, differing, gathered, one_of, refuse_another, with_new_names
 
 ENDS = {   # our layer -> theirs, where there is one of it
-    "time.0": "time_embedding.linear_1", "time.2": "time_embedding.linear_2", "enter": "conv_in",
-    "leave.0": "conv_norm_out", "leave.2": "conv_out"}
+    "time.0": "time_embedding.linear_1", "time.2": "time_embedding.linear_2", "conv_in": "conv_in",
+    "conv_out.0": "conv_norm_out", "conv_out.2": "conv_out"}
 # The same inside each of the parts that there are many of.
 BLOCK = {"norm1": ("norm1",), "conv1": ("conv1",), "embed": ("time_emb_proj",), "norm2": ("norm2",),
          "conv2": ("conv2",), "skip": ("conv_shortcut",)}
-ATTENTION = {"norm": ("group_norm",), "qkv": ("to_q", "to_k", "to_v"), "proj": ("to_out.0",)}
+ATTENTION = {"norm": ("group_norm",), "attend.q": ("to_q",), "attend.kv": ("to_k", "to_v"),
+             "attend.proj": ("to_out.0",)}
 RESAMPLE = {"conv": ("conv",)}
 # What they call it -> (what our network does, what theirs does where its config says nothing).
 FIXED_NET = {
@@ -61,7 +62,7 @@ def to_run(given: Published, preset: Preset, folder: Path, out: Path, extras: Ex
     net = replace(found.net, tf_layout=wanted.net.tf_layout)     # this and the objective are theirs to say
     rest = differing(replace(wanted, net=net, objective=found.objective), replace(found, net=net))
     refuse_another(given.path, preset.name, [*differing(wanted.net, net), *rest])
-    denoiser = found.build().model
+    denoiser = found.build()
     flip = config.get("flip_sin_to_cos", True)
     denoiser.net.load_state_dict(convert(unet.weights(), denoiser.net, flip))
     write_run(denoiser, replace(preset, model=found, start=None), folder)
@@ -111,26 +112,25 @@ def convert(state: dict[str, Tensor], net: UNet, flip: bool = True) -> dict[str,
 def names(net: UNet) -> Iterator[tuple[str, tuple[str, ...]]]:
     """(our weight, theirs that make it up) of a whole network."""
     layers = {ours: (theirs,) for ours, theirs in ENDS.items()}
-    for ours, theirs in _parts(net.config):
-        inside = ATTENTION if "attentions" in theirs else BLOCK if "resnets" in theirs else RESAMPLE
+    for ours, theirs, inside in _parts(net.config):
         layers |= {f"{ours}.{a}": tuple(f"{theirs}.{b}" for b in bs) for a, bs in inside.items()}
     for name in net.state_dict():
         layer, _, kind = name.rpartition(".")
         yield name, tuple(f"{theirs}.{kind}" for theirs in layers[layer])
 
 
-def _parts(c: UNetConfig) -> Iterator[tuple[str, str]]:
-    """(our name, theirs) of every block, attention, halving and doubling, from the way in to the way out."""
-    levels = len(c.mults)
-    for way, blocks, sampler in (("down", c.blocks, "downsamplers"), ("up", c.blocks + 1, "upsamplers")):
-        at = 0
-        for level in range(levels):
+def _parts(c: UNetConfig) -> Iterator[tuple[str, str, dict]]:
+    """(our name, theirs, what is inside) of each part that there are many of."""
+    top = len(c.mults) - 1
+    for level in range(top + 1):
+        for way, there, blocks in (("down", level, c.blocks), ("up", top - level, c.blocks + 1)):
             for j in range(blocks):
-                yield f"{way}.{at}.0", f"{way}_blocks.{level}.resnets.{j}"
-                yield f"{way}.{at}.1", f"{way}_blocks.{level}.attentions.{j}"
-                at += 1
-            yield f"{way}.{at}.0", f"{way}_blocks.{level}.{sampler}.0"
-            at += level < levels - 1
-    yield "middle.0", "mid_block.resnets.0"
-    yield "middle.1", "mid_block.attentions.0"
-    yield "middle.2", "mid_block.resnets.1"
+                yield from _layer(f"{way}.level{level}_block{j}", f"{way}_blocks.{there}", j)
+            yield f"{way}.level{level}_{way}", f"{way}_blocks.{there}.{way}samplers.0", RESAMPLE
+    yield from _layer("middle.block0", "mid_block", 0)
+    yield from _layer("middle.block1", "mid_block", 1)
+
+
+def _layer(ours: str, theirs: str, j: int) -> Iterator[tuple[str, str, dict]]:
+    yield f"{ours}.block", f"{theirs}.resnets.{j}", BLOCK
+    yield f"{ours}.attentions.0", f"{theirs}.attentions.{j}", ATTENTION

@@ -53,7 +53,7 @@ def to_run(given: Published, preset: Preset, folder: Path, out: Path, extras: Ex
         guidance_scale=GUIDANCE, truncation=TRUNCATION, zero_shot=not learned,
         objective=replace(model.objective, drop=0.1 if learned else 0.0))
     model, said = _with_encoder(given, model, folder, out)
-    denoiser = model.build().model
+    denoiser = model.build()
     weights = transformer.weights() | embedding
     denoiser.net.load_state_dict(convert_transformer(weights, denoiser.net, "diffusers"))
     write_run(painter, codec, folder / "codec")

@@ -33,7 +33,7 @@ def to_run(given: Published, preset: Preset, folder: Path, out: Path, extras: Ex
     net = replace(preset.model.net, flat_places=preset.model.net.place_table > preset.model.grid)
     model = replace(_told(preset.model, learned), net=net, used=used, codec=str((out / "codec").resolve()),
                     codec_weights=fingerprint(painter.codec))
-    denoiser = model.build().model
+    denoiser = model.build()
     denoiser.net.load_state_dict(convert_transformer(weights, denoiser.net))
     write_run(painter, codec, folder / "codec")
     write_run(denoiser, replace(preset, model=model, start=None), folder)
@@ -45,7 +45,7 @@ def codec_of(preset: Preset) -> tuple[Preset, CodecObjective]:
     from ..presets import PRESETS
     codec = PRESETS[Path(preset.model.codec).name]
     codec = replace(codec, model=replace(codec.model, loss=CodecLossConfig(perceptual=0.0, adversarial=0.0)))
-    return codec, codec.model.build().model
+    return codec, codec.model.build()
 
 
 def _averaged(given: Published) -> State:

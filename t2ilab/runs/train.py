@@ -4,7 +4,8 @@ import shlex
 import sys
 import torch
 from collections.abc import Iterator
-from dataclasses import asdict, replace
+from dataclasses import replace
+from functools import partial
 from itertools import chain, count
 from pathlib import Path
 
@@ -39,10 +40,10 @@ def train(preset: Preset, out: Path) -> Iterator[tuple[Log, torch.nn.Module]]:
     if (out / "model.safetensors").is_file() and newest(out / "checkpoints") is None:
         raise FileExistsError(f"{out} holds weights and nothing to go on from: begin with them in another folder: --start {out} --out ANOTHER")
     dataset, held = data_of(preset.data, preset.model.size)
-    preset = replace(preset, model=_as_it_starts(preset, out).for_data(dataset))
+    preset = replace(preset, model=_as_it_starts(preset, out).fit_to_dataset(dataset))
     torch.manual_seed(preset.fit.seed)
-    pipeline = preset.model.build()
-    state = TrainState(pipeline.model, preset.fit)
+    state = TrainState(preset.model.build(), preset.fit)
+    pipeline = preset.model.pipeline(state.ema)              # sampling settings are checked before the first step
     checkpoints = Checkpoints(out / "checkpoints", _write_config(preset, out, state), every_steps=preset.save.checkpoint_steps,
                               every_seconds=preset.save.checkpoint_seconds, keep=preset.save.keep)
     checkpoints.restore(state)
@@ -55,26 +56,26 @@ def train(preset: Preset, out: Path) -> Iterator[tuple[Log, torch.nn.Module]]:
                 if checkpoints.due(state):
                     checkpoints.save(state)
                 if _sampling_due(preset, log.step):
-                    _draw_samples(pipeline.with_model(ema), preset, dataset, out / "samples" / f"step-{log.step:08d}.png")
+                    _draw_samples(pipeline, preset, dataset, out / "samples" / f"step-{log.step:08d}.png")
             yield log, ema
 
 
 def _as_it_starts(preset: Preset, out: Path):
     """The preset's model, with what only the run that it starts from can say, such as its vocabulary: the weights know no other."""
-    if not preset.start or not hasattr(preset.model, "starting_from"):
+    if not preset.start:
         return preset.model
     begun = (out / "config.json").is_file()                     # a run that goes on knows it, and the first one may be gone
     first = read_preset(out if begun else find_run(preset.start)).model
-    return preset.model.starting_from(first) if type(first) is type(preset.model) else preset.model
+    return preset.model.adapt_to_checkpoint(first) if type(first) is type(preset.model) else preset.model
 
 
 def _begin_with(state: TrainState, preset: Preset) -> None:
-    """Take the weights of another run, which stays as it is; a "no caption" that it never learned begins here, or a "no label", last in its tables."""
+    """Take the weights of another run, which stays as it is; parameters that it lacks by design keep their fresh initialisation."""
     folder = find_run(preset.start)
     first, model = read_preset(folder).model, preset.model
-    longer = model.longer_than(first) if type(first) is type(model) and hasattr(model, "longer_than") else None
+    extend = partial(model.extend, first=first) if type(first) is type(model) else None
     for part in (state.model, state.ema):
-        load_weights(part, folder / "model.safetensors", new=("net.no_caption",), longer=longer)
+        load_weights(part, folder / "model.safetensors", new=model.new_parameters, extend=extend)
 
 
 def _report(model: torch.nn.Module) -> dict[str, float]:
@@ -88,7 +89,7 @@ def _validation(preset: Preset, held, step: int, ema: torch.nn.Module) -> dict[s
     if held is None or step % preset.save.validate_steps and step != preset.fit.steps:
         return {}
     seed = preset.fit.seed
-    x0, cond = preset.model.example(next(stream(held, batch_size=min(128, len(held)), seed=seed)), generator(seed, 0, 0, 4))
+    x0, cond = preset.model.to_training_pair(next(stream(held, batch_size=min(128, len(held)), seed=seed)), generator(seed, 0, 0, 4))
     device = next(ema.parameters()).device
     return {"validation": ema.loss(x0.to(device), cond.map(lambda v: v.to(device)), generator(seed, 0, 0, 5)).mean().item()}
 
@@ -100,7 +101,7 @@ def _sampling_due(preset: Preset, step: int) -> bool:
 
 def _draw_samples(pipeline: TextToImage, preset: Preset, dataset, path: Path) -> None:
     """16 samples as they are now, for captions of the data set if the model reads any: the same ones every time."""
-    captions, options = preset.model.probe(next(stream(dataset, batch_size=16, seed=preset.fit.seed)))
+    captions, options = preset.model.preview_inputs(next(stream(dataset, batch_size=16, seed=preset.fit.seed)))
     show_grid(pipeline(captions, **options), None if isinstance(captions, int) else captions, path=path)
 
 
@@ -109,13 +110,13 @@ def _batches(preset: Preset, dataset, state: TrainState):
                      workers=preset.data.workers) for shard in state.shards]
     seed = preset.fit.seed
     draws = (generator(seed, step, shard, 2) for step in count(state.step + 1) for shard in state.shards)       # other numbers than the noise's
-    return map(preset.model.example, chain.from_iterable(zip(*shards)), draws)
+    return map(preset.model.to_training_pair, chain.from_iterable(zip(*shards)), draws)
 
 
 def _write_config(preset: Preset, out: Path, state: TrainState) -> dict:
     """Write config.json, or check that the one there is of the same run."""
     command = shlex.join(["t2ilab", *sys.argv[1:]]) if Path(sys.argv[0]).stem in ("t2ilab", "cli") else ""
-    config = asdict(preset) | {"t2ilab": __version__, "torch": torch.__version__, "command": command}
+    config = preset.to_dict() | {"t2ilab": __version__, "torch": torch.__version__, "command": command}
     if (out / "config.json").exists():
         begun = read_preset(out)
         if getattr(begun.model, "codec_weights", None) == "":           # begun before models knew the weights of their codec

@@ -52,6 +52,7 @@ class FrozenEncoder:
     device: str | None = field(default=None, kw_only=True, compare=False)   # where it computes; None = a GPU if there is one
     attend_padding: bool = field(default=False, kw_only=True)               # fill captions up with token 0, and read that too
     cache: bool = field(default=True, kw_only=True, compare=False)          # keep features on disk; of no use where captions never come back
+    kind = "text"                                                           # what it reads, for pipeline/protocols.py
 
     def __post_init__(self):
         if self.dtype not in DTYPES:

@@ -23,6 +23,7 @@ class Tokenizer:
     merges: tuple[str, ...]          # pairs in the order they were learned: "r e"
     vocabulary: int                  # ids run from 0 to vocabulary - 1, which is the end token
     length: int                      # L
+    kind = "text"                    # what it reads, for pipeline/protocols.py
 
     def __post_init__(self):
         if len(self.merges) > self.vocabulary - BYTES - 1:

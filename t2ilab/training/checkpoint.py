@@ -28,15 +28,12 @@ def save_weights(model: nn.Module, path: Path) -> None:
     _save({k: v.contiguous() for k, v in model.state_dict().items()}, path)
 
 
-def load_weights(model: nn.Module, path: Path, *, new: tuple[str, ...] = (), longer: str | None = None) -> None:
+def load_weights(model: nn.Module, path: Path, *, new: tuple[str, ...] = (), extend=None) -> None:
     """Fill a model from a safetensors file; every name and shape must match.  ValueError in one line if they do not or if it is no such file.
 
-    new: names that the file may lack; they stay as they are.  longer: how names end whose last row it may lack; that row stays as it is."""
+    new: names that the file may lack; they stay as they are.  extend: (tensors, own=the model's) -> tensors of the shapes that the model has."""
     tensors, own = read_tensors(path), model.state_dict()
-    tensors = {name: own[name] for name in new if name in own} | tensors
-    for name in own if longer else ():
-        if name.endswith(longer) and name in tensors and len(tensors[name]) == len(own[name]) - 1:
-            tensors[name] = torch.cat([tensors[name], own[name][-1:].to(tensors[name])])
+    tensors = {name: own[name] for name in new if name in own} | dict(extend(tensors, own=own) if extend else tensors)
     wrong = [f"{k} {list(tensors[k].shape) if k in tensors else 'missing'}, model wants {list(v.shape)}" for k, v in own.items()
              if k not in tensors or tensors[k].shape != v.shape] + [f"{k} not in the model" for k in tensors if k not in own]
     if wrong:

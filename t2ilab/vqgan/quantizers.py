@@ -19,9 +19,9 @@ DEAD = 0.03                      # a code taken less often than this share of an
 class Quantizer(nn.Module):
     """z [B D h w] -> (z_q [B D h w], codes [B h w] int64, loss [B]).  In training it counts who takes what.
 
-    used: buffer [K], a moving average of how often each code is taken in a batch.  entries: the codebook [K D], of each kind's own making.
+    used: buffer [K], a moving average of how often each code is taken in a batch.  codebook: [K D], of each kind's own making.
     Lesson: notebooks/07_codec.ipynb"""
-    entries: Tensor
+    codebook: Tensor
 
     def __init__(self, codes: int, width: int):
         super().__init__()
@@ -30,14 +30,14 @@ class Quantizer(nn.Module):
     def nearest(self, z: Tensor) -> Tensor:
         """The code of each cell, without chance: [B D h w] -> [B h w]."""
         flat = z.float().movedim(1, -1).flatten(0, 2)                                        # [N D]
-        book = self.entries.float()
+        book = self.codebook.float()
         with torch.autocast(z.device.type, enabled=False):
             distance = book.square().sum(1) - 2 * flat @ book.T                              # [N K], up to |z|^2, which is the same for all codes
         return distance.argmin(1).view(len(z), *z.shape[2:])
 
     def embed(self, codes: Tensor) -> Tensor:
         """The entries of codes: [B h w] -> [B D h w]."""
-        return F.embedding(codes, self.entries).movedim(-1, 1)
+        return F.embedding(codes, self.codebook).movedim(-1, 1)
 
     def usage(self) -> dict[str, float]:
         """Share of the codes in use, and perplexity: how many codes, taken evenly, would be as hard to guess.  By the moving average, in which a code that
@@ -59,7 +59,7 @@ class NearestCode(Quantizer):
 
     def __init__(self, codes: int, width: int):
         super().__init__(codes, width)
-        self.entries = nn.Parameter(torch.empty(codes, width).uniform_(-1 / codes, 1 / codes))
+        self.codebook = nn.Parameter(torch.empty(codes, width).uniform_(-1 / codes, 1 / codes))
 
     def forward(self, z: Tensor, generator=None) -> tuple[Tensor, Tensor, Tensor]:
         codes = self.nearest(z)
@@ -80,7 +80,7 @@ class NearestCode(Quantizer):
         self.used[dead] = self.used.mean()
 
     def _put(self, dead: Tensor, cells: Tensor) -> None:
-        self.entries[dead] = cells[dead]
+        self.codebook[dead] = cells[dead]
 
 
 class AverageCode(NearestCode):
@@ -88,9 +88,9 @@ class AverageCode(NearestCode):
 
     def __init__(self, codes: int, width: int):
         super().__init__(codes, width)
-        del self.entries
-        self.register_buffer("entries", torch.randn(codes, width))
-        self.register_buffer("total", self.entries.clone())
+        del self.codebook
+        self.register_buffer("codebook", torch.randn(codes, width))
+        self.register_buffer("total", self.codebook.clone())
 
     def forward(self, z: Tensor, generator=None) -> tuple[Tensor, Tensor, Tensor]:
         codes = self.nearest(z)
@@ -106,11 +106,11 @@ class AverageCode(NearestCode):
         self.total.mul_(DECAY).add_(sums, alpha=1 - DECAY)
         n = self.used.sum()
         counts = (self.used + SMALLEST) / (n + len(self.used) * SMALLEST) * n
-        self.entries.copy_(self.total / counts[:, None])                                     # VQ-VAE moving averages
+        self.codebook.copy_(self.total / counts[:, None])                                     # VQ-VAE moving averages
         self._revive(dead, z, generator)
 
     def _put(self, dead: Tensor, cells: Tensor) -> None:
-        self.entries[dead] = cells[dead]
+        self.codebook[dead] = cells[dead]
         self.total[dead] = cells[dead] * self.used.mean()
 
 
@@ -122,7 +122,7 @@ class GumbelCode(Quantizer):
     def __init__(self, codes: int, width: int):
         super().__init__(codes, width)
         self.choose = nn.Conv2d(width, codes, 1)
-        self.entries = nn.Parameter(torch.randn(codes, width))
+        self.codebook = nn.Parameter(torch.randn(codes, width))
         self.register_buffer("seen", torch.zeros((), dtype=torch.int64))
 
     @property
@@ -146,7 +146,7 @@ class GumbelCode(Quantizer):
         hard = F.one_hot(codes, logits.shape[1]).movedim(-1, 1).to(soft)
         self._count(codes)
         self.seen += 1
-        return torch.einsum("bkhw,kd->bdhw", hard + soft - soft.detach(), self.entries), codes, even       # straight-through
+        return torch.einsum("bkhw,kd->bdhw", hard + soft - soft.detach(), self.codebook), codes, even       # straight-through
 
 
 def distance(a: Tensor, b: Tensor) -> Tensor:
