@@ -30,7 +30,7 @@ from t2ilab.nets.text_transformer import TextConfig
 from t2ilab.nets.unet import UNetConfig
 from t2ilab.pipeline.edit import given
 from t2ilab.presets.glide import MINI, TINY, UPSAMPLER
-from t2ilab.pretrained.glide import convert, load_official, read_official, with_their_times
+from t2ilab.pretrained.glide import convert, load_official, read_official
 from t2ilab.text.tokenizer import Tokenizer, read_merges
 
 FILE = Path(__file__).parent / "data" / "glide_official.safetensors"
@@ -207,29 +207,6 @@ def test_times_equal_openais_one_later_and_then_0(official):
     answers, _ = official
     for name, times in [("times.100", sections(1000, (100,))), ("times.27", sections(1000, (10, 10, 3, 2, 2))), ("times.fast27", FAST27)]:
         assert list(times) == [*(answers[name] + 1).flip(0).tolist(), 0], name
-
-
-def respaced(n):
-    """OpenAI's respacing "n" of 1000 times, written out: one stride added up n - 1 times, each sum rounded.  Theirs run from 0 to 999."""
-    times, at, stride = [], 0.0, 999 / (n - 1)
-    for _ in range(n):
-        times.append(round(at))
-        at += stride
-    return times
-
-
-def test_a_respacing_of_one_number_visits_openais_times():
-    """All even numbers, "100" among them.  For odd ones a sum of theirs may miss a half by a rounding error: then one time is its neighbour."""
-    for n in range(2, 1001, 2):
-        assert [t - 1 for t in sections(1000, (n,))[-2::-1]] == respaced(n), n
-    for n in range(3, 1000, 2):
-        assert all(abs(t - 1 - their) <= 1 for t, their in zip(sections(1000, (n,))[-2::-1], respaced(n), strict=True)), n
-
-
-@pytest.mark.parametrize("steps, times", [(100, tuple(sections(1000, (100,)))), (FAST27, FAST27), (1, 1)])
-def test_published_weights_visit_the_published_times(steps, times):
-    model = with_their_times(replace(BASE, sampling_steps=steps))
-    assert model.sampling_steps == times and replace(model, sampling_steps=steps) == replace(BASE, sampling_steps=steps)
 
 
 @pytest.mark.filterwarnings("ignore:.*captions have over")
