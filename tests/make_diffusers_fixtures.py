@@ -8,6 +8,7 @@ import json
 from functools import cache
 from pathlib import Path
 
+import pytest
 import torch
 import torch.nn.functional as F
 from safetensors import safe_open
@@ -50,6 +51,15 @@ ITHQ = TRANSFORMER | dict(
     num_attention_heads=16, attention_head_dim=88, num_layers=36, cross_attention_dim=512, sample_size=32,
     num_vector_embeds=4097)
 LENGTH, GUIDANCE, TRUNCATION = 5, 3.0, 0.86
+
+
+def with_vq():
+    """diffusers, or a skip if it is not here or has dropped VQ-Diffusion."""
+    diffusers = pytest.importorskip("diffusers")
+    wanted = ("VQDiffusionPipeline", "VQDiffusionScheduler", "VQModel", "Transformer2DModel")
+    if not all(hasattr(diffusers, name) for name in wanted):
+        pytest.skip("this diffusers has no VQ-Diffusion")
+    return diffusers
 
 
 def filled(net):

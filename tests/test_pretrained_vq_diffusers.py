@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from make_diffusers_fixtures import GUIDANCE, ITHQ, LENGTH, SEED, TRUNCATION, ithq_inputs, stored, vq
+from make_diffusers_fixtures import GUIDANCE, ITHQ, LENGTH, SEED, TRUNCATION, ithq_inputs, stored, vq, with_vq
 from safetensors.torch import save_file
 from test_padding import clip  # noqa: F401  (a fixture)
 from test_pretrained_glide import weights
@@ -42,7 +42,7 @@ CLOSE = dict(rtol=1e-4, atol=1e-4)
 @pytest.fixture(scope="module", params=["stored", "live"])
 def theirs(request):
     """(tensors, about) by diffusers: what it answered once, and what it answers now if it can."""
-    return stored("vq") if request.param == "stored" else vq(whole())
+    return stored("vq") if request.param == "stored" else vq(with_vq())
 
 
 @pytest.fixture(scope="module")
@@ -51,17 +51,8 @@ def kept():
     return stored("vq")
 
 
-def whole():
-    """diffusers, or a skip if it has dropped VQ-Diffusion."""
-    diffusers = pytest.importorskip("diffusers")
-    wanted = ("VQDiffusionPipeline", "VQDiffusionScheduler", "VQModel", "Transformer2DModel")
-    if not all(hasattr(diffusers, name) for name in wanted):
-        pytest.skip("this diffusers has no VQ-Diffusion")
-    return diffusers
-
-
 def test_diffusers_still_answers_what_was_stored(kept):
-    (now, about), (then, known) = vq(whole()), kept
+    (now, about), (then, known) = vq(with_vq()), kept
     assert about["shapes"] == known["shapes"] and now.keys() == then.keys() and known["margin"] > 1e-3
     for name, v in then.items():
         assert_close(now[name], v, **CLOSE, msg=name)
@@ -180,7 +171,7 @@ def test_the_published_width_answers_as_diffusers_does(theirs):
 def test_the_preset_takes_all_weights_of_the_published_transformer():
     """1,359,274,624 of them, without their numbers."""
     with torch.device("meta"):
-        theirs = whole().Transformer2DModel(**ITHQ).state_dict()
+        theirs = with_vq().Transformer2DModel(**ITHQ).state_dict()
         net = TokenTransformer(PRESETS["vq-ithq"].model.net, codes=4096, grid=32)
         net.load_state_dict(convert_transformer(theirs, net, "diffusers"), assign=True)
     sizes = [sum(v.numel() for v in state.values()) for state in (theirs, net.state_dict())]

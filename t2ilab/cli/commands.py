@@ -195,7 +195,8 @@ def evaluate(run: Annotated[Word, tyro.conf.arg(metavar="RUN")], out: Path | Non
         print_table([("metric", "value"), *((k, str(v)) for k, v in metrics.items())])
 
 
-def convert(preset: Annotated[Word, tyro.conf.arg(metavar="PRESET")], file: Annotated[Word, tyro.conf.arg(metavar="FILE|FOLDER")],
+def convert(preset: Annotated[Word, tyro.conf.arg(metavar="PRESET")],
+            file: Annotated[Word, tyro.conf.arg(metavar="FILE|FOLDER")],
             out: Path | None = None, table: Path | None = None, vocabulary: Path | None = None,
             null_embedding: Literal["learned", "ignore"] = "learned") -> None:
     """Make a run of published weights, to sample from or to train on. What they are is told from the file or folder.
@@ -213,7 +214,8 @@ def convert(preset: Annotated[Word, tyro.conf.arg(metavar="PRESET")], file: Anno
     out = out or Path("runs") / preset
     for line in convert_published(preset, Path(file), out, Extras(table, vocabulary, null_embedding)):
         print(line)
-    print(f"{out}: a run with the weights of {file}.  {_try(PRESETS[preset], out)}  Train on from it: --start {out}, into another folder")
+    print(f"{out}: a run with the weights of {file}.  {_try(PRESETS[preset], out)}  Train on from it: --start {out}, "
+          "into another folder")
 
 
 def codes(run: Annotated[Word, tyro.conf.arg(metavar="RUN")], data: str | None = None, root: str | None = None, n: int = 10_000) -> None:
