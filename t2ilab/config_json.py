@@ -1,4 +1,5 @@
 """From a config.json back to the dataclasses it was written from, checked field by field.  Left out: which dataclass it is (runs/folder.py)."""
+import math
 import typing
 from dataclasses import fields, is_dataclass
 from types import UnionType
@@ -13,6 +14,17 @@ def from_dict(cls, values: dict, **types):
     if unknown:
         raise ValueError(f"{cls.__name__} has no field {', '.join(sorted(unknown))}: the run is of another version of t2ilab")
     return cls(**{k: _value(v, hints[k], f"{cls.__name__}.{k}") for k, v in values.items()})
+
+
+def check_range(config, *names: str, least=-math.inf, most=math.inf, above=-math.inf, below=math.inf) -> None:
+    """ValueError unless each of these fields, or each number of a tuple, is finite and within the bounds.  None passes."""
+    for name in names:
+        value = getattr(config, name)
+        numbers = value if isinstance(value, tuple) else () if value is None else (value,)
+        if not all(math.isfinite(v) and least <= v <= most and above < v < below for v in numbers):
+            bounds = {f"{least} or more": least, f"more than {above}": above, f"{most} or less": most, f"less than {below}": below}
+            allowed = [words for words, bound in bounds.items() if math.isfinite(bound)]
+            raise ValueError(f"{name}={value}: choose {' and '.join(allowed) or 'a finite number'}")
 
 
 def _value(value, hint, name: str):

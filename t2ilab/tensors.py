@@ -1,11 +1,18 @@
 """Seeds, broadcasting and pixel ranges: the three small things every other module leans on.
 
+A source of random numbers is one generator for a whole batch (training), or a list with one per image (sampling), so that an image
+does not depend on what else is in its batch.
+
 The only file that knows how [-1, 1] floats and uint8 pixels turn into each other. Left out on purpose: anything about diffusion.
 """
 import hashlib
+from collections import Counter
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
+
+Source = torch.Generator | Sequence[torch.Generator] | None
 
 
 def like(v: Tensor, x: Tensor) -> Tensor:
@@ -23,14 +30,52 @@ def generator(*seeds: int) -> torch.Generator:
     return torch.Generator().manual_seed(int.from_bytes(digest[:8], "little", signed=True))
 
 
-def randn(shape, generator=None, *, device="cpu", dtype=torch.float32) -> Tensor:
-    """Standard normal numbers, drawn on the CPU and then moved, so that a seed means the same picture on every device."""
-    return torch.randn(shape, generator=generator, dtype=dtype).to(device)
+def generator_per_image(captions: Sequence[str], seed: int) -> list[torch.Generator]:
+    """One generator per image, from the seed and from how often its caption came before.
+
+    So a seed is a noise and a caption says what becomes of it, alone, third in a batch, or in a batch of 200; and a caption
+    that is asked for four times gives four images."""
+    before = Counter()
+    sources = []
+    for caption in captions:
+        sources.append(generator(seed, before[caption]))
+        before[caption] += 1
+    return sources
 
 
-def gumbel(shape, generator=None) -> Tensor:
-    """Standard Gumbel noise: added to log-probabilities it makes the largest of them a draw. Drawn on the CPU, as randn."""
-    return -torch.log(-torch.log(torch.rand(shape, generator=generator).clamp(1e-20, 1 - 1e-7)))
+def randn(shape, generator: Source = None, *, device="cpu", dtype=torch.float32) -> Tensor:
+    """Standard normal numbers, drawn on the CPU and then moved, so that a seed means the same image on every device.
+
+    generator: one for all, or a list of one per image, shape[0] of them; ValueError for another number."""
+    return _drawn(torch.randn, shape, generator, dtype).to(device)
+
+
+def rand(shape, generator: Source = None, *, device="cpu", dtype=torch.float32) -> Tensor:
+    """Numbers in [0, 1), drawn on the CPU and then moved.  generator: as in randn."""
+    return _drawn(torch.rand, shape, generator, dtype).to(device)
+
+
+def _drawn(draw: Callable, shape, generator: Source, dtype: torch.dtype, device="cpu") -> Tensor:
+    if generator is None or isinstance(generator, torch.Generator):
+        return draw(shape, generator=generator, dtype=dtype, device=device)
+    if len(generator) != shape[0]:
+        raise ValueError(f"{len(generator)} generators for a batch of {shape[0]}: give one per image, or one for all")
+    return torch.stack([draw(shape[1:], generator=g, dtype=dtype, device=device) for g in generator])
+
+
+def gumbel(shape, generator: Source = None, *, device="cpu") -> Tensor:
+    """Standard Gumbel noise: added to log-probabilities it makes the largest of them a draw.
+
+    device: the generator's; by default the CPU, as randn's."""
+    u = _drawn(torch.rand, shape, generator, torch.float32, device).clamp(1e-20, 1 - 1e-7)
+    return -torch.log(-torch.log(u))
+
+
+def one_hot(x: Tensor, K: int) -> Tensor:
+    """Where each token is: [B N] int64 -> [B K N] bool, in memory as probabilities are; [MASK] = K is nowhere.
+
+    (torch's own, turned around, makes all that follows slower.)"""
+    return x[:, None] == torch.arange(K, device=x.device)[:, None]
 
 
 def to_uint8(x: Tensor) -> Tensor:

@@ -28,6 +28,7 @@ LEDGER = {
     "iDDPM respacing": "betas of a sub-sequence of times",
     # One idea each, known by its name
     "v-prediction": "v = sqrt(alpha_bar) eps - sqrt(1 - alpha_bar) x_0 (Salimans, Ho 2022, appendix D)",
+    "Rectified flow": "x_t on the straight line from data to noise, and its velocity eps - x_0 (Liu, Gong, Liu 2023)",
     "min-SNR": "weight min(snr, gamma) on the loss in x_0 (Hang et al. 2023)",
     "P2": "weight 1 / (k + snr)^gamma on the loss in eps (Choi et al. 2022)",
     "DPM-Solver++ Algorithm 2": "the second-order multistep solver, 2M (Lu et al. 2022)",

@@ -21,7 +21,7 @@ NET = UNetConfig(channels=8, mults=(1,), blocks=1, attention=(True,), dropout=0.
 
 class Painter:
     """A pipeline whose picture of a caption is the scene that the caption was made from, or that of the caption `shift` places further on."""
-    def __init__(self, shift=0, stages=(Stage(None, (3, 32, 32)),)):
+    def __init__(self, shift=0, stages=(Stage(denoiser=None, shape=(3, 32, 32)),)):
         self.shift, self.stages = shift, stages
 
     def __call__(self, captions, seed=0, **options):
@@ -30,7 +30,7 @@ class Painter:
 
 
 def tiny(**options):
-    return GLIDE(text=TextConfig(300, 96, text_layers=1, text_heads=1), net=NET, sampling_steps=2, **{"size": 16} | options).build()
+    return GLIDE(text=TextConfig(300, 96, text_layers=1, text_heads=1), net=NET, sampling_steps=2, **{"size": 16} | options).pipeline()
 
 
 def test_fresh_captions_are_of_their_kind_and_the_same_every_time():
@@ -79,7 +79,7 @@ def test_a_sweep_draws_each_scale_with_it_and_measures_variety():
 
 
 def test_an_upsampler_is_compared_with_bicubic_enlarging_of_the_same_pictures():
-    perfect = enlarging_metrics(Painter(stages=(Stage(None, (3, 64, 64)),)), 32, n=8)
+    perfect = enlarging_metrics(Painter(stages=(Stage(denoiser=None, shape=(3, 64, 64)),)), 32, n=8)
     assert perfect["psnr_upsampler"] == float("inf") and 15 < perfect["psnr_bicubic"] < 40
     assert bicubic(torch.full((1, 3, 4, 4), 0.9), 8).shape == (1, 3, 8, 8) and bicubic(torch.ones(1, 3, 4, 4), 8).amax() == 1
 

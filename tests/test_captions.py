@@ -1,6 +1,7 @@
 """Captions made from class names are true and read like English."""
 import pytest
 
+from t2ilab.data.captions import clean, lines, read_text
 from t2ilab.data.sets.prompt_templates import dog_captions, flower_captions, with_article
 
 
@@ -40,3 +41,56 @@ def test_a_dog_is_a_dog_unless_its_breed_says_so():
     ("unicorn", "a"), ("one-eyed pug", "a"), ("onerous task", "an"), ("yellow iris", "a"), ("", "a")])
 def test_an_stands_before_the_sound_of_a_vowel(words, said):
     assert with_article(words) == f"{said} {words}"
+
+
+# Captions, wherever they come from
+
+ODD = {"two blanks": "a  red  circle", "no-break": "a\u00a0red circle", "tab": "a\tred circle", "newline": "a red\r\ncircle\n", "mark": "\ufeffa red circle",
+       "no width": "a\u200bred circle", "line separator": "a red\u2028circle", "ideographic": "a\u3000red circle"}
+
+
+@pytest.mark.parametrize("caption", ODD.values(), ids=ODD)
+def test_blanks_of_any_kind_are_one_blank(caption):
+    assert clean(caption) == "a red circle"
+
+
+def test_a_letter_of_two_characters_is_one_and_half_a_character_is_a_question_mark():
+    assert clean("cafe\u0301") == "caf\u00e9" and clean("caf\udce9") == "caf?" and clean(None) == "" == clean(" \u200b\n")
+    assert clean("\u0645\u06cc\u200c\u062e") == "\u0645\u06cc\u200c\u062e"        # Persian needs its joiners, and so do families of emoji
+
+
+@pytest.mark.parametrize("caption", ODD.values(), ids=ODD)
+def test_every_reader_of_captions_reads_the_same(caption, tmp_path):
+    from t2ilab.families.ddpm import Labels
+    from t2ilab.runs.sample import read_captions
+    from t2ilab.text.frozen_encoder import _texts
+    from t2ilab.text.tokenizer import Tokenizer
+    tokenizer = Tokenizer((), 257, 16)
+    assert tokenizer.pieces(caption) == tokenizer.pieces("a red circle") and _texts([caption]) == ["a red circle"]
+    assert Labels(("a blue one", "A red circle"), 2).find(caption) == 1
+    one_line = caption.replace("\r\n", " ")
+    (tmp_path / "a.txt").write_text(f"{one_line}\r\n\r\nsecond\n", "utf-8", newline="")
+    assert read_captions(tmp_path / "a.txt") == ["a red circle", "second"]
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_text_says_its_own_encoding(encoding, tmp_path, caplog):
+    (tmp_path / "a.txt").write_bytes("the dog\u2019s caf\u00e9 \U0001f600".encode(encoding))
+    assert read_text(tmp_path / "a.txt") == "the dog\u2019s caf\u00e9 \U0001f600" and caplog.records == []
+
+
+def test_other_bytes_are_read_as_windows_wrote_them_with_a_warning(tmp_path, caplog):
+    (tmp_path / "a.txt").write_bytes("the dog\u2019s caf\u00e9".encode("cp1252"))
+    assert read_text(tmp_path / "a.txt") == "the dog\u2019s caf\u00e9"
+    said, = [record.getMessage() for record in caplog.records]
+    assert said == f"{tmp_path}: not UTF-8, so read as cp1252 (1): a.txt"
+    (tmp_path / "a.txt").write_bytes(b"\x89PNG\0")
+    with pytest.raises(ValueError, match="a.txt is no text file"):
+        read_text(tmp_path / "a.txt")
+    (tmp_path / "a.txt").write_bytes(b"\xff\xfea")
+    with pytest.raises(ValueError, match="a.txt: begins like UTF-16 and is none"):
+        read_text(tmp_path / "a.txt")
+
+
+def test_lines_end_at_line_ends_alone():
+    assert lines("a\fb\u2028c\x85d\r\ne\rf\n") == ["a\fb\u2028c\x85d", "e", "f", ""]

@@ -193,3 +193,55 @@ def test_a_save_that_fails_leaves_earlier_checkpoints_and_no_rubbish(error, tmp_
     with pytest.raises(OSError, match="^could not save step 3 in .*No space left.*earlier checkpoints are untouched$"):
         checkpoints(tmp_path).save(state)
     assert digests(tmp_path) == before and newest(tmp_path).name == "step-00000002"
+
+
+# What is not good enough to save, or to go on from
+
+@pytest.mark.parametrize("part", ["model", "ema"])
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_not_finite_are_never_saved(part, value, tmp_path):
+    state = saved_at(tmp_path, 2)
+    before = digests(tmp_path)
+    with torch.no_grad():
+        getattr(state, part).layer.weight[1, 2] = value
+    state.step = 3
+    with pytest.raises(FloatingPointError, match="^step 3: layer.weight is not finite; training stopped, and this step is not saved$"):
+        checkpoints(tmp_path).save(state)
+    assert digests(tmp_path) == before
+
+
+def test_a_checkpoint_with_nan_of_an_older_version_is_refused_in_one_line(tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "_not_finite", lambda state: None)
+    state = saved_at(tmp_path, 1)
+    with torch.no_grad():
+        state.model.layer.bias[0] = float("nan")
+    checkpoints(tmp_path).save(state)
+    monkeypatch.undo()
+    with pytest.raises(ValueError, match="step-00000001: layer.bias is not finite, .* remove it to go on from an earlier one$"):
+        checkpoints(tmp_path).restore(line())
+
+
+@pytest.mark.parametrize("begun, gone_on", [("adamw", "muon"), ("muon", "adamw")])
+def test_the_state_of_another_optimizer_is_never_taken_over(begun, gone_on, tmp_path):
+    state = line(optimizer=begun, steps=1)
+    for _ in fit(state.model, batches(), state.config, state=state):
+        checkpoints(tmp_path).save(state)
+    with pytest.raises(ValueError, match="step-00000001 is of a run with another optimizer: go on with that one"):
+        checkpoints(tmp_path).restore(line(optimizer=gone_on))
+
+
+@pytest.mark.parametrize("begun, gone_on", [("fp32", "fp16"), ("bf16", "fp16"), ("fp16", "bf16"), ("fp16", "fp32")])
+def test_the_precision_may_change_when_a_run_goes_on(begun, gone_on, tmp_path):
+    list(train(tiny(fit={"steps": 3, "precision": begun}), tmp_path))
+    steps = [log.step for log, _ in train(tiny(fit={"steps": 6, "precision": gone_on}), tmp_path)]
+    assert steps == [4, 5, 6] and find_run(tmp_path).name == "step-00000006"
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such modes")
+def test_everybody_may_read_weights_whom_the_umask_lets(tmp_path):
+    before = os.umask(0o027)
+    try:
+        saved_at(tmp_path, 1)
+    finally:
+        os.umask(before)
+    assert {oct(path.stat().st_mode & 0o777) for path in (tmp_path / "step-00000001").iterdir()} == {"0o640"}

@@ -41,7 +41,7 @@ class Listener:
 
     def __init__(self, hears):
         self.hears, self.captions, self.heard = hears, [], {}
-        self.stages = (Stage(self, (3, 32, 32)),)
+        self.stages = (Stage(denoiser=self, shape=(3, 32, 32)),)
         for kind in ("two_objects", "held_out_two"):
             for scene, caption in fresh_scenes(kind, 100):
                 self.heard[digest(drawn([scene], 32))] = hears(caption)
@@ -99,7 +99,7 @@ def test_the_error_is_the_training_loss_at_the_same_noise(built):
     with torch.no_grad():
         for k in range(4):
             t = torch.full((3,), {20: (3, 8, 13, 18), 1000: (126, 376, 626, 876)}[T][k])
-            literal += D.loss_at(x0, D.diffusion.diffuse(x0, t, generator(5, k)), t, conds[0])
+            literal += D.loss_at(x0, D.diffusion.diffuse(x0, t, generator(5, k)), t, D.condition(conds[0]))
     torch.testing.assert_close(errors[0], literal / 4)
     assert torch.equal(errors[0], errors[2]) and not torch.equal(errors[0], errors[1])
 
@@ -111,7 +111,7 @@ def test_more_draws_than_noise_levels_never_ask_about_t_0():
     assert len(seen) == 25 and sorted(seen) == seen and set(seen) == set(range(1, 11))
 
 
-@pytest.mark.parametrize("pipeline", [tiny_imagen.UPSAMPLER.build(), tiny_vq.CODEC.build(), tiny_vq.built(tiny_vq.CLASSES), tiny_vq.built(tiny_vq.FREE)],
+@pytest.mark.parametrize("pipeline", [tiny_imagen.UPSAMPLER.pipeline(), tiny_vq.CODEC.pipeline(), tiny_vq.built(tiny_vq.CLASSES), tiny_vq.built(tiny_vq.FREE)],
                          ids=["enlarges", "codec", "labels", "nothing"])
 def test_what_draws_nothing_from_captions_is_told(pipeline):
     with pytest.raises(ValueError, match="models that draw from them"):
@@ -133,7 +133,7 @@ def test_a_damaged_model_is_no_bad_one():
 
 
 def test_the_command_line_writes_the_choices_and_nothing_else(tmp_path, capsys):
-    for _ in train(replace(TINY, model=replace(tiny_imagen.BASE, size=24), family="imagen"), tmp_path / "run"):
+    for _ in train(replace(TINY, model=replace(tiny_imagen.BASE, size=24)), tmp_path / "run"):
         pass
     assert cli.main(["evaluate", str(tmp_path / "run"), "--n", "2", "--choices"]) == 0
     saved, out = json.loads((tmp_path / "run" / "choices.json").read_text()), capsys.readouterr().out

@@ -21,6 +21,7 @@ from t2ilab.runs.load import load
 from t2ilab.runs.train import train
 from t2ilab.tensors import to_uint8
 from t2ilab.training.checkpoint import verify
+from t2ilab.training.fit import Log
 
 
 def mistake(capsys, *args):
@@ -77,7 +78,7 @@ def leaves(config):
 @pytest.mark.parametrize("name", PRESETS)
 def test_every_field_of_a_preset_is_an_option_with_its_meaning(name, capsys):
     text = help_of(capsys, "train", name)
-    hidden = {"name", "family", "then", "expected", "hardware"}
+    hidden = {"name", "then", "expected", "hardware"}
     missing = [leaf for leaf in leaves(PRESETS[name]) if leaf not in hidden and f"--{leaf.replace('_', '-')}" not in text and f"--{leaf}" not in text]
     assert missing == [] and "optimiser steps" in text and "of AdamW" in text
 
@@ -163,7 +164,7 @@ def test_no_caption_gets_a_file_out_of_its_folder(caption, run, here, monkeypatc
 
 
 def test_the_demo_shows_every_shipped_model_and_how_to_open_the_lessons(here, monkeypatch, capsys):
-    pipeline = tiny(model={"size": 24, "labels": Scenes.classes}).model.build()
+    pipeline = tiny(model={"size": 24, "labels": Scenes.classes}).model.pipeline()
     monkeypatch.setattr(loading, "first_runs", lambda: ["one", "two"])
     monkeypatch.setattr(loading, "load", {"one": pipeline, "two": pipeline}.__getitem__)
     assert cli.main(["demo", "--out", "demo"]) == 0
@@ -246,12 +247,19 @@ def test_a_mistake_is_exit_status_1_for_the_shell(here):
     assert done.returncode == 1 and done.stdout == "" and done.stderr == "t2ilab: nothing: no trained run there\n"
 
 
-def test_control_c_says_how_to_go_on(here, monkeypatch, capsys):
+def test_control_c_promises_only_what_was_saved(here, monkeypatch, capsys):
     def stop(*_):
-        raise KeyboardInterrupt
+        raise KeyboardInterrupt(*said)
     monkeypatch.setattr(training, "train", stop)
-    assert cli.main(["train", "ddpm-shapes", *OPTIONS]) == 130
-    assert "the same command goes on from the last checkpoint" in capsys.readouterr().err
+    for said, shown in ([], "t2ilab: stopped\n"), (["step 3 is saved"], "t2ilab: step 3 is saved\n"):
+        assert cli.main(["train", "ddpm-shapes", *OPTIONS]) == 130 and capsys.readouterr().err == shown
+
+
+def test_only_the_first_of_several_processes_shows_a_bar(here, monkeypatch, capsys):
+    for rank, shown in ("0", True), ("1", False):
+        monkeypatch.setenv("RANK", rank)
+        assert len(list(cli._with_bar(iter([(Log(1, 0.5, 1.0, 0.1, 0.1), None)]), 1, here))) == 1
+        assert ("1/1" in capsys.readouterr().err) == shown
 
 
 # Real photographs

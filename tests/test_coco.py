@@ -85,8 +85,8 @@ def test_missing_and_broken_pictures_are_skipped_by_name(tmp_path, caplog):
     (tmp_path / "train2017" / "000000000001.jpg").unlink()
     (tmp_path / "train2017" / "000000000003.jpg").write_text("an error page")
     assert says(tmp_path, max_broken=0.4) == [("0",), ("2",), ("4",)]
-    assert "skipped 2 broken of 5 pictures: train2017/000000000001.jpg: no such file; train2017/000000000003.jpg: not a picture" in caplog.text
-    with tiny_data.one_line(ValueError, "2 of 5 pictures are broken, more than 1%"):
+    assert "skipped 2 broken or missing of 5 pictures: train2017/000000000001.jpg: no such file; train2017/000000000003.jpg: not a picture" in caplog.text
+    with tiny_data.one_line(ValueError, "2 of 5 pictures are broken or missing, more than 1%: .*; --max-broken 0.41 takes the others"):
         says(tmp_path)
 
 

@@ -87,7 +87,7 @@ def test_the_command_line_marks_codecs_and_ways(tmp_path, capsys):
 def test_a_codec_of_photographs_is_marked_on_them(tmp_path, capsys):
     flowers102(tmp_path / "data")
     codec = replace(CODEC, size=24)
-    preset = replace(TINY, model=codec, family="vq_codec", data=DataConfig("flowers102", root=str(tmp_path / "data"), split="all"))
+    preset = replace(TINY, model=codec, data=DataConfig("flowers102", root=str(tmp_path / "data"), split="all"))
     list(train(replace(preset, fit=replace(preset.fit, steps=1)), tmp_path / "run"))
     assert cli.main(["evaluate", str(tmp_path / "run"), "--n", "5"]) == 0
     assert "psnr" in capsys.readouterr().out

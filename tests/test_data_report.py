@@ -1,5 +1,6 @@
 """The report on a data set counts what is there, draws it, and says what is wrong with it."""
 import json
+import os
 
 import numpy as np
 import pytest
@@ -72,6 +73,31 @@ def test_the_report_on_a_folder_names_broken_files_and_draws_every_figure(tmp_pa
     assert stats["sizes"]["width"] == [17, 22, 27] and stats["sizes"]["shorter_side"] == [16, 16, 16]
     assert json.loads((tmp_path / "out" / "stats.json").read_text())["colours"] == stats["colours"]
     assert str(tmp_path) not in text + (tmp_path / "out" / "stats.json").read_text()
+
+
+def test_every_caption_of_a_picture_counts_and_missing_files_are_not_broken(tmp_path):
+    root = tmp_path / "mine"
+    for k in range(3):
+        picture(root / f"{k}.jpg", seed=k).with_suffix(".txt").write_text("one\none two three four five")
+    (root / "0.jpg").write_text("no picture")
+    (root / "metadata.jsonl").write_text('{"file_name": "9.jpg", "text": "gone"}\n')
+    (root / "a.heic").write_bytes(b"x")
+    (root / "captions.json").write_text("[]")
+    stats = inspect("folder", root, tmp_path / "out")
+    assert stats["captions"]["all"] == 4 and stats["captions"]["words"] == [1, 3, 5] and stats["captions"]["lengths"] == {1: 2, 5: 2}
+    assert (stats["broken"], stats["missing"], stats["left_out"], stats["unread"]) == (1, 1, 1, 1)
+    text = (tmp_path / "out" / "README.md").read_text()
+    assert "| missing files | 1 |" in text and "Missing files (the first 50):\n\n- `9.jpg`" in text and "such as a.heic" in text
+    assert facts(stats)["text files, not read"] == "1, such as captions.json"
+
+
+def test_names_that_are_no_text_do_not_stop_the_report(tmp_path):
+    picture(tmp_path / "mine" / "bar" / "a.png")
+    picture(tmp_path / "mine" / "x" / "b.png")
+    (tmp_path / "mine" / "x" / "c.png").write_text("no picture")
+    os.rename(tmp_path / "mine" / "x", os.fsencode(tmp_path) + b"/mine/caf\xe9")
+    stats = inspect("folder", tmp_path / "mine", tmp_path / "out")
+    assert list(stats["classes"]) == ["bar", "caf?"] and stats["broken_files"][0][0] == "caf?/c.png"
 
 
 def test_the_report_on_a_sample_says_that_it_is_one(tmp_path):

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 from tiny_data import REAL, picture, real
 
 from t2ilab.data.decode import Fit, open_rgb, read_image
@@ -73,6 +74,28 @@ def test_a_turned_photo_is_set_upright(orientation, tmp_path):
     assert open_rgb(path)[1] == (upright.shape[1], upright.shape[0])
 
 
+def with_orientation(path, kind, value):
+    """A JPEG of 30 x 20 whose orientation tag is of another type than it should be."""
+    Image.new("RGB", (30, 20), "red").save(path)
+    exif = b"Exif\0\0II*\0\x08\0\0\0" + struct.pack("<HHHI4s", 1, 0x0112, kind, len(value) // (2 if kind == 3 else 1), value.ljust(4, b"\0")) + b"\0\0\0\0"
+    path.write_bytes(path.read_bytes()[:2] + b"\xff\xe1" + struct.pack(">H", len(exif) + 2) + exif + path.read_bytes()[2:])
+    return path
+
+
+@pytest.mark.parametrize("kind, value", [(2, b"6\0"), (7, b"6"), (7, b"\x06\0"), (1, b"\x09"), (3, b"\x2c\x01")],
+                         ids=["text", "undefined", "two bytes", "number 9", "number 300"])
+def test_an_orientation_of_a_wrong_type_is_none(kind, value, tmp_path):
+    path = with_orientation(tmp_path / "a.jpg", kind, value)
+    assert read_image(path).shape == (3, 20, 30) and open_rgb(path)[1] == (30, 20)
+
+
+def test_a_png_with_megabytes_of_text_or_of_colour_profile_is_a_picture(tmp_path):
+    text = PngInfo()
+    text.add_text("workflow", "x" * 2_000_000, zip=True)
+    red = Image.new("RGB", (3, 2), "red")
+    assert pixel(save(red, tmp_path / "a.png", pnginfo=text)) == pixel(save(red, tmp_path / "b.png", icc_profile=b"\0" * 2_000_000)) == RED
+
+
 def truncated(path):
     path.write_bytes(path.read_bytes()[:-100])
     return path
@@ -91,8 +114,9 @@ def claims_to_be_huge(path):
     (lambda d: (d / "a.jpg").write_text("hello"), "not a picture"), (lambda d: (d / "a.jpg").write_bytes(b""), "not a picture"),
     (lambda d: (d / "a.jpg").mkdir(), "directory|denied"), (lambda d: claims_to_be_huge(d / "a.png"), "400000000 pixels"),
     (lambda d: save(Image.new("F", (2, 2)), d / "a.tif"), "floating-point"),
+    (lambda d: save(Image.new("I", (2, 2), 200), d / "a.tif"), "32 bits or with a sign"),
     (lambda d: (d / "a.jpg").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n"), "not a picture")],
-    ids=["truncated jpg", "truncated png", "text", "empty", "folder", "bomb", "float", "postscript"])
+    ids=["truncated jpg", "truncated png", "text", "empty", "folder", "bomb", "float", "32 bits", "postscript"])
 @pytest.mark.parametrize("at_least", [None, 8])
 def test_a_file_that_is_no_picture_is_an_error_of_one_line_that_names_it(spoil, said, at_least, tmp_path):
     spoil(tmp_path)

@@ -8,12 +8,12 @@ from toys import Says, Toy, pixels, wave
 from t2ilab.diffusion.constraints import clip, dynamic_threshold
 from t2ilab.diffusion.cond import Cond, Prediction
 from t2ilab.diffusion.gaussian_denoiser import GaussianDenoiser, ObjectiveConfig
-from t2ilab.diffusion.gaussian import GaussianDiffusion
+from t2ilab.diffusion.gaussian import variance_preserving
 from t2ilab.diffusion.guidance import constrained, guided
 from t2ilab.diffusion.schedules import cosine, linear
 from t2ilab.tensors import generator
 
-LINEAR = GaussianDiffusion(linear())
+LINEAR = variance_preserving(linear())
 SHAPE = (2, 3, 4, 6)
 LABELS = Cond(torch.tensor([[1], [2]]), torch.ones(2, 1, dtype=torch.bool))
 CAPTIONS = Cond(wave(2, 5, 8, seed=7), torch.tensor([[True] * 5, [True, True, False, False, False]]), low_res=wave(*SHAPE, seed=8))
@@ -96,7 +96,7 @@ def test_the_variance_is_small_large_or_the_second_half_of_the_answer():
 
 @pytest.mark.parametrize("T, clock", [(1000, [1.0, 1000.0]), (4000, [0.25, 1000.0]), (50, [20.0, 1000.0])])
 def test_the_clock_of_the_network_runs_to_1000_whatever_T_is(T, clock):
-    model = GaussianDenoiser(Recorder(), GaussianDiffusion(cosine(T)))
+    model = GaussianDenoiser(Recorder(), variance_preserving(cosine(T)))
     model(wave(*SHAPE), torch.tensor([1, T]))
     model(wave(*SHAPE), T)
     assert_close(model.net.calls[0][1], torch.tensor(clock))
@@ -110,7 +110,7 @@ def test_pixels_out_of_range_are_refused(x0, found):
 
 
 @pytest.mark.parametrize("wrong, message", [
-    (dict(predict="score"), "predict='score': choose one of eps, v, x0"), (dict(variance="huge"), "variance='huge'"), (dict(loss="l1"), "loss='l1'"),
+    (dict(predict="score"), "predict='score': choose one of eps, v, velocity, x0"), (dict(variance="huge"), "variance='huge'"), (dict(loss="l1"), "loss='l1'"),
     (dict(weight="snr"), "weight='snr'.*min_snr.*p2"), (dict(times="soon"), "times='soon'.*importance, late"), (dict(drop=1.0), "drop=1.0"),
     (dict(drop=-0.1), "drop=-0.1"), (dict(loss="hybrid"), "set variance='learned'")])
 def test_an_objective_that_does_not_exist_is_refused(wrong, message):

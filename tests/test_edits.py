@@ -11,7 +11,7 @@ from t2ilab.diffusion.sampling import SAMPLERS
 from t2ilab.diffusion.schedules import timesteps
 from t2ilab.families.glide import enlarge
 from t2ilab.pipeline.edit import Edit
-from t2ilab.tensors import from_uint8, generator, to_uint8
+from t2ilab.tensors import from_uint8, generator, generator_per_image, randn, to_uint8
 
 PIPELINE = built()
 CASCADE = built(BASE, UPSAMPLER)
@@ -108,7 +108,7 @@ def test_a_network_that_sees_known_pixels_paints_the_rest_with_them_in_view():
     pipeline(CAPTIONS, edit=Edit(photo(), left_half()))
     assert shown[0] is None                                                 # nothing is known, which to the network is all zeros
     assert torch.equal(shown[-1], torch.cat([photo() * left_half(), left_half().float()], dim=1).repeat(2, 1, 1, 1))     # guided: the batch twice
-    cond, x_t = next(pipeline.walk(CAPTIONS))[1], photo(seed=2)
+    cond, x_t = denoiser.condition(next(pipeline.walk(CAPTIONS))[1]), photo(seed=2)
     assert torch.equal(denoiser(x_t, 500, cond).x0, denoiser(x_t, 500, replace(cond, known=torch.zeros(2, 4, 8, 8))).x0)
     blind = built()
     assert not torch.equal(blind(CAPTIONS, edit=Edit(photo(), left_half())), blind(CAPTIONS))
@@ -122,7 +122,7 @@ def test_a_walk_starts_at_the_share_of_the_way_that_strength_says(strength, star
     names, values = zip(*pipeline.walk(CAPTIONS, seed=4, edit=Edit(photo(), strength=strength)))
     times = [t for t in timesteps(1000, 10) if t <= start]
     assert [v.t for n, v in zip(names, values) if n == "frame"] == times[1:]
-    noise, ab = torch.randn(2, 3, 8, 8, generator=generator(4)), pipeline.stages[0].denoiser.diffusion.alpha_bar[start]
+    noise, ab = randn((2, 3, 8, 8), generator_per_image(CAPTIONS, 4)), pipeline.stages[0].denoiser.diffusion.alpha_bar[start]
     assert_close(values[1], noise if strength == 1 else (ab.sqrt().float() * photo() + (1 - ab).sqrt().float() * noise))
 
 
@@ -207,10 +207,10 @@ def test_an_upsampler_has_nothing_to_noise_only_partly():
 def test_a_cascade_hands_its_picture_on_and_shows_everything_in_order():
     names, values = zip(*CASCADE.walk(CAPTIONS, seed=6))
     assert names == ("cond", "x_T", *["frame"] * 3, "low_res", "x_T", *["frame"] * 2, "image")
-    small, g = values[4].x.clamp(-1, 1), generator(6)
+    small, g = values[4].x.clamp(-1, 1), generator_per_image(CAPTIONS, 6)
     for _ in range(1 + 3):                                                  # what the first stage drew: x_T and a step's noise each
-        torch.randn(2, 3, 8, 8, generator=g)
-    assert torch.equal(values[5], enlarge(small, g, small=8, size=16, noise=0.1)) and torch.equal(values[6], torch.randn(2, 3, 16, 16, generator=g))
+        randn((2, 3, 8, 8), g)
+    assert torch.equal(values[5], enlarge(small, g, small=8, size=16, noise=0.1)) and torch.equal(values[6], randn((2, 3, 16, 16), g))
     assert torch.equal(small, PIPELINE(CAPTIONS, seed=6)) and values[-1].shape == (2, 3, 16, 16) and values[-1].abs().max() <= 1
     assert torch.equal(CASCADE(CAPTIONS, seed=6), values[-1]) and not torch.equal(CASCADE(CAPTIONS, seed=7), values[-1])
 
@@ -245,7 +245,7 @@ def test_times_that_do_not_fall_to_0_are_refused(times):
 
 
 def test_temperature_scales_the_noise_a_walk_starts_from_and_nothing_else():
-    noise = torch.randn(2, 3, 8, 8, generator=generator(3))
+    noise = randn((2, 3, 8, 8), generator_per_image(CAPTIONS, 3))
     for temperature in (0.5, 0.997, 1.0):
         walk = dict(with_stage(PIPELINE, temperature=temperature).walk(CAPTIONS, seed=3))
         assert torch.equal(walk["x_T"], temperature * noise)

@@ -21,7 +21,7 @@ SIZES = {"ddpm-shapes": 2_686_860, "ddpm-cifar10": 35_746_307, "iddpm-cifar10": 
 
 
 def denoiser(preset):
-    return preset.model.build().stages[0].denoiser
+    return preset.model.build()
 
 
 def batch(size, n=2):
@@ -53,14 +53,14 @@ def test_a_preset_at_full_size_takes_one_training_step(name):
     torch.manual_seed(0)
     model = denoiser(preset)
     state = TrainState(model, replace(preset.fit, batch_size=1, precision="fp32", warmup=0))
-    before = model.net.leave[-1].weight.detach().clone()
-    log, _ = next(fit(model, repeat(preset.model.example(batch(preset.model.size, 1))), state.config, state=state))
-    assert 0 < log.loss < 20 and 0 < log.grad_norm < float("inf") and not torch.equal(model.net.leave[-1].weight, before)
+    before = model.net.conv_out[-1].weight.detach().clone()
+    log, _ = next(fit(model, repeat(preset.model.to_training_pair(batch(preset.model.size, 1))), state.config, state=state))
+    assert 0 < log.loss < 20 and 0 < log.grad_norm < float("inf") and not torch.equal(model.net.conv_out[-1].weight, before)
 
 
 @pytest.mark.parametrize("name", PRESETS)
 def test_a_narrow_copy_of_a_preset_samples(name):
-    pipeline = narrow(PRESETS[name]).model.build()
+    pipeline = narrow(PRESETS[name]).model.pipeline()
     size = PRESETS[name].model.size
     images = pipeline(1)
     assert images.shape == (1, 3, size, size) and images.isfinite().all() and images.abs().max() <= 1
@@ -78,18 +78,18 @@ def test_presets_say_what_the_papers_say():
 # Labels
 
 def test_examples_carry_labels_and_a_missing_one_is_no_label():
-    x0, cond = tiny().model.example(Batch(torch.zeros(3, 3, 8, 8), ["", "", ""], torch.tensor([4, -1, 17])))
+    x0, cond = tiny().model.to_training_pair(Batch(torch.zeros(3, 3, 8, 8), ["", "", ""], torch.tensor([4, -1, 17])))
     assert x0.shape == (3, 3, 8, 8) and cond.text.tolist() == [[4], [0], [17]] and cond.mask.tolist() == [[True], [False], [True]]
-    _, cond = tiny(net={"classes": 0}).model.example(batch(8))
+    _, cond = tiny(net={"classes": 0}).model.to_training_pair(batch(8))
     assert cond == Cond()
 
 
 def test_training_fills_in_the_names_of_the_classes():
-    assert tiny().model.for_data(Scenes(size=8)).labels == Scenes.classes
+    assert tiny().model.fit_to_dataset(Scenes(size=8)).labels == Scenes.classes
     model = tiny(net={"classes": 0}).model
-    assert model.for_data(Scenes(size=8)) is model
+    assert model.fit_to_dataset(Scenes(size=8)) is model
     with pytest.raises(ValueError, match="classes=7, but the data set has 18: train with --classes 18"):
-        tiny(net={"classes": 7}).model.for_data(Scenes(size=8))
+        tiny(net={"classes": 7}).model.fit_to_dataset(Scenes(size=8))
 
 
 def test_a_network_learns_which_label_is_which_and_guidance_pushes_further():
@@ -98,10 +98,10 @@ def test_a_network_learns_which_label_is_which_and_guidance_pushes_further():
                   model={"sampling_steps": 5, "labels": ("dark", "bright")},
                   fit={"steps": 120, "batch_size": 16, "lr": 5e-3, "warmup": 5, "ema_decay": 0.9})
     torch.manual_seed(0)
-    pipeline = preset.model.build()
+    pipeline = preset.model.pipeline()
     labels = torch.arange(16) % 2
     x0 = (labels.float() - 0.5)[:, None, None, None].expand(16, 3, 8, 8)            # -0.5 or 0.5 everywhere
-    for _, ema in fit(pipeline.stages[0].denoiser, repeat(preset.model.example(Batch(x0, [""] * 16, labels))), preset.fit):
+    for _, ema in fit(pipeline.stages[0].denoiser, repeat(preset.model.to_training_pair(Batch(x0, [""] * 16, labels))), preset.fit):
         pass
     stage = replace(pipeline.stages[0], denoiser=ema)
     means = replace(pipeline, stages=(stage,))(["dark", "bright", "0", "1"]).mean((1, 2, 3))
@@ -114,7 +114,7 @@ def test_a_network_learns_which_label_is_which_and_guidance_pushes_further():
 
 @pytest.mark.parametrize("wrong, said", [(lambda: DDPM(schedule="square"), "schedule='square': choose one of linear, cosine"),
                                          (lambda: DDPM(sampler="euler"), "sampler='euler': choose one of ancestral, ddim, dpm_solver_pp_2m"),
-                                         (lambda: DDPM(schedule="linear", T=10).build(), "T=10: choose T > 20"),
+                                         (lambda: DDPM(schedule="linear", T=10).pipeline(), "T=10: choose T > 20"),
                                          (lambda: DDPM(objective=ObjectiveConfig(loss="hybrid")), "set variance='learned'")])
 def test_a_model_that_cannot_be_is_refused_with_what_is_allowed(wrong, said):
     with pytest.raises(ValueError, match=said):

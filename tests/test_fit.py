@@ -1,6 +1,8 @@
 """The training loop: resume bit for bit, shards that add up to the whole, and everything that must stop or limit a step."""
 import math
+import re
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -9,11 +11,12 @@ from torch import nn
 from torch.testing import assert_close
 
 from t2ilab.diffusion.cond import Cond
+from t2ilab.presets import SaveConfig
 from t2ilab.runs.train import train
 from t2ilab.tensors import generator
-from t2ilab.training import fit as fit_module
 from t2ilab.training.ema import ema_decay, update_ema
-from t2ilab.training.fit import FitConfig, TrainState, fit, learning_rate, pick_precision
+from t2ilab.training import fit as fit_module
+from t2ilab.training.fit import FitConfig, TrainState, fit, learning_rate
 
 
 class Line(nn.Module):
@@ -248,10 +251,24 @@ def test_the_learning_rate_rises_in_a_line_and_falls_as_told():
     config = FitConfig(steps=110, warmup=10, lr=2.0, decay="cosine")
     rates = [learning_rate(k, config) for k in range(1, 111)]
     assert_close(torch.tensor(rates[:10]), torch.arange(1, 11) * 0.2)
-    assert_close(torch.tensor(rates[10:]), 1 + (torch.arange(1, 101) / 100 * math.pi).cos())
-    assert_close(torch.tensor([learning_rate(k, replace(config, decay="linear")) for k in (10, 35, 60, 110)]), torch.tensor([2.0, 1.5, 1.0, 0.0]))
+    assert_close(torch.tensor(rates[10:]), 1 + (torch.arange(1, 101) / 101 * math.pi).cos())
+    linear = [learning_rate(k, replace(config, steps=109, decay="linear")) for k in (10, 35, 60, 109)]
+    assert_close(torch.tensor(linear), torch.tensor([2.0, 1.5, 1.0, 0.02]))
     assert {learning_rate(k, replace(config, decay="none")) for k in range(10, 111)} == {2.0}
     assert learning_rate(1, replace(config, warmup=0, decay="none")) == 2.0 and learning_rate(50, replace(config, steps=50, warmup=100)) == 1.0
+
+
+@pytest.mark.parametrize("decay", ["cosine", "linear", "none"])
+@pytest.mark.parametrize("steps, warmup", [(1, 0), (1, 1), (1, 100), (5, 5), (5, 4), (1000, 10)])
+def test_no_step_is_for_nothing_the_last_one_included(decay, steps, warmup):
+    config = FitConfig(steps=steps, warmup=warmup, lr=1.0, decay=decay)
+    assert all(0 < learning_rate(k, config) <= 1 for k in range(1, steps + 1))
+
+
+def test_the_last_batch_moves_the_weights():
+    state = line(steps=3, decay="linear")
+    *_, before, last = (weights(state.model) for _ in fit(state.model, batches(), state.config, state=state))
+    assert not torch.equal(before, last)
 
 
 def test_every_step_uses_and_logs_the_rate_of_the_curve():
@@ -260,23 +277,30 @@ def test_every_step_uses_and_logs_the_rate_of_the_curve():
         assert [o.param_groups[0]["lr"] for o in state.optimizers] == [log.lr, log.lr] == [learning_rate(log.step, state.config)] * 2
 
 
-@pytest.mark.parametrize("capability, dtype", [((7, 0), torch.float16), ((7, 5), torch.float16), ((8, 0), torch.bfloat16), ((9, 0), torch.bfloat16),
-                                               ((12, 0), torch.bfloat16)])
-def test_a_gpu_gets_bf16_only_where_the_hardware_has_it(capability, dtype, monkeypatch):
-    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
-    assert pick_precision("auto", torch.device("cuda")) == dtype
-    assert pick_precision("fp32", torch.device("cuda")) == torch.float32
-
-
-@pytest.mark.parametrize("has_it", [True, False])
-def test_a_cpu_gets_bf16_only_where_the_hardware_has_it(has_it, monkeypatch):
-    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: has_it)
-    assert pick_precision("auto", torch.device("cpu")) == (torch.bfloat16 if has_it else torch.float32)
-    assert pick_precision("auto", torch.device("mps")) == torch.float32 and pick_precision("bf16", torch.device("cpu")) == torch.bfloat16
-
-
 @pytest.mark.parametrize("name, value", [("decay", "step"), ("precision", "int8"), ("optimizer", "sgd"), ("steps", 0), ("batch_size", -1),
-                                         ("accumulate", 0)])
+                                         ("accumulate", 0), ("clip", 0.0), ("clip", -1.0), ("clip", math.inf), ("lr", math.nan), ("lr", 0.0),
+                                         ("ema_decay", 1.0), ("ema_decay", -1.0), ("warmup", -5), ("weight_decay", -0.1), ("betas", (0.9, 1.0)),
+                                         ("betas", (math.nan, 0.9))])
 def test_an_option_that_makes_no_sense_is_refused_with_what_is_allowed(name, value):
-    with pytest.raises(ValueError, match=f"{name}={value!r}: choose "):
+    with pytest.raises(ValueError, match=re.escape(f"{name}={value!r}: choose ")):
         FitConfig(**{name: value})
+
+
+@pytest.mark.parametrize("name, value", [("keep", 0), ("validate_steps", 0), ("checkpoint_steps", -1), ("sample_steps", -1), ("checkpoint_seconds", 0.0),
+                                         ("checkpoint_seconds", math.nan)])
+def test_saving_that_makes_no_sense_is_refused_too(name, value):
+    with pytest.raises(ValueError, match=f"{name}={value}: choose "):
+        SaveConfig(**{name: value})
+
+
+def test_a_number_out_of_range_is_refused_with_the_bounds():
+    with pytest.raises(ValueError, match=r"^ema_decay=1.5: choose 0 or more and less than 1$"):
+        FitConfig(ema_decay=1.5)
+    with pytest.raises(ValueError, match=r"^clip=nan: choose more than 0$"):
+        FitConfig(clip=math.nan)
+
+
+def test_weights_cut_up_over_processes_are_refused():
+    accelerator = SimpleNamespace(distributed_type=SimpleNamespace(value="FSDP"))
+    with pytest.raises(ValueError, match="^FSDP is set for accelerate, .*: accelerate launch --multi_gpu$"):
+        fit_module._check_whole(accelerator)

@@ -7,12 +7,13 @@ from torch.testing import assert_close
 from toys import doubles, pixels, wave
 
 from t2ilab.diffusion.cond import Prediction
-from t2ilab.diffusion.gaussian import PREDICTS, GaussianDiffusion
+from t2ilab.diffusion.gaussian import PREDICTS, rectified_flow, variance_preserving
+from t2ilab.diffusion.gaussian_denoiser import GaussianDenoiser, ObjectiveConfig
 from t2ilab.diffusion.schedules import SCHEDULES, cosine, from_betas, linear, timesteps
 from t2ilab.tensors import generator, randn
 
-LINEAR, COSINE = GaussianDiffusion(linear()), GaussianDiffusion(cosine())
-SHORT = GaussianDiffusion(linear(30))
+LINEAR, COSINE = variance_preserving(linear()), variance_preserving(cosine())
+SHORT = variance_preserving(linear(30))
 SHAPE = (2, 3, 4, 6)
 
 
@@ -129,7 +130,7 @@ def test_the_last_step_returns_the_prediction_itself(dtype):
 
 def test_noise_without_any_signal_still_has_a_posterior():
     """A table that ends at exactly 0: there rounding pushes the coefficient of x_T under 0, and its root would be NaN."""
-    bare = GaussianDiffusion(torch.cat([linear()[:-1], doubles(0)]))
+    bare = variance_preserving(torch.cat([linear()[:-1], doubles(0)]))
     for s in range(1000):
         mean, std = bare.posterior(doubles(1), doubles(1), 1000, s)
         assert_close((mean.item(), std.item() ** 2), (bare.alpha_bar[s].sqrt().item(), 1 - bare.alpha_bar[s].item()), rtol=1e-7, atol=1e-7)
@@ -168,11 +169,11 @@ def test_a_step_is_mean_plus_std_times_noise():
 @pytest.mark.parametrize("predict", PREDICTS)
 @pytest.mark.parametrize("schedule", SCHEDULES.values(), ids=SCHEDULES)
 def test_one_formula_gives_every_target_and_finds_x0_again(predict, schedule):
-    """DDPM Eq. 15 for eps, v-prediction for v."""
-    diffusion, t = GaussianDiffusion(schedule()), torch.tensor([1, 10, 500, 999])
+    """DDPM Eq. 15 for eps, v-prediction for v, Rectified flow for velocity."""
+    diffusion, t = variance_preserving(schedule()), torch.tensor([1, 10, 500, 999])
     x0, eps = wave(4, 3, 2, 3), 2 * wave(4, 3, 2, 3, seed=1)
     a, s = diffusion.scales(x0, t)
-    target = {"x0": x0, "eps": eps, "v": a * eps - s * x0}[predict]
+    target = {"x0": x0, "eps": eps, "v": a * eps - s * x0, "velocity": eps - x0}[predict]
     x_t = a * x0 + s * eps
     skip, out = PREDICTS[predict](a, s)
     assert_close((x0 - skip * x_t) / out, target, rtol=1e-6, atol=1e-6)
@@ -185,5 +186,58 @@ def test_float32_is_enough_for_every_target(predict):
     x0, eps = wave(1000, 1, 4, 4).float(), wave(1000, 1, 4, 4, seed=1).float()
     a, s = LINEAR.scales(x0, t)
     skip, out = PREDICTS[predict](a, s)
-    error = (x0 - skip * (a * x0 + s * eps)) / out - {"x0": x0, "eps": eps, "v": a * eps - s * x0}[predict]
+    error = (x0 - skip * (a * x0 + s * eps)) / out - {"x0": x0, "eps": eps, "v": a * eps - s * x0, "velocity": eps - x0}[predict]
     assert error.abs().max() < 1e-4
+
+
+# Rectified flow, and times between the steps
+
+def test_rectified_flow_is_a_straight_line_from_data_to_noise():
+    """Rectified flow: x_t = (1 - t/T) x_0 + t/T eps, at whole times and between them."""
+    flow, x0 = rectified_flow(10), wave(*SHAPE)
+    eps = randn(SHAPE, generator(1), dtype=torch.float64)
+    for t in (0, 3, 7.25, 10):
+        assert_close(flow.diffuse(x0, t, generator(1)), (1 - t / 10) * x0 + t / 10 * eps)
+    assert_close(flow.diffuse(x0, torch.tensor([3, 7.25]), generator(1))[1], (1 - 0.725) * x0[1] + 0.725 * eps[1])
+
+
+def test_a_deterministic_step_of_rectified_flow_is_an_euler_step():
+    """Rectified flow: dx/dt = eps - x_0, so x_s = x_t + (s - t) / T * velocity, whatever x_0 is predicted."""
+    flow, x0, x_t = rectified_flow(100), wave(*SHAPE), 2 * wave(*SHAPE, seed=1)
+    for t, s in ((100, 73), (40, 39), (12.5, 3.25), (7, 0)):
+        velocity = (x_t - x0) / (t / 100)                   # x_t - x_0 = t / T * (eps - x_0)
+        mean, std = flow.posterior(x0, x_t, t, s, eta=0)
+        assert_close(mean, x_t + (s - t) / 100 * velocity)
+        assert std.abs().max() == 0
+
+
+@pytest.mark.parametrize("process", [LINEAR, COSINE, rectified_flow(1000)], ids=["linear", "cosine", "flow"])
+def test_two_draws_of_the_posterior_end_where_one_jump_does(process):
+    """q(x_s | x_0) is the marginal of q(x_s | x_t, x_0) q(x_t | x_0), in mean and variance, also between whole times."""
+    one = torch.ones(1, 1, 1, 1, dtype=torch.float64)
+    for t, s in ((900, 500), (500, 499), (10.5, 2.25), (1000, 999)):
+        (a_t, n_t), (a_s, n_s) = process.at(t), process.at(s)
+        from_x0 = process.posterior(one, 0 * one, t, s)[0].item()
+        from_x_t = process.posterior(0 * one, one, t, s)[0].item()
+        std = process.posterior(one, one, t, s)[1].item()
+        assert from_x0 + from_x_t * a_t.item() == pytest.approx(a_s.item(), abs=1e-9)
+        assert std ** 2 + from_x_t ** 2 * n_t.item() ** 2 == pytest.approx(n_s.item() ** 2, abs=1e-9)
+
+
+def test_a_large_variance_is_q_s_own_at_the_first_step_as_in_the_published_code():
+    """DDPM's fixedlarge: the log variances are those of [posterior_variance[1], beta_2, ...], index 0 being t = 1."""
+    beta = betas_of(LINEAR.alpha_bar)
+    first = (1 - LINEAR.alpha_bar[1]) / (1 - LINEAR.alpha_bar[2]) * beta[1]
+    net = lambda x, t, cond: 0 * x                                                       # noqa: E731
+    denoiser = GaussianDenoiser(net, LINEAR, ObjectiveConfig(variance="large"))
+    x_t, t = wave(2, 3, 4, 4), torch.tensor([1, 700])
+    log_var = LINEAR.log_variance(denoiser(x_t, t).var, t, t - 1)[:, 0, 0, 0]
+    assert_close(log_var.double(), torch.stack([first, beta[699]]).log())
+
+
+def test_known_parts_are_put_back_by_the_process():
+    known = torch.zeros(2, 1, 3, 5, dtype=torch.bool)
+    known[:, :, 1] = True
+    image, guess = wave(2, 3, 3, 5), 0.5 * wave(2, 3, 3, 5, seed=3)
+    kept = LINEAR.keep(image, known)(guess)
+    assert torch.equal(kept[:, :, 1], image[:, :, 1]) and torch.equal(kept[:, :, 0], guess[:, :, 0])

@@ -20,7 +20,7 @@ from t2ilab.pipeline.edit import given
 from t2ilab.presets.glide import MINI, TINY
 from t2ilab.presets import PRESETS as ALL
 from t2ilab.presets.glide import UPSAMPLER as PUBLISHED_UPSAMPLER
-from t2ilab.tensors import from_uint8, generator, to_uint8
+from t2ilab.tensors import from_uint8, generator, generator_per_image, to_uint8
 from t2ilab.training.fit import FitConfig, fit
 
 PRESETS = {name: preset for name, preset in ALL.items() if preset.family == "glide"}
@@ -32,7 +32,7 @@ PUBLISHED = {"base": (GLIDE(), 385_030_726), "inpaint": (GLIDE(known=1.0), 385_0
 
 
 def net_of(model):
-    return model.build().stages[0].denoiser.net
+    return model.build().net
 
 
 def narrow(model):
@@ -62,7 +62,7 @@ def test_published_networks_count_exactly_and_run_forward_and_backward_at_full_s
         x = torch.zeros(1, 3, model.size, model.size)
         ids = torch.zeros(1, model.text.text_length, dtype=torch.int64)
         cond = Cond(ids, ids == 0, low_res=x if model.low_res else None, known=torch.zeros(1, 4, *x.shape[2:]) if model.known else None)
-        out = net(x, torch.ones(1), cond)
+        out = net(x, torch.ones(1), net.condition(cond))
         out.sum().backward()
     assert sum(p.numel() for p in net.parameters()) == parameters and out.shape == (1, 6, model.size, model.size)
     assert all(p.grad.shape == p.shape for p in net.parameters())
@@ -74,13 +74,13 @@ def test_presets_say_what_the_paper_says():
     assert (base.objective.predict, base.objective.variance, base.objective.loss) == ("eps", "learned", "hybrid")
     assert (upsampler.size, upsampler.low_res, upsampler.schedule, upsampler.temperature, upsampler.guidance_scale) == (256, 64, "linear", 0.997, 1.0)
     assert (base.text.text_length, base.text.text_layers, base.net.text_width, base.text.vocabulary) == (128, 16, 512, 50_257)
-    assert narrow(upsampler).build().stages[0].temperature == 0.997 and replace(narrow(upsampler), sampling_steps=FAST27).build().stages[0].times == list(FAST27)
+    assert narrow(upsampler).pipeline().stages[0].temperature == 0.997 and replace(narrow(upsampler), sampling_steps=FAST27).pipeline().stages[0].times == list(FAST27)
     assert PRESETS["glide-base"].then == ("glide-upsampler",) and upsampler.sampling_steps == FAST27 and len(FAST27) == 28
 
 
 @pytest.mark.parametrize("name", PRESETS)
 def test_a_narrow_copy_of_a_preset_takes_a_training_step_and_samples(name):
-    model = narrow(PRESETS[name].model).for_data(type("Captions", (), {"texts": lambda self: batch(n=20).captions})())
+    model = narrow(PRESETS[name].model).fit_to_dataset(type("Captions", (), {"texts": lambda self: batch(n=20).captions})())
     a_step_and_pictures(model, PRESETS[name].fit)
 
 
@@ -94,12 +94,13 @@ def test_a_captions_features_are_computed_once_a_stage_and_not_once_a_step(scale
     assert lines == [3 if scale in (0, 1) else 6] * 2
 
 
-def test_features_worked_out_before_give_what_ids_give():
-    net, model = awake(net_of(BASE)).eval(), BASE
-    cond, x, t = Cond(*tokens(model)), torch.randn(2, 3, 8, 8, generator=generator(1)), torch.tensor([3.0, 800.0])
-    features = net.condition(cond)
-    assert features.text.shape == (2, 40, 8) and features.mask is None
-    assert torch.equal(net(x, t, cond), net(x, t, features))
+def test_a_caption_is_read_once_per_run_and_the_network_takes_its_features():
+    net = awake(net_of(BASE)).eval()
+    ids = Cond(*tokens(BASE))
+    features = net.condition(ids)
+    assert features.text.shape == (2, 40, 8) and features.mask is None and torch.equal(features.text, net.text(ids.text, ids.mask))
+    with pytest.raises(ValueError, match="this U-Net takes text"):
+        net(torch.zeros(2, 3, 8, 8), torch.tensor([3.0, 800.0]), ids)
 
 
 @pytest.mark.parametrize("blocks", [1, 2])
@@ -107,11 +108,11 @@ def test_every_block_with_attention_and_the_clock_learn_from_the_caption(blocks)
     """No gradient of the text weights is zero, and neither is that of any token's embedding."""
     net = awake(net_of(replace(BASE, net=replace(NET, blocks=blocks, attention=(True, True)))))
     ids, mask = BASE.tokenizer(["a red circle", "blue"])
-    out = net(torch.randn(2, 3, 8, 8, generator=generator(1)), torch.tensor([3.0, 800.0]), Cond(ids, mask))
+    out = net(torch.randn(2, 3, 8, 8, generator=generator(1)), torch.tensor([3.0, 800.0]), net.condition(Cond(ids, mask)))
     out.square().sum().backward()
     attentions = [m for m in net.unet.modules() if isinstance(m, Attention)]
     assert len(attentions) == 2 * blocks + 1 + 2 * (blocks + 1)
-    assert all(part.text.weight.grad.abs().sum(1).amin() > 0 for part in attentions)
+    assert all(part.attend.context_kv.weight.grad.abs().sum(1).amin() > 0 for part in attentions)
     assert net.unet.pooled.weight.grad.abs().amin() > 0
     assert (net.text.tokens.weight.grad[ids[mask]].abs().amax(1) > 0).all() and torch.equal(net.text.padding.grad.abs().amax(1) > 0, ~mask.all(0))
 
@@ -166,9 +167,9 @@ def taught():
     """A model that has seen plain pictures, "dark" and "bright", for a few seconds."""
     model = replace(BASE, sampling_steps=5, guidance_scale=1.0, text=replace(TEXT, text_length=8))
     torch.manual_seed(0)
-    pipeline = model.build()
+    pipeline = model.pipeline()
     x0 = (torch.arange(16) % 2 - 0.5)[:, None, None, None].expand(16, 3, 8, 8)              # -0.5 or 0.5 everywhere
-    example = model.example(Batch(x0, ["dark", "bright"] * 8, torch.zeros(16)), generator(0))
+    example = model.to_training_pair(Batch(x0, ["dark", "bright"] * 8, torch.zeros(16)), generator(0))
     config = FitConfig(steps=150, batch_size=16, lr=5e-3, warmup=5, ema_decay=0.9, precision="fp32")
     for _, ema in fit(pipeline.stages[0].denoiser, repeat(example), config):
         pass
@@ -180,7 +181,7 @@ def test_true_captions_have_a_lower_loss_than_swapped_ones_and_than_none(taught)
     denoiser, t = pipeline.stages[0].denoiser, torch.full((16,), 900)
     x_t, swapped = denoiser.diffusion.diffuse(x0, t, generator(5)), cond.map(lambda v: v.roll(1, 0))
     with torch.no_grad():
-        true, none, false = (denoiser.loss_at(x0, x_t, t, c).mean().item() for c in (cond, cond.null(), swapped))
+        true, none, false = (denoiser.loss_at(x0, x_t, t, denoiser.condition(c)).mean().item() for c in (cond, cond.null(), swapped))
     assert true < 0.5 * none and none < false
 
 
@@ -224,12 +225,12 @@ def test_a_shrunk_picture_is_the_mean_of_each_area():
 @pytest.mark.parametrize("noise", [0.0, 0.2])
 def test_training_and_sampling_show_the_upsampler_the_same_thing(noise):
     model, few = replace(UPSAMPLER, low_res_noise=noise), batch(16)
-    x0, cond = model.example(few, generator(3))
+    x0, cond = model.to_training_pair(few, generator_per_image(few.captions, 3))
     walk = built(model).walk(few.captions, seed=3, picture=shrink(few.images, 8))
     (_, read), (name, seen) = next(walk), next(walk)
     assert torch.equal(x0, few.images) and name == "low_res" and torch.equal(seen, cond.low_res) and cond.low_res.shape == (4, 3, 16, 16)
     assert torch.equal(read.text, cond.text) and torch.equal(read.mask, cond.mask)
-    assert model.probe(few)[1]["picture"] is few.images and BASE.probe(few) == (few.captions, {})
+    assert model.preview_inputs(few)[1]["picture"] is few.images and BASE.preview_inputs(few) == (few.captions, {})
 
 
 # Pixels that are given
@@ -261,16 +262,16 @@ def test_examples_hold_what_the_model_asks_for_and_nothing_else():
     few = batch(16)
     ids, mask = UPSAMPLER.tokenizer(few.captions)
     for model, low_res, known in ((replace(BASE, size=16), False, False), (UPSAMPLER, True, False), (replace(UPSAMPLER, known=1.0), True, True)):
-        _, cond = model.example(few, generator(1))
+        _, cond = model.to_training_pair(few, generator(1))
         assert torch.equal(cond.text, ids) and torch.equal(cond.mask, mask) and (cond.low_res is not None, cond.known is not None) == (low_res, known)
-    assert torch.equal(cond.known[:, :3], few.images * cond.known[:, 3:]) and model.build().stages[0].denoiser.net.unet.in_channels == 10
+    assert torch.equal(cond.known[:, :3], few.images * cond.known[:, 3:]) and model.build().net.unet.in_channels == 10
 
 
 def test_a_vocabulary_is_learned_from_the_data_set_once():
     model = replace(BASE, text=replace(TEXT, vocabulary=300))
-    learned = model.for_data(Scenes(size=8))
-    assert len(learned.merges) == 43 and learned.for_data(None) is learned and replace(learned, merges=()) == model
-    assert learned.tokenizer == learned.build().encode_text and learned == model.for_data(Scenes(size=64))
+    learned = model.fit_to_dataset(Scenes(size=8))
+    assert len(learned.merges) == 43 and learned.fit_to_dataset(None) is learned and replace(learned, merges=()) == model
+    assert learned.tokenizer == learned.pipeline().encode_text and learned == model.fit_to_dataset(Scenes(size=64))
 
 
 # Options that make no sense
@@ -284,12 +285,12 @@ def test_a_vocabulary_is_learned_from_the_data_set_once():
     (lambda: replace(UPSAMPLER, low_res_noise=-0.1), "low_res_noise=-0.1.* from 0"),
     (lambda: replace(BASE, sampler="euler"), "sampler='euler': choose one of ancestral, ddim, dpm_solver_pp_2m"),
     (lambda: replace(BASE, schedule="square"), "schedule='square': choose one of linear, cosine"),
-    (lambda: replace(BASE, schedule="linear", T=10).build(), "T=10: choose T > 20"),
-    (lambda: replace(BASE, text=replace(TEXT, text_heads=3)).build(), "text_width=8: choose a positive multiple of text_heads=3"),
-    (lambda: replace(BASE, text=replace(TEXT, text_heads=0)).build(), "text_heads=0"),
-    (lambda: replace(BASE, text=TextConfig(256)).build(), "vocabulary=256"),
-    (lambda: replace(BASE, text=TextConfig(100)).for_data(Scenes()), "vocabulary=100: choose more than 256"),
-    (lambda: replace(BASE, merges=("a b",)).build(), "1 merges and vocabulary=257")])
+    (lambda: replace(BASE, schedule="linear", T=10).pipeline(), "T=10: choose T > 20"),
+    (lambda: replace(BASE, text=replace(TEXT, text_heads=3)).pipeline(), "text_width=8: choose a positive multiple of text_heads=3"),
+    (lambda: replace(BASE, text=replace(TEXT, text_heads=0)).pipeline(), "text_heads=0"),
+    (lambda: replace(BASE, text=TextConfig(256)).pipeline(), "vocabulary=256"),
+    (lambda: replace(BASE, text=TextConfig(100)).fit_to_dataset(Scenes()), "vocabulary=100: choose more than 256"),
+    (lambda: replace(BASE, merges=("a b",)).pipeline(), "1 merges and vocabulary=257")])
 def test_a_model_that_cannot_be_is_refused_in_one_line(wrong, said):
     with pytest.raises(ValueError, match=said) as error:
         wrong()

@@ -13,7 +13,9 @@ from t2ilab.runs.folder import find_run
 from t2ilab.runs.load import load
 from t2ilab.runs.train import train
 from t2ilab.training.checkpoint import read_tensors, verify
+from t2ilab.tensors import generator
 from t2ilab.training.fit import TrainState
+from t2ilab.vqgan.quantizers import GumbelCode
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA GPU on this machine")
 
@@ -33,7 +35,7 @@ def test_a_gpu_trains_in_every_precision_and_leaves_checkpoints_for_any_device(p
 def test_a_modern_gpu_trains_in_bf16():
     if torch.cuda.get_device_capability() < (8, 0):
         pytest.skip("this GPU has no bf16 in hardware")
-    model = tiny().model.build().stages[0].denoiser
+    model = tiny().model.build()
     assert TrainState(model, tiny(fit={"precision": "auto"}).fit).dtype == torch.bfloat16
 
 
@@ -53,7 +55,7 @@ def test_a_run_resumed_on_a_gpu_ends_where_an_uninterrupted_one_does(precision, 
 @pytest.mark.parametrize("sampler", ["ancestral", "ddim", "dpm_solver_pp_2m"])
 def test_the_same_seed_draws_about_the_same_picture_on_cpu_and_gpu(sampler):
     torch.manual_seed(0)
-    pipeline = tiny(model={"sampler": sampler, "sampling_steps": 10, "labels": Scenes.classes}).model.build()
+    pipeline = tiny(model={"sampler": sampler, "sampling_steps": 10, "labels": Scenes.classes}).model.pipeline()
     awake(pipeline.stages[0].denoiser.eval())
     on_cpu = pipeline(["red circle", ""], seed=3)
     on_gpu = pipeline.to("cuda")(["red circle", ""], seed=3).cpu()
@@ -76,3 +78,11 @@ def test_a_cascade_reads_captions_on_the_gpu(tmp_path):
     assert pipeline.device.type == "cuda" and pipeline(captions).shape == (3, 3, 8, 8)
     edit = Edit(torch.zeros(1, 3, 16, 16), torch.ones(1, 1, 16, 16, dtype=torch.bool))
     assert_close(pipeline(captions, edit=edit, negative=["green"]).cpu(), torch.zeros(3, 3, 8, 8))
+
+
+def test_gumbel_noise_is_drawn_on_the_gpu_and_a_function_of_the_generator():
+    quantizer, z = GumbelCode(9, 4).cuda().train(), torch.zeros(2, 4, 3, 5, device="cuda")
+    first, again, other = (quantizer(z, generator(seed))[1] for seed in (1, 1, 2))
+    assert torch.equal(first, again) and not torch.equal(first, other)
+    quantizer.after_step()
+    assert quantizer.seen.item() == 1 and quantizer.used.sum().item() == pytest.approx(0.01 * 3 * 30)

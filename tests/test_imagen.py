@@ -11,16 +11,16 @@ from torch.testing import assert_close
 from t2ilab.data.loaders import Batch
 from t2ilab.diffusion.constraints import clip, dynamic_threshold
 from t2ilab.diffusion.cond import Cond
-from t2ilab.diffusion.gaussian import GaussianDiffusion
+from t2ilab.diffusion.gaussian import variance_preserving
 from t2ilab.diffusion.schedules import SCHEDULES, linear
 from t2ilab.families.imagen import augmented, cropped
 from t2ilab.pipeline.edit import Edit
 from t2ilab.presets import PRESETS as ALL
-from t2ilab.tensors import generator
+from t2ilab.tensors import generator, generator_per_image, randn
 from t2ilab.training.fit import FitConfig, fit
 
 PRESETS = {name: preset for name, preset in ALL.items() if preset.family == "imagen"}
-LINEAR = GaussianDiffusion(linear(100))
+LINEAR = variance_preserving(linear(100))
 
 
 def narrow(model):
@@ -46,7 +46,8 @@ def test_published_networks_count_exactly_and_run_forward_and_backward_at_full_s
         net = net_of(model)
         x = torch.zeros(1, 3, size, size)
         seen = {"low_res": x, "aug": torch.ones(1)} if model.low_res else {}
-        out = net(x, torch.ones(1), Cond(torch.zeros(1, 256, 4096), torch.ones(1, 256, dtype=torch.bool), **seen))
+        cond = Cond(torch.zeros(1, 256, 4096), torch.ones(1, 256, dtype=torch.bool), **seen)
+        out = net(x, torch.ones(1), net.condition(cond))
         out.sum().backward()
     assert sum(p.numel() for p in net.parameters()) == SIZES[name] and out.shape == x.shape
     assert all(p.grad.shape == p.shape for p in net.parameters())
@@ -95,11 +96,12 @@ def test_training_and_sampling_noise_it_alike_and_training_meets_every_level():
 
 
 def test_every_picture_of_a_batch_has_its_own_level_and_the_network_is_told():
-    text, few = BASE.example(batch(16), generator(0))[1].text, batch(16)
-    x0, cond = UPSAMPLER.example(few, generator(0))
+    text, few = BASE.to_training_pair(batch(16), generator(0))[1].text, batch(16)
+    x0, cond = UPSAMPLER.to_training_pair(few, generator(0))
     assert len(cond.aug.unique()) == len(few.images) and text.shape == cond.text.shape and torch.equal(x0, few.images)
     net = awake(net_of(UPSAMPLER)).eval()
-    outs = [net(x0, torch.ones(4), replace(cond, aug=cond.aug + shift)) for shift in (0, 0.1)]
+    read = net.condition(cond)
+    outs = [net(x0, torch.ones(4), replace(read, aug=cond.aug + shift)) for shift in (0, 0.1)]
     assert (outs[0] - outs[1]).abs().amax((1, 2, 3)).min() > 1e-4
 
 
@@ -115,14 +117,14 @@ def test_crops_are_the_same_place_of_every_tensor():
     assert a.shape == (2, 3, 4, 4) and torch.equal(a + 0.5, b) and a[0, 0, 1, 0] - a[0, 0, 0, 0] == 8
     starts = {tuple(cropped((images,), 4, generator(k))[0][:, 0, 0, 0].tolist()) for k in range(60)}
     assert len({first for first, _ in starts}) > 15 and len(starts) > 50                    # each picture its own place
-    x0, cond = replace(UPSAMPLER, crop_size=8).example(batch(16), generator(0))
+    x0, cond = replace(UPSAMPLER, crop_size=8).to_training_pair(batch(16), generator(0))
     assert x0.shape == cond.low_res.shape == (4, 3, 8, 8)
 
 
 def test_a_stage_trained_on_crops_enlarges_whole_pictures():
     model = replace(UPSAMPLER, crop_size=8)
     denoiser = built(model).stages[0].denoiser
-    denoiser.loss(*model.example(batch(16), generator(0)), generator(1)).sum().backward()
+    denoiser.loss(*model.to_training_pair(batch(16), generator(0)), generator(1)).sum().backward()
     assert built(model)(["a red circle"], picture=torch.zeros(1, 3, 8, 8)).shape == (1, 3, 16, 16)
 
 
@@ -155,18 +157,18 @@ def test_sampling_is_the_papers_loop_draw_for_draw():
     model = replace(BASE, T=20, schedule="cosine", sampling_steps=20, guidance_scale=4.0, percentile=0.9, objective=replace(BASE.objective, predict="eps"))
     pipeline = built(model)
     denoiser, (text, mask) = pipeline.stages[0].denoiser, pipeline.encode_text(["a red circle"])
-    alpha_bar, g = denoiser.diffusion.alpha_bar, generator(7)
-    x = torch.randn(1, 3, 8, 8, generator=g)
+    alpha_bar, g = denoiser.diffusion.alpha_bar, generator_per_image(["a red circle"], 7)
+    x = randn((1, 3, 8, 8), g)
     with torch.no_grad():
         for t in range(20, 0, -1):
             ab, before = alpha_bar[t].item(), alpha_bar[t - 1].item()
             clock = torch.tensor([t * 50.0])
-            eps_c, eps_0 = (denoiser.net(x, clock, Cond(text, m)) for m in (mask, mask & False))
+            eps_c, eps_0 = (denoiser.net(x, clock, denoiser.condition(Cond(text, m))) for m in (mask, mask & False))
             eps = eps_0 + 4.0 * (eps_c - eps_0)
             x0 = imagen_threshold((x - (1 - ab) ** 0.5 * eps) / ab ** 0.5, 0.9)
             beta = 1 - ab / before
             mean = beta * before ** 0.5 / (1 - ab) * x0 + (1 - before) * (1 - beta) ** 0.5 / (1 - ab) * x
-            x = mean + (beta * (1 - before) / (1 - ab)) ** 0.5 * torch.randn(1, 3, 8, 8, generator=g)
+            x = mean + (beta * (1 - before) / (1 - ab)) ** 0.5 * randn((1, 3, 8, 8), g)
     assert_close(pipeline(["a red circle"], seed=7), x.clamp(-1, 1), rtol=1e-4, atol=1e-4)
 
 
@@ -186,8 +188,8 @@ def test_a_cascade_learns_one_batch_by_heart():
     for model, data in ((BASE, small), (UPSAMPLER, few)):
         model = replace(model, sampling_steps=20, guidance_scale=1.0, augmentation=0.05, net=replace(model.net, channels=32, head_channels=32))
         torch.manual_seed(0)
-        pipeline = model.build()
-        for log, ema in fit(pipeline.stages[0].denoiser, (model.example(data, generator(k)) for k in range(250)), config):
+        pipeline = model.pipeline()
+        for log, ema in fit(pipeline.stages[0].denoiser, (model.to_training_pair(data, generator(k)) for k in range(250)), config):
             pass
         stages.append(replace(pipeline.stages[0], denoiser=ema.eval()))
     both = replace(pipeline, stages=tuple(stages))
@@ -205,7 +207,7 @@ def test_a_forward_leaves_all_parameters_where_they_were():
 def test_constant_pictures_train_without_a_nan():
     for model in (BASE, UPSAMPLER):
         data = Batch(torch.full((2, 3, model.size, model.size), -1.0), ["", "a red circle"], torch.zeros(2))
-        loss = model.build().stages[0].denoiser.loss(*model.example(data, generator(0)), generator(1))
+        loss = model.build().loss(*model.to_training_pair(data, generator(0)), generator(1))
         assert loss.isfinite().all()
 
 

@@ -1,6 +1,7 @@
 """Imagen from the command line: stages trained apart or side by side, a part held back, weights to begin with, captions from a file."""
 import json
-from dataclasses import asdict, replace
+from dataclasses import replace
+from itertools import islice
 
 import pytest
 import torch
@@ -9,8 +10,9 @@ from tiny_imagen import BASE, UPSAMPLER
 from tiny_runs import digests, logged, names, saved
 
 from t2ilab.cli import commands as cli
-from t2ilab.data.loaders import Part
+from t2ilab.data.loaders import Part, stream
 from t2ilab.data.shapes import Scenes
+from t2ilab.evaluation.caption_metrics import SEED
 from t2ilab.runs.sample import read_captions
 from t2ilab.presets import PRESETS, DataConfig, SaveConfig
 from t2ilab.runs.cascade import cascade
@@ -70,7 +72,7 @@ def test_one_stage_can_be_trained_alone(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("preset", SMALL.values(), ids=SMALL)
 def test_a_run_is_built_from_its_config_alone_whichever_network_it_has(preset):
-    assert preset_from_dict(json.loads(json.dumps(asdict(preset)))) == preset
+    assert preset_from_dict(json.loads(json.dumps(preset.to_dict()))) == preset
 
 
 def test_a_third_stage_enlarges_what_the_second_draws(tmp_path, monkeypatch):
@@ -112,6 +114,22 @@ def test_every_example_is_trained_on_or_held_back_and_none_is_both(n, every):
 def test_endless_scenes_stay_endless():
     part = Part(Scenes(size=8), 10)
     assert len(part) == len(Scenes()) and part.example(3, generator(0)).caption == Scenes(size=8).example(4, generator(0)).caption
+
+
+def test_what_is_held_back_of_the_endless_scenes_is_in_no_training_batch(tmp_path):
+    kept, held = (Part(Scenes(size=8), 10, held=side) for side in (False, True))
+    seen = torch.cat([batch.images for batch in islice(stream(kept, batch_size=64, seed=3), 20)])
+    never = next(stream(held, batch_size=64, seed=3)).images
+    same = (seen[:, None] == never).flatten(2).all(2).any(0)                        # [64]: the world is finite, so a few come again by chance
+    assert same.double().mean() < 0.2 and not torch.equal(seen[:64], never)
+    assert torch.equal(never, next(stream(held, batch_size=64, seed=3)).images)
+    assert not torch.equal(never, next(stream(held, batch_size=64, seed=4)).images)
+
+
+def test_training_on_the_scenes_of_the_evaluation_is_refused(tmp_path):
+    preset = SMALL["imagen-shapes"]
+    with pytest.raises(ValueError, match="seed=20000 would train on the very scenes that evaluation draws: choose another"):
+        next(train(replace(preset, fit=replace(preset.fit, seed=SEED)), tmp_path))
 
 
 def test_the_loss_on_what_is_held_back_is_measured_when_it_is_due_and_with_the_same_noise(tmp_path):

@@ -55,6 +55,18 @@ def test_a_file_that_metadata_names_but_nobody_has_counts_as_broken(tmp_path):
     assert open_folder(tmp_path, max_broken=0.5).bad == (("b.jpg", "no such file"),)
 
 
+def test_missing_files_are_not_called_broken_and_the_error_names_the_way_out(tmp_path, caplog):
+    for k in range(4):
+        picture(tmp_path / f"{k}.jpg")
+    (tmp_path / "metadata.csv").write_text("file_name,text\n" + "".join(f"{k}.jpg,x\n" for k in range(10)))
+    with tiny_data.one_line(ValueError, "6 of 10 pictures are missing, more than 1%: 4.jpg: no such file; .*; --max-broken 0.61 takes the others"):
+        open_folder(tmp_path)
+    assert len(open_folder(tmp_path, max_broken=0.61)) == 4 and "skipped 6 missing of 10 pictures" in caplog.text
+    (tmp_path / "0.jpg").write_text("text")
+    with tiny_data.one_line(ValueError, "7 of 10 pictures are broken or missing"):
+        open_folder(tmp_path)
+
+
 def test_files_are_decoded_again_only_after_a_change_or_if_they_were_broken(tmp_path, monkeypatch):
     broken_among(tmp_path, 1, 5)
     looked, measure = [], images.measure

@@ -14,13 +14,12 @@ from toys import Says, doubles, pixels, wave
 
 from t2ilab.diffusion.cond import Cond, Prediction
 from t2ilab.diffusion.gaussian_denoiser import GaussianDenoiser, ObjectiveConfig
-from t2ilab.diffusion.gaussian import GaussianDiffusion
+from t2ilab.diffusion.gaussian import variance_preserving
 from t2ilab.diffusion.losses import WEIGHTS, bits_per_dim, decoder_nll, vlb_term
-from t2ilab.diffusion.timestep_samplers import ImportanceTimes, late_times, uniform_times
 from t2ilab.diffusion.schedules import cosine, linear, timesteps
 from t2ilab.tensors import generator
 
-LINEAR, COSINE = GaussianDiffusion(linear()), GaussianDiffusion(cosine(4000))
+LINEAR, COSINE = variance_preserving(linear()), variance_preserving(cosine(4000))
 SHAPE = (5, 3, 4, 6)
 ORACLE = {      # diffusion: (t, bound in bits per dimension, hybrid loss, bound with the small variance)
     "linear": (LINEAR, [1, 2, 3, 501, 1000],
@@ -203,7 +202,7 @@ def gaussian_data(diffusion, spread):
 @pytest.mark.parametrize("n", [50, 13])
 def test_the_bits_of_a_perfect_model_are_the_surprise_of_the_data(n):
     """For Gaussian pixels the bound is tight, for any list of times: it meets -log2 of their true probabilities. A worse model pays more."""
-    diffusion, spread = GaussianDiffusion(linear(50)), 0.25
+    diffusion, spread = variance_preserving(linear(50)), 0.25
     times = timesteps(50, n)
     following = dict(zip(times, times[1:]))
     x0 = ((torch.randn(64, 1, 8, 8, generator=generator(0), dtype=torch.float64) * spread + 1) * 127.5).round() / 127.5 - 1
@@ -235,83 +234,3 @@ def test_bits_are_reported_term_by_term():
         assert_close(bits["vlb"][:, column], vlb_term(LINEAR, x0, x_t, t * both, s * both, Prediction(x0 + t / 1000)))
     assert_close(bits["total"], bits["prior"] + bits["vlb"].sum(1))
     assert torch.equal(seen[0][0], LINEAR.diffuse(x0, 1000, generator(5))) and [t for _, t in seen] == times[:-1]
-
-
-# ----------------------------------------------------------------------------------------------------------------------------- which t to train at
-def test_uniform_times_reach_both_ends():
-    t, weight = uniform_times(20, 20_000, generator(0))
-    counts = torch.bincount(t, minlength=22)
-    assert counts[0] == counts[21] == 0 and (weight == 1).all()
-    assert (counts[1:21] - 1000).abs().max() < 5 * 1000 ** 0.5
-
-
-def warmed(T=5, rounds=13):
-    times = ImportanceTimes(T)
-    for k in range(rounds):
-        times.update(torch.arange(1, T + 1), torch.tensor([(1 + k % 4) * (1 + j) ** 0.5 + 0.1 * k * j for j in range(T)]).double())
-    return times
-
-
-def test_importance_is_the_root_of_the_mean_squared_loss():
-    """iDDPM importance sampling, from the last 10 losses; the numbers below are what its own code gives for the same losses."""
-    theirs = [0.09173430147689345, 0.15225856352768014, 0.20468516242415885, 0.25289815062501836, 0.2984238219462493]
-    assert_close(warmed().probabilities(), doubles(*theirs))
-
-
-def test_times_are_even_until_each_was_seen_ten_times():
-    times = warmed(rounds=9)
-    assert_close(times.probabilities(), doubles(*[0.2] * 5))
-    times.update(torch.tensor([1, 2, 3, 4, 4, 4, 4]), torch.ones(7))
-    assert_close(times.probabilities(), doubles(*[0.2] * 5))
-    times.update(torch.tensor([5]), torch.ones(1))
-    assert times.probabilities().std() > 0.01
-
-
-def test_an_uneven_choice_of_t_leaves_the_expected_loss_as_it_was():
-    times, loss = warmed(), doubles(3, -1, 4, 1, 5)
-    t, weight = times.draw(5, 50_000, generator(3))
-    p = times.probabilities()
-    assert_close(weight, 1 / (5 * p[t - 1]))
-    assert (torch.bincount(t - 1, minlength=5) / 50_000 - p).abs().max() < 0.01
-    weighted = weight * loss[t - 1]
-    assert abs(weighted.mean() - loss.mean()) < 5 * weighted.std() / 50_000 ** 0.5
-    assert abs(loss[t - 1].mean() - loss.mean()) > 0.2                                          # without the weights it would be another loss
-
-
-def test_a_checkpoint_carries_the_seen_losses():
-    old = denoiser(wave(5, 3, 4, 6), GaussianDiffusion(linear(25)), times="importance")
-    for k in range(12):
-        old.importance.update(torch.arange(1, 26), wave(25, seed=k) + 2)
-    new = denoiser(wave(5, 3, 4, 6), GaussianDiffusion(linear(25)), times="importance")
-    new.load_state_dict(old.state_dict(), strict=True)
-    assert_close(new.importance.probabilities(), old.importance.probabilities())
-    assert new.importance.probabilities().std() > 0.001
-    old.importance.update(torch.tensor([3]), torch.tensor([50.0]))
-    new.importance.update(torch.tensor([3]), torch.tensor([50.0]))
-    assert_close(new.importance.probabilities(), old.importance.probabilities())
-
-
-def test_training_remembers_its_losses_and_evaluation_does_not():
-    model = denoiser(wave(*SHAPE), GaussianDiffusion(linear(25)), times="importance")
-    model.eval().loss(pixels(*SHAPE), generator=generator(0))
-    assert model.importance.seen.sum() == 0
-    for round in range(12):
-        model.importance.update(torch.arange(1, 26), torch.arange(1.0, 26.0))
-    t, weight = model.eval().times(20_000, generator(1))
-    assert abs(torch.bincount(t, minlength=26)[1:] / 800 - 1).max() < 0.15 and bool((weight == 1).all())          # evenly, whatever was learned
-    model.train()
-    t, weight = model.importance.draw(25, 5, generator(0))
-    draw = generator(0)
-    model.importance.draw(25, 5, draw)
-    plain = model.loss_at(pixels(*SHAPE), model.diffusion.diffuse(pixels(*SHAPE), t, draw), t, Cond())
-    assert_close(model.loss(pixels(*SHAPE), generator=generator(0)), plain * weight)
-    assert model.importance.seen.sum() == 12 * 25 + 5 and plain[0].item() in model.importance.history[t[0] - 1].tolist()
-
-
-def test_late_times_are_one_minus_the_cube_of_an_even_number():
-    """P(t <= k) = 1 - (1 - k / T) ** (1/3): nearly half in the last tenth, every t possible, no weights."""
-    t, weight = late_times(200, 400_000, generator(1))
-    share = torch.bincount(t, minlength=201)[1:].cumsum(0) / len(t)
-    want = 1 - (1 - torch.arange(1, 201) / 200) ** (1 / 3)
-    assert t.min() >= 1 and t.max() == 200 and (share - want).abs().max() < 0.004 and torch.equal(weight, torch.ones(400_000))
-    assert abs((t > 180).double().mean() - 0.1 ** (1 / 3)) < 0.004

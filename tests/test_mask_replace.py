@@ -65,9 +65,9 @@ def test_a_product_of_steps_is_the_closed_form(shares):
 
 def test_between_two_whole_times_the_tables_are_straight():
     d = diffusion()
-    (a, _, g), (a3, _, g3), (a4, _, g4) = d.bars(3.25), d.bars(3), d.bars(4)
+    (a, _, g), (a3, _, g3), (a4, _, g4) = d.cumulative(3.25), d.cumulative(3), d.cumulative(4)
     assert_close(torch.stack([a, g]), torch.stack([0.75 * a3 + 0.25 * a4, 0.75 * g3 + 0.25 * g4]))
-    assert [float(v) for v in d.bars(d.T)] == [float(v) for v in d.bars(torch.tensor([d.T]))]
+    assert [float(v) for v in d.cumulative(d.T)] == [float(v) for v in d.cumulative(torch.tensor([d.T]))]
 
 
 @pytest.mark.parametrize("shares", SHARES)
@@ -250,7 +250,20 @@ def test_important_times_are_learned_in_training_only():
         first = losses
     model.importance.seen.zero_()
     model.train().loss(x0, generator=generator(1))
+    model.importance.after_step(lambda v: v)
     assert model.importance.seen.sum() == 8
+
+
+def test_an_uneven_choice_of_times_is_weighed_in_training():
+    d, x0 = diffusion(T=10), torch.randint(K, (8, 2), generator=generator(3))
+    model = TokenDenoiser(Guess(), d).train()
+    for _ in range(10):
+        model.importance.update(torch.arange(1, 11), torch.arange(1.0, 11.0))
+    draw = generator(1)
+    t, weight = model.importance.draw(10, 8, draw)
+    x_t = d.diffuse(x0, t, draw)
+    assert weight.std() > 0.1
+    assert_close(model.loss(x0, generator=generator(1)), model.loss_at(x0, x_t, t, Cond()) * weight.float())
 
 
 @pytest.mark.parametrize("wrong", [-1, K])

@@ -6,7 +6,7 @@ import torch
 from t2ilab.data.shapes import Scenes
 from t2ilab.diffusion.cond import Cond
 from t2ilab.diffusion.gaussian_denoiser import GaussianDenoiser, ObjectiveConfig
-from t2ilab.diffusion.gaussian import GaussianDiffusion
+from t2ilab.diffusion.gaussian import variance_preserving
 from t2ilab.diffusion.guidance import guided
 from t2ilab.diffusion.sampling import SAMPLERS, sample
 from t2ilab.diffusion.schedules import cosine, timesteps
@@ -25,7 +25,7 @@ def test_one_batch_is_learned_by_heart_and_drawn_again_in_ten_steps():
     assert nearest > 0.09                                           # mean squared distance between two of the pictures
 
     torch.manual_seed(0)
-    model = GaussianDenoiser(UNet(NET), GaussianDiffusion(cosine()), ObjectiveConfig(predict="x0"))
+    model = GaussianDenoiser(UNet(NET), variance_preserving(cosine()), ObjectiveConfig(predict="x0"))
     batches = repeat((x0.repeat(4, 1, 1, 1), labels.map(lambda v: v.repeat(4, 1))))
     losses = []
     for log, ema in fit(model, batches, FitConfig(steps=200, batch_size=16, lr=4e-3, warmup=10, ema_decay=0.95, precision="fp32")):

@@ -62,10 +62,10 @@ def by_hand(clip, captions):
 
 
 def test_features_are_those_of_captions_filled_up_with_token_0_and_no_mask(clip):
-    features, mask = model_of(clip).reads(CAPTIONS)
+    features, mask = model_of(clip).text_encoder(CAPTIONS)
     assert features.shape == (4, 77, 16) and mask.shape == (4, 77) and mask.all()
     assert_close(features, by_hand(clip, CAPTIONS), rtol=0, atol=1e-6)
-    alone, _ = model_of(clip).reads(CAPTIONS[2:3])
+    alone, _ = model_of(clip).text_encoder(CAPTIONS[2:3])
     assert_close(alone[0], features[2], rtol=0, atol=1e-6)
 
 
@@ -74,7 +74,7 @@ def test_features_are_those_of_diffusers_where_its_tokenizer_pads_with_token_0(c
 
     CLIP's own tokenizer pads with the end of a text, which gives other features at every padding position."""
     pipeline = pytest.importorskip("diffusers").VQDiffusionPipeline
-    ours, _ = model_of(clip).reads(CAPTIONS)
+    ours, _ = model_of(clip).text_encoder(CAPTIONS)
     with torch.no_grad():
         theirs, by_default = (pipeline._encode_prompt(SimpleNamespace(tokenizer=tokenizer, text_encoder=clip[1], device="cpu"), CAPTIONS, 1, False)
                               for tokenizer in (clip_tokenizer(pad_token="!"), clip_tokenizer()))
@@ -87,7 +87,7 @@ def test_features_are_those_of_diffusers_where_its_tokenizer_pads_with_token_0(c
 
 
 def test_without_it_padding_has_no_features_and_is_masked(clip):
-    features, mask = replace(model_of(clip), attend_padding=False).reads(CAPTIONS)
+    features, mask = replace(model_of(clip), attend_padding=False).text_encoder(CAPTIONS)
     lengths = [len(clip_tokenizer()(caption)["input_ids"]) for caption in CAPTIONS]
     assert mask.sum(1).tolist() == lengths and features[~mask].abs().sum() == 0
     assert_close(features[mask], by_hand(clip, CAPTIONS)[mask], rtol=0, atol=1e-6)           # what comes after a word changes it in no way
@@ -95,7 +95,7 @@ def test_without_it_padding_has_no_features_and_is_masked(clip):
 
 def test_a_caption_that_is_too_long_ends_with_its_end(clip):
     with pytest.warns(UserWarning, match="1 of 1 captions have over 77 tokens"):
-        features, mask = model_of(clip).reads(["a" * 100])
+        features, mask = model_of(clip).text_encoder(["a" * 100])
     ids = clip_tokenizer()("a" * 100, truncation=True, max_length=77, return_tensors="pt")["input_ids"]
     assert mask.all() and ids[0, -1] == clip_tokenizer().eos_token_id
     with torch.no_grad():
@@ -120,12 +120,12 @@ def test_what_was_kept_before_padding_could_be_read_is_found(clip):
 
 def test_no_caption_is_learned_for_every_position_and_guides(clip, tmp_path):
     model = model_of(clip, guidance_scale=3.0)
-    features, mask = model.reads(["", *CAPTIONS])
+    features, mask = model.text_encoder(["", *CAPTIONS])
     assert mask.any(1).tolist() == [False, True, True, True, True] and features[0].abs().sum() == 0
     pipeline = built(model)
-    assert pipeline.model.net.no_caption.shape == (77, 16)
+    assert pipeline.model.net.null_embedding.shape == (77, 16)
     seen = pipeline.model.net.condition(pipeline._read(["", *CAPTIONS])).text
-    assert torch.equal(seen[0], pipeline.model.net.no_caption) and torch.equal(seen[1:], features[1:])
+    assert torch.equal(seen[0], pipeline.model.net.null_embedding) and torch.equal(seen[1:], features[1:])
     for _ in train(replace(RUN, model=model), tmp_path / "run"):
         pass
     assert read_preset(tmp_path / "run").model.attend_padding
@@ -133,7 +133,7 @@ def test_no_caption_is_learned_for_every_position_and_guides(clip, tmp_path):
 
 
 def test_the_empty_caption_of_zero_shot_guidance_is_read_to_the_last_position_too(clip):
-    features, mask = model_of(clip, zero_shot=True).reads([""])
+    features, mask = model_of(clip, zero_shot=True).text_encoder([""])
     assert mask.all()
     assert_close(features, by_hand(clip, [""]), rtol=0, atol=1e-6)
 

@@ -9,14 +9,14 @@ from toys import Toy, doubles, pixels
 
 from t2ilab.diffusion.cond import Cond
 from t2ilab.diffusion.gaussian_denoiser import GaussianDenoiser, ObjectiveConfig
-from t2ilab.diffusion.gaussian import GaussianDiffusion
+from t2ilab.diffusion.gaussian import variance_preserving
 from t2ilab.diffusion.sampling import ddim, dpm_solver_pp_2m, sample, trajectory
 from t2ilab.diffusion.schedules import cosine, linear, timesteps
 from t2ilab.tensors import generator, randn
 
 SHAPE = (3, 3, 4, 6)
 T = 100
-LINEAR, COSINE = GaussianDiffusion(linear(T)), GaussianDiffusion(cosine(T))
+LINEAR, COSINE = variance_preserving(linear(T)), variance_preserving(cosine(T))
 NET = Toy()
 
 
@@ -96,7 +96,7 @@ def test_sampling_is_ddpm_algorithm_2(variance):
     beta = torch.linspace(1e-3, 0.2, T, dtype=torch.float64)
     alpha_bar = torch.cat([doubles(1), (1 - beta).cumprod(0)])
     sigma2 = {"large": beta, "small": (1 - alpha_bar[:-1]) / (1 - alpha_bar[1:]) * beta}[variance]
-    denoise = GaussianDenoiser(NET, GaussianDiffusion(alpha_bar), ObjectiveConfig(variance=variance))
+    denoise = GaussianDenoiser(NET, variance_preserving(alpha_bar), ObjectiveConfig(variance=variance))
     x_T, noise = draw(generator(2)), generator(3)
     *_, last = trajectory(denoise, denoise.diffusion, x_T, timesteps(T, T), generator=noise)
     assert_close(last.x, algorithm_2(x_T, beta, sigma2.sqrt(), generator(3)), rtol=1e-6, atol=1e-6)

@@ -20,6 +20,15 @@ def test_equal_pictures_look_equal_and_a_blur_looks_worse_than_a_shade():
     assert (eyes(x, F.avg_pool2d(x, 5, 1, 2)) > eyes(x, 0.98 * x)).all()
 
 
+def test_features_are_compared_by_direction_not_by_length():
+    class Features(nn.Module):
+        def features(self, images):
+            return [images]
+    eyes, x = Perceptual(Features()), pictures(2, 4)
+    assert_close(eyes(x, 5 * x), torch.zeros(2))
+    assert_close(eyes(x, -x), torch.full((2,), 4.0), rtol=1e-4, atol=1e-4)                 # two unit vectors that point apart
+
+
 def test_missing_eyes_say_the_command_that_gets_them(monkeypatch, tmp_path):
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
     model = CodecObjective(NET, replace(PLAIN, perceptual=1.0, eyes="vgg16"))

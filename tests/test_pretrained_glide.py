@@ -147,7 +147,7 @@ def official(request):
 # ------------------------------------------------------------------------------------------------------------------------------------ the same here
 def ours(name, shapes):
     """Our denoiser with the weights that OpenAI's network of this name has."""
-    denoiser = MODELS[name].build().stages[0].denoiser
+    denoiser = MODELS[name].build()
     denoiser.net.load_state_dict(convert(weights(shapes[name]), MODELS[name]), strict=True)
     return denoiser.eval()
 
@@ -162,7 +162,7 @@ def test_the_network_equals_openais_weight_for_weight(name, official):
     cond = Cond(IDS, MASK, low_res, known=given(0.3 * X_T, KEEP) if model.known else None)
     want = answers[f"{name}.out"]
     assert want.std() > 0.1 and (want[0] - want[1]).abs().max() > 0.1
-    assert_close(denoiser.net(X_T, TIMES + 1, cond), want, **CLOSE)
+    assert_close(denoiser.net(X_T, TIMES + 1, denoiser.condition(cond)), want, **CLOSE)
 
 
 @torch.no_grad()
@@ -182,11 +182,12 @@ def test_a_step_and_its_bound_equal_openais(official):
     denoiser, t = ours("base", shapes), TIMES + 1
     signal, noise = denoiser.diffusion.scales(X0, t)
     x_t = signal * X0 + noise * NOISE
-    pred = denoiser(x_t, t, COND)
+    cond = denoiser.condition(COND)
+    pred = denoiser(x_t, t, cond)
     assert_close(denoiser.diffusion.posterior(pred.x0, x_t, t, t - 1)[0], answers["mean"], **CLOSE)
     assert_close(denoiser.diffusion.log_variance(pred.var, t, t - 1), answers["log_variance"], **CLOSE)
     assert_close(vlb_term(denoiser.diffusion, X0, x_t, t, t - 1, pred), answers["bound"], rtol=1e-3, atol=1e-4)
-    assert_close(denoiser.loss_at(X0, x_t, t, COND), answers["mse"] + answers["bound"], rtol=1e-3, atol=1e-4)
+    assert_close(denoiser.loss_at(X0, x_t, t, cond), answers["mse"] + answers["bound"], rtol=1e-3, atol=1e-4)
 
 
 @pytest.mark.parametrize("sampler, times", [("ddim", FAST27), ("ancestral", sections(1000, (9,)))])
@@ -231,7 +232,7 @@ PUBLISHED = {f"{name} {'inpaint' * known}": replace(model, known=0.25 * known)
 @pytest.mark.parametrize("model", PUBLISHED.values(), ids=PUBLISHED)
 def test_every_preset_takes_the_weights_of_openais_network_of_that_size(model):
     with torch.device("meta"):
-        state, net = their_net(model).state_dict(), model.build().stages[0].denoiser.net
+        state, net = their_net(model).state_dict(), model.build().net
         net.load_state_dict(convert(state, model), strict=True, assign=True)
     assert sum(v.numel() for v in state.values()) == sum(v.numel() for v in net.state_dict().values())
 

@@ -117,7 +117,7 @@ def test_a_codebook_of_moving_averages_in_the_originals_names():
     theirs = in_the_originals_names(their_codec().state_dict())
     book = theirs.pop("quantize.embedding.weight")
     found = convert_codec(theirs | {"quantize.embedding": book, "quantize.embedding_avg": book, "quantize.cluster_size": torch.zeros(11)}, ours, "original")
-    assert torch.equal(found["quantizer.entries"], book)
+    assert torch.equal(found["quantizer.codebook"], book)
 
 
 D, GRID, TABLE, HEADS, STEPS = 8, 2, 4, 2, 10
@@ -197,11 +197,11 @@ def test_no_caption_comes_along_or_is_missed():
     """A model that guides away from a "no caption" of random numbers would draw nonsense."""
     w, empty = original_transformer("text", "linear"), torch.randn(5, 6, generator=generator(3))
     config = TokenTransformerConfig(width=D, layers=1, heads=HEADS, mlp_mult=2, text_width=6, place_table=TABLE)
-    guided, plain = (TokenTransformer(config, codes=7, grid=GRID, steps=STEPS, no_caption=n) for n in (5, 0))
+    guided, plain = (TokenTransformer(config, codes=7, grid=GRID, steps=STEPS, null_embedding=n) for n in (5, 0))
     ema = {f"transformer.{k}": v for k, v in w.items()} | {"log_at": torch.zeros(10), "empty_text_embed": empty}
     whole = {f"transformer.{k}": v for k, v in ema.items()}
     for state in (w | {"empty_text_embed": empty}, ema, whole):
-        assert torch.equal(convert_transformer(state, guided)["no_caption"], empty)
+        assert torch.equal(convert_transformer(state, guided)["null_embedding"], empty)
     with pytest.raises(ValueError, match="empty_text_embed is missing"):
         convert_transformer(w, guided)
     with pytest.raises(ValueError, match="empty_text_embed is unexpected"):

@@ -34,9 +34,9 @@ KINDS = {"text": SMALL, "label": replace(SMALL, net=replace(NET, text_width=0, c
 def here(tmp_path, monkeypatch):
     """A folder with the presets of small published models, and their list of used codes."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setitem(PRESETS, "vq-codec-small", replace(TINY, model=VQCodec(size=2 * GRID, net=CONFIG), family="vq_codec"))
+    monkeypatch.setitem(PRESETS, "vq-codec-small", replace(TINY, model=VQCodec(size=2 * GRID, net=CONFIG)))
     for kind, model in KINDS.items():
-        monkeypatch.setitem(PRESETS, f"vq-{kind}", replace(TINY, model=model, family="vq_diffusion"))
+        monkeypatch.setitem(PRESETS, f"vq-{kind}", replace(TINY, model=model))
     torch.save(torch.tensor([0, 1, 0, 2, 3, 4, 0, 5, 0, 6, 0]), "used.pt")                    # 7 of 11 codes: 0, 1, 3, 4, 5, 7, 9
     return tmp_path
 
@@ -77,7 +77,7 @@ def test_a_checkpoint_becomes_a_run_that_answers_the_same(here, capsys, kind, le
         entries = theirs.quantize.embedding.weight[torch.tensor(model.used)[codes]].unflatten(1, (GRID, GRID)).movedim(-1, 1)
         assert_close(pipeline.stages[0].codec.decode(codes), theirs.decode(entries, force_not_quantize=True).sample, rtol=1e-4, atol=1e-4)
     if learned and kind == "text":
-        assert torch.equal(pipeline.model.net.no_caption, state["ema"]["empty_text_embed"].float())
+        assert torch.equal(pipeline.model.net.null_embedding, state["ema"]["empty_text_embed"].float())
     if kind == "nothing":
         assert cli.main(["sample", "run", "--n", "2", "--out", "s"]) == 0 and len(list((here / "s").glob("*.png"))) == 3
     if kind == "label":
@@ -85,7 +85,7 @@ def test_a_checkpoint_becomes_a_run_that_answers_the_same(here, capsys, kind, le
 
 
 def test_openais_glide_becomes_a_run(here, folder, monkeypatch):  # noqa: F811
-    monkeypatch.setitem(PRESETS, "glide-few", replace(TINY, model=replace(FEW, sampling_steps=2), family="glide"))
+    monkeypatch.setitem(PRESETS, "glide-few", replace(TINY, model=replace(FEW, sampling_steps=2)))
     torch.save(resized(read_official(folder / "base.pt")), folder / "base.pt")
     assert cli.main(["convert", "glide-few", str(folder / "base.pt"), "--vocabulary", str(folder / "vocab.bpe"), "--out", "run"]) == 0
     want = load_official(folder / "base.pt", replace(FEW, sampling_steps=2), folder / "vocab.bpe")(["low"], seed=1)

@@ -119,7 +119,7 @@ def test_the_command_is_recorded_only_where_there_was_one(tmp_path, monkeypatch)
     assert commands == ["t2ilab train tiny --out 'a b'", ""]
 
 
-@pytest.mark.parametrize("change, what", [({"model": {"T": 9}}, "model"), ({"net": {"dropout": 0.2}}, "model"), ({"fit": {"seed": 1}}, "seed")])
+@pytest.mark.parametrize("change, what", [({"model": {"T": 9}}, "model"), ({"net": {"dropout": 0.2}}, "model"), ({"fit": {"seed": 1}}, r"seed \(0, not 1\)"), ({"fit": {"optimizer": "muon"}}, r"optimizer \(adamw, not muon\)")])
 def test_a_folder_that_holds_another_run_is_left_alone(change, what, tmp_path):
     list(train(tiny(fit={"steps": 2}), tmp_path))
     before = digests(tmp_path)

@@ -8,14 +8,14 @@ from toys import Toy, doubles, ideal, mixture, pixels
 
 from t2ilab.diffusion.constraints import clip, dynamic_threshold
 from t2ilab.diffusion.gaussian_denoiser import GaussianDenoiser, ObjectiveConfig
-from t2ilab.diffusion.gaussian import GaussianDiffusion
+from t2ilab.diffusion.gaussian import variance_preserving
 from t2ilab.diffusion.guidance import constrained
 from t2ilab.diffusion.sampling import SAMPLERS, ancestral, ddim, dpm_solver_pp_2m, invert, sample, trajectory
 from t2ilab.diffusion.schedules import SCHEDULES, cosine, linear, timesteps
 from t2ilab.tensors import generator, randn
 
 SHAPE = (2, 3, 4, 6)
-LINEAR, COSINE = GaussianDiffusion(linear()), GaussianDiffusion(cosine())
+LINEAR, COSINE = variance_preserving(linear()), variance_preserving(cosine())
 TABLES = {"linear": LINEAR, "cosine": COSINE}
 VARIANCES = {"small": "fixed_small", "large": "fixed_large", "learned": "learned_range"}
 UNEVEN = [1000, 950, 600, 599, 333, 40, 8, 1, 0]                # ends with 1, 0: from further up diffusers' DDPM adds noise even in its last step
@@ -138,7 +138,7 @@ def exact_end(diffusion, x_T):
 @pytest.mark.parametrize("schedule", SCHEDULES.values(), ids=SCHEDULES)
 def test_ddim_is_of_first_and_dpm_solver_of_second_order(schedule, sampler, order):
     """The slope of log error over log steps, for a mixture of two Gaussians with its exact score; more steps are never worse."""
-    diffusion, steps = GaussianDiffusion(schedule(1024)), [16, 32, 64, 128]
+    diffusion, steps = variance_preserving(schedule(1024)), [16, 32, 64, 128]
     denoise, x_T = mixture(diffusion, CENTRES[:, None, None, None], SPREAD, PARTS), torch.linspace(-2.5, 2.5, 41, dtype=torch.float64)
     ends = [last(denoise, diffusion, x_T[:, None, None, None], timesteps(1024, n), sampler=SAMPLERS[sampler]).flatten() for n in steps]
     errors = [(end - exact_end(diffusion, x_T)).square().mean().sqrt().item() for end in ends]

@@ -5,13 +5,13 @@ from torch.testing import assert_close
 from toys import doubles, mixture, wave
 
 from t2ilab.diffusion.cond import Prediction
-from t2ilab.diffusion.gaussian import GaussianDiffusion
+from t2ilab.diffusion.gaussian import variance_preserving
 from t2ilab.diffusion.guidance import scored
 from t2ilab.diffusion.sampling import sample
 from t2ilab.diffusion.schedules import cosine, timesteps
 from t2ilab.tensors import generator
 
-DIFFUSION = GaussianDiffusion(cosine(100))
+DIFFUSION = variance_preserving(cosine(100))
 SHAPE = (2, 3, 4, 6)
 TARGET = wave(*SHAPE, seed=9)
 X0, VAR = wave(*SHAPE, seed=1), wave(*SHAPE, seed=2)

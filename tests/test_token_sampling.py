@@ -18,7 +18,7 @@ def test_tokens_appear_as_evenly_as_the_schedule_says():
     """10.34 of 1,024 tokens in the first step of 100, k times as many with k times fewer steps."""
     d = diffusion("as trained", T=100)
     for n in (100, 50, 10):
-        left = [1024 * float(d.bars(t)[2]) for t in d.times(n)]
+        left = [1024 * float(d.cumulative(t)[2]) for t in d.times(n)]
         placed = [a - b for a, b in pairwise(left)]
         assert abs(sum(placed) - 0.99999 * 1024) < 1e-6 and max(placed[1:-1]) - min(placed[1:-1]) < 1e-6
         assert placed[1] == pytest.approx(10.343 * 100 / n, abs=0.01)
@@ -60,7 +60,7 @@ def test_a_fixed_number_of_masks_is_shown_a_step_and_none_is_left(by_purity, n, 
         was_shown = x != 4
         assert torch.equal(frame.x[was_shown], x[was_shown])                                 # what is shown stays
         x = frame.x
-        assert ((x == 4).sum(1) == round(float(d.bars(frame.t)[2] / d.bars(T)[2]) * tokens)).all()
+        assert ((x == 4).sum(1) == round(float(d.cumulative(frame.t)[2] / d.cumulative(T)[2]) * tokens)).all()
         seen.append(frame.t)
     assert (x < 4).all() and len(seen) == n
 

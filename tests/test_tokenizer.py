@@ -2,6 +2,8 @@
 import copy
 import gzip
 import pickle
+import warnings
+from dataclasses import replace
 
 import pytest
 import torch
@@ -32,6 +34,10 @@ def read(tokenizer, caption):
     return ids[0][mask[0]].tolist()
 
 
+def in_single_blanks(text):
+    return " ".join(text.replace("\ufeff", " ").split()).lower()
+
+
 # Reading
 
 def test_ids_fill_a_line_and_the_end_token_fills_the_rest():
@@ -43,10 +49,10 @@ def test_ids_fill_a_line_and_the_end_token_fills_the_rest():
     assert ids[1, 0] == ids[0, 0] == 64                                     # "a" is byte 97, the 65th that prints
 
 
-def test_any_text_comes_back_from_its_ids():
+def test_any_text_comes_back_from_its_ids_in_single_blanks():
     wide = Tokenizer(MERGES, 400, 200)
     for text in [*CAPTIONS[:20], *ODD]:
-        assert spelled(wide, read(wide, text)) == text.lower()
+        assert spelled(wide, read(wide, text)) == in_single_blanks(text)
     assert spelled(BARE, read(BARE, "🎨 red")) == "🎨 red" and len(read(BARE, "🎨 red")) == len("🎨 red".encode())
 
 
@@ -54,13 +60,13 @@ def test_pieces_are_the_caption_token_by_token():
     caption = "a large red circle on a white background"
     assert TOKENIZER.pieces(caption) == ["a", " large", " red", " circle", " on", " a", " white", " background"]
     for text in (*CAPTIONS[:20], "Unseen words, 42 of them!\n"):
-        assert "".join(TOKENIZER.pieces(text)) == text.lower() and len(TOKENIZER.pieces(text)) == len(read(Tokenizer(MERGES, 400, 99), text))
+        assert "".join(TOKENIZER.pieces(text)) == in_single_blanks(text) and len(TOKENIZER.pieces(text)) == len(read(Tokenizer(MERGES, 400, 99), text))
     assert BARE.pieces("red") == ["r", "e", "d"] and BARE.pieces("") == []
 
 
 def test_words_that_training_saw_often_are_one_token_and_others_are_spelled():
-    assert len(read(TOKENIZER, " circle")) == 1 and len(read(TOKENIZER, " quixotic")) > 3
-    assert min(read(TOKENIZER, " circle")) >= 256 and max(read(BARE, " circle")) < 256
+    assert len(read(TOKENIZER, "a circle")) == 2 and len(read(TOKENIZER, "a quixotic")) > 4
+    assert read(TOKENIZER, "a circle")[1] >= 256 and max(read(BARE, "a circle")) < 256
 
 
 def test_captions_are_read_in_lower_case():
@@ -82,13 +88,13 @@ def test_a_capital_sigma_at_the_end_of_a_word_is_read_as_the_small_one():
     assert read(BARE, "ΟΔΟΣ") == read(BARE, "οδος")
 
 
-def test_blanks_are_read_as_the_tokens_they_are():
-    assert read(BARE, " ") == [220] and len(read(TOKENIZER, "   ")) == 3
+def test_one_blank_is_a_token_and_blanks_alone_are_no_caption():
+    assert read(BARE, "a b") == [64, 220, 65] and read(BARE, " \t") == []
 
 
 @pytest.mark.parametrize("text", ODD)
 def test_odd_text_is_read_like_any_other(text, recwarn):
-    assert len(read(BARE, text)) == len(text.lower().encode()) and not len(recwarn)
+    assert len(read(BARE, text)) == len(in_single_blanks(text).encode()) and not len(recwarn)
 
 
 def test_half_a_character_is_a_question_mark():
@@ -99,12 +105,13 @@ def test_half_a_character_is_a_question_mark():
 
 def test_a_caption_that_is_too_long_is_cut_with_one_warning_that_names_it():
     text = "Red\nand " + "blue " * 2000
+    tokenizer = replace(TOKENIZER)
     with pytest.warns(UserWarning, match=r"1 of 3 captions have over 24 tokens and were cut: 'Red\\nand blue ") as warned:
-        ids, mask = TOKENIZER(["a circle", text, None])
+        ids, mask = tokenizer(["a circle", text, None])
     assert len(warned) == 1 and len(str(warned[0].message)) < 200 and "\n" not in str(warned[0].message)
     assert mask[1].all() and ids[1].tolist() == read(Tokenizer(MERGES, 400, 4000), text)[:24]
-    with pytest.warns(UserWarning, match="2 of 2"):
-        TOKENIZER(["x" * 10_000, "🎨" * 10_000])
+    with warnings.catch_warnings(action="error"):                           # a run of a thousand steps is told once
+        assert tokenizer(["x" * 10_000, "🎨" * 10_000])[1].all()
 
 
 def test_a_caption_that_just_fits_is_not_warned_about(recwarn):

@@ -8,8 +8,8 @@ from torch.testing import assert_close
 from toys import wave
 
 from t2ilab.diffusion.cond import Cond
-from t2ilab.nets.attention import Attention, place_waves
-from t2ilab.nets.layers import Double, Halve, ResBlock, sinusoid
+from t2ilab.nets.attention import Attention, position_features
+from t2ilab.nets.layers import Upsample, Downsample, ResBlock, timestep_embedding
 from t2ilab.nets.unet import UNet, UNetConfig
 from t2ilab.presets.ddpm import HO, IDDPM
 from t2ilab.tensors import generator
@@ -68,32 +68,33 @@ def of_block(mine, other):
 
 
 def of_attention(mine, other):
-    yield from [(mine.norm, [other.group_norm]), (mine.qkv, [other.to_q, other.to_k, other.to_v]), (mine.proj, [other.to_out[0]])]
+    heads = mine.attend
+    yield from [(mine.norm, [other.group_norm]), (heads.q, [other.to_q]), (heads.kv, [other.to_k, other.to_v]), (heads.proj, [other.to_out[0]])]
 
 
 def of_level(layers, other):
     """Pairs of one of their levels; layers: an iterator over ours."""
     for j, resnet in enumerate(other.resnets):
-        block, *attention = next(layers)
-        yield from of_block(block, resnet)
-        if attention:
-            yield from of_attention(attention[0], other.attentions[j])
+        layer = next(layers)
+        yield from of_block(layer.block, resnet)
+        for attention in layer.attentions:
+            yield from of_attention(attention, other.attentions[j])
     for sampler in getattr(other, "downsamplers", None) or getattr(other, "upsamplers", None) or []:
-        yield next(layers)[0].conv, [sampler.conv]
+        yield next(layers).conv, [sampler.conv]
 
 
 def pairs(ours, theirs):
     """Every layer of our network with the layers of theirs that do the same."""
-    clock, middle, down, up = theirs.time_embedding, theirs.mid_block, iter(ours.down), iter(ours.up)
-    yield from [(ours.time[0], [clock.linear_1]), (ours.time[2], [clock.linear_2]), (ours.enter, [theirs.conv_in])]
+    clock, middle, down, up = theirs.time_embedding, theirs.mid_block, iter(ours.down.values()), iter(ours.up.values())
+    yield from [(ours.time[0], [clock.linear_1]), (ours.time[2], [clock.linear_2]), (ours.conv_in, [theirs.conv_in])]
     for level in theirs.down_blocks:
         yield from of_level(down, level)
-    yield from of_block(ours.middle[0], middle.resnets[0])
-    yield from of_attention(ours.middle[1], middle.attentions[0])
-    yield from of_block(ours.middle[2], middle.resnets[1])
+    yield from of_block(ours.middle["block0"].block, middle.resnets[0])
+    yield from of_attention(ours.middle["block0"].attentions[0], middle.attentions[0])
+    yield from of_block(ours.middle["block1"].block, middle.resnets[1])
     for level in theirs.up_blocks:
         yield from of_level(up, level)
-    yield from [(ours.leave[0], [theirs.conv_norm_out]), (ours.leave[2], [theirs.conv_out])]
+    yield from [(ours.conv_out[0], [theirs.conv_norm_out]), (ours.conv_out[2], [theirs.conv_out])]
 
 
 def copy_weights(ours, theirs):
@@ -132,8 +133,8 @@ def test_the_clock_is_cosines_then_sines_at_falling_frequencies():
     for last in (0, 1):
         w = torch.tensor([10_000.0 ** (-i / (half - last)) for i in range(half)], dtype=torch.float64)
         want = torch.cat([(t[:, None] * w).cos(), (t[:, None] * w).sin()], dim=1)
-        assert_close(sinusoid(t, 2 * half, last=last).double(), want, rtol=0, atol=1e-4)
-    assert torch.equal(sinusoid(t, 2 * half), sinusoid(t, 2 * half, last=0))
+        assert_close(timestep_embedding(t, 2 * half, last=last).double(), want, rtol=0, atol=1e-4)
+    assert torch.equal(timestep_embedding(t, 2 * half), timestep_embedding(t, 2 * half, last=0))
 
 
 # -------------------------------------------------------------------------------------------------------------------------------------- conditions
@@ -150,13 +151,13 @@ def test_every_attention_reads_the_text():
     net(picture(2, 3, 8, 12), TIMES, cond).square().sum().backward()
     readers = [part for part in net.modules() if isinstance(part, Attention)]
     assert len(readers) == 2 * 1 + 1 + 2 * 2                        # down, middle, up
-    assert all(reader.text.weight.grad.norm() > 0 for reader in readers)
+    assert all(reader.attend.context_kv.weight.grad.norm() > 0 for reader in readers)
     assert (text.grad.norm(dim=2) > 0).all()
 
 
 def test_places_tell_attention_where_each_pixel_lies():
     layer, x = awake(Attention(32, head_channels=16, places=True)), picture(1, 32, 3, 4)
-    waves = place_waves(3, 4)
+    waves = position_features(3, 4)
     assert waves.shape == (12, 8) and len({tuple(row) for row in waves.round(decimals=4).tolist()}) == 12 and waves.abs().max() <= 1
     assert_close(waves[5], torch.tensor([f(k * math.pi * u) for u in (0.0, -1 / 6) for k in (1, 2) for f in (math.sin, math.cos)]))     # row 1, column 1
     turned = layer(x.flip(3)).flip(3)
@@ -167,7 +168,7 @@ def test_places_tell_attention_where_each_pixel_lies():
 
 def test_the_last_token_joins_the_time():
     net, x, cond = awake(UNet(TEXT)), picture(2, 3, 8, 12), tokens()
-    time = net.time(sinusoid(TIMES, 32))
+    time = net.time(timestep_embedding(TIMES, 32))
     assert_close(net.embed(TIMES, cond) - time, torch.nn.functional.linear(cond.text[:, -1], net.pooled.weight, net.pooled.bias), rtol=1e-4, atol=1e-5)
 
 
@@ -176,14 +177,15 @@ def test_pixels_attend_by_softmax_of_queries_and_keys_text_first():
     layer, x, cond = awake(Attention(32, head_channels=16, text_width=8)), picture(2, 32, 3, 2), tokens()
     with torch.no_grad():
         h = layer.norm(x).flatten(2).transpose(1, 2)                # [B 6 32]
-        q, k, v = layer.qkv(h).split(32, dim=2)
-        k_text, v_text = layer.text(cond.text).split(32, dim=2)
+        q = layer.attend.q(h)
+        k, v = layer.attend.kv(h).split(32, dim=2)
+        k_text, v_text = layer.attend.context_kv(cond.text).split(32, dim=2)
         k, v = torch.cat([k_text, k], 1), torch.cat([v_text, v], 1)
         heads = []
         for part in (slice(0, 16), slice(16, 32)):
             score = q[..., part] @ k[..., part].transpose(1, 2) / 16 ** 0.5
             heads.append(score.softmax(2) @ v[..., part])
-        want = x + layer.proj(torch.cat(heads, 2)).transpose(1, 2).reshape(2, 32, 3, 2)
+        want = x + layer.attend.proj(torch.cat(heads, 2)).transpose(1, 2).reshape(2, 32, 3, 2)
         assert_close(layer(x, cond.text), want, rtol=1e-5, atol=1e-5)
 
 
@@ -242,8 +244,8 @@ def test_a_residual_block_mixes_in_the_time(film):
 @pytest.mark.parametrize("tf_padding", [False, True])
 def test_halving_and_doubling_change_the_size_by_two(tf_padding):
     x = picture(2, 4, 6, 10)
-    assert Halve(4, tf_padding=tf_padding)(x).shape == (2, 4, 3, 5)
-    assert Double(4)(x).shape == (2, 4, 12, 20)
+    assert Downsample(4, tf_padding=tf_padding)(x).shape == (2, 4, 3, 5)
+    assert Upsample(4)(x).shape == (2, 4, 12, 20)
 
 
 def test_dropout_acts_in_training_alone():

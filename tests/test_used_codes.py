@@ -39,7 +39,7 @@ def codec_of(kind="nearest"):
     codec = awake(VQGAN(replace(CODEC.net, quantizer=kind)).eval())
     features = codec.features(pictures())
     with torch.no_grad():
-        codec.quantizer.entries.copy_(features.movedim(1, -1).flatten(0, 2)[::29][:9])
+        codec.quantizer.codebook.copy_(features.movedim(1, -1).flatten(0, 2)[::29][:9])
     return codec
 
 
@@ -84,7 +84,7 @@ def test_all_other_cells_take_the_nearest_code_that_is_kept(kind):
     """Counted out by hand: the distance of every cell to every entry that is kept."""
     codec, x = codec_of(kind), pictures()
     cells = codec.features(x).movedim(1, -1)[..., None, :]                                  # [B h w 1 D]
-    apart = (cells - codec.quantizer.entries[list(KEPT)]).square().sum(-1)                   # [B h w 4]
+    apart = (cells - codec.quantizer.codebook[list(KEPT)]).square().sum(-1)                   # [B h w 4]
     assert torch.equal(codec.with_codes(KEPT).encode(x), apart.argmin(-1))
 
 
@@ -183,7 +183,7 @@ def test_a_run_on_the_most_used_codes_keeps_them_whatever_is_counted_later(codec
 
 
 def test_a_model_of_all_codes_needs_no_count(codec):
-    assert replace(BASE, codec=codec).for_data(Scenes()).used == ()
+    assert replace(BASE, codec=codec).fit_to_dataset(Scenes()).used == ()
 
 
 # ---------------------------------------------------------------------------------------------------------------------------- published tables
@@ -212,7 +212,7 @@ def test_a_codec_that_nobody_counted_says_the_command_that_does(codec, tmp_path,
     assert not (tmp_path / "run").exists()
     shutil.copytree(codec, tmp_path / "my codec")
     with pytest.raises(FileNotFoundError, match="t2ilab codes '.*/my codec'"):
-        replace(FEW, codec=str(tmp_path / "my codec")).example(batch(8, 2))
+        replace(FEW, codec=str(tmp_path / "my codec")).to_training_pair(batch(8, 2))
 
 
 @pytest.mark.parametrize("content, line", [
@@ -222,14 +222,14 @@ def test_a_codec_that_nobody_counted_says_the_command_that_does(codec, tmp_path,
     ('{"codes": "abcd"}', "no list of different codes"), ([3, 1, 2], "has 3 codes, the model wants 4: train with --codes 3, or count on more pictures")])
 def test_a_table_that_does_not_fit_is_one_line(content, line, codec):
     with pytest.raises(ValueError, match=line) as error:
-        replace(FEW, codec=counted(codec, content)).for_data(Scenes())
+        replace(FEW, codec=counted(codec, content)).fit_to_dataset(Scenes())
     assert USED_CODES in str(error.value) and f"t2ilab codes {codec}" in str(error.value) and "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize("used", [(0, 1, 2), (0, 1, 2, 3, 4), (0, 1, 2, 9), (0, 0, 1, 2), ("a", 1, 2, 3), ([1], 1, 2, 3)])
 def test_codes_in_a_config_that_do_not_fit_are_one_line(used, codec):
     with pytest.raises(ValueError, match="^used (is no list.*train the model anew|has [35] codes.*--codes [35], or choose others)$"):
-        replace(FEW, codec=codec, used=used).for_data(Scenes())
+        replace(FEW, codec=codec, used=used).fit_to_dataset(Scenes())
 
 
 @pytest.mark.parametrize("args, said", [(["nothing"], "nothing: no trained run there"), (["ddpm-shapes"], "ddpm-shapes is no codec"),

@@ -1,6 +1,6 @@
 """VQ-Diffusion from captions, labels or nothing: published sizes, six ways to sample, guidance that refuses what was never learned, edits, runs."""
 import json
-from dataclasses import asdict, replace
+from dataclasses import replace
 from itertools import combinations, repeat
 
 import pytest
@@ -40,21 +40,21 @@ def codes_of(pipeline, captions=CAPTIONS, seed=0, **options):
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_published_models_have_their_published_sizes(name):
     with torch.device("meta"):
-        net = PRESETS[name].model.build().model.net
+        net = PRESETS[name].model.build().net
     assert sum(p.numel() for p in net.parameters()) == PUBLISHED[name]
 
 
 def test_guidance_on_labels_learns_one_label_more():
     with torch.device("meta"):
-        net = replace(PRESETS["vq-imagenet"].model, objective=TokenObjectiveConfig(drop=0.1)).build().model.net
+        net = replace(PRESETS["vq-imagenet"].model, objective=TokenObjectiveConfig(drop=0.1)).build().net
     assert sum(p.numel() for p in net.parameters()) == 518_037_966
 
 
 def test_the_published_line_of_497_million_is_counted_in_units_of_2_to_the_20():
     """"65.8 M + 431.3 M = 497.1 M": the codec, and the transformer with its learned "no caption" and CLIP's frozen text half inside."""
     with torch.device("meta"):
-        codec = PRESETS["vq-codec-coco"].model.build().model.codec
-        net = PRESETS["vq-coco-tune"].model.build().model.net
+        codec = PRESETS["vq-codec-coco"].model.build().codec
+        net = PRESETS["vq-coco-tune"].model.build().net
         from transformers import CLIPTextConfig, CLIPTextModelWithProjection
         clip = CLIPTextModelWithProjection(CLIPTextConfig(vocab_size=49408, hidden_size=512, intermediate_size=2048, num_hidden_layers=12,
                                                           num_attention_heads=8, projection_dim=512))
@@ -70,14 +70,14 @@ def test_a_narrow_copy_of_a_preset_takes_a_training_step_and_samples(name, tmp_p
     text = 16 if model.net.text_width else 0
     model = replace(model, codec=codec, codes=9, grid=4, size=8, encoder=BASE.encoder, text_length=16, cache=False, sampling_steps=3,
                     net=replace(model.net, width=16, layers=1, heads=2, text_width=text, classes=18 if model.net.classes else 0))
-    model, few = model.for_data(Scenes(size=8)), batch(8, 4)
+    model, few = model.fit_to_dataset(Scenes(size=8)), batch(8, 4)
     few = few._replace(labels=few.labels.clamp(min=0))                                       # a model of labels that drops none wants one for each
     torch.manual_seed(0)
-    pipeline, config = model.build(), replace(PRESETS[name].fit, batch_size=4, accumulate=1, precision="fp32", warmup=0)
-    before = pipeline.model.net.leave.weight.detach().clone()
-    log, _ = next(fit(pipeline.model, repeat(model.example(few, generator(1))), config, state=TrainState(pipeline.model, config)))
-    assert 0 < log.loss < 1000 and not torch.equal(pipeline.model.net.leave.weight, before)
-    captions, options = model.probe(few)
+    pipeline, config = model.pipeline(), replace(PRESETS[name].fit, batch_size=4, accumulate=1, precision="fp32", warmup=0)
+    before = pipeline.model.net.to_logits.weight.detach().clone()
+    log, _ = next(fit(pipeline.model, repeat(model.to_training_pair(few, generator(1))), config, state=TrainState(pipeline.model, config)))
+    assert 0 < log.loss < 1000 and not torch.equal(pipeline.model.net.to_logits.weight, before)
+    captions, options = model.preview_inputs(few)
     images = pipeline(captions, **options)
     assert images.shape == (4, 3, 8, 8) and images.isfinite().all() and images.abs().max() <= 1
 
@@ -131,14 +131,14 @@ def test_no_caption_is_learned_only_where_captions_are_dropped():
     net, plain = built().model.net, built(guidance_scale=1.0, objective=TokenObjectiveConfig()).model.net
     text, mask = torch.randn(2, 16, 16, generator=generator(0)), torch.tensor([[True] * 16, [False] * 16])
     seen = net.condition(Cond(text, mask)).text
-    assert torch.equal(seen[0], text[0]) and torch.equal(seen[1], net.no_caption) and plain.no_caption is None
+    assert torch.equal(seen[0], text[0]) and torch.equal(seen[1], net.null_embedding) and plain.null_embedding is None
     with pytest.raises(ValueError, match="never trained without captions"):
         plain.condition(Cond(text, mask))
 
 
 def test_guidance_refuses_what_was_never_trained():
     with pytest.raises(ValueError, match="nothing to push away from: train it with --drop 0.1, or choose --zero-shot"):
-        replace(BASE, objective=TokenObjectiveConfig()).build()
+        replace(BASE, objective=TokenObjectiveConfig()).pipeline()
     with pytest.raises(ValueError, match="never trained without labels"):
         built(CLASSES, guidance_scale=1.0, objective=TokenObjectiveConfig())(["", "3"])
 
@@ -155,7 +155,7 @@ def test_zero_shot_guidance_pushes_away_from_the_empty_caption():
 def test_guidance_is_a_lerp_of_log_probabilities():
     pipeline, x = built(guidance_scale=2.5), torch.full((1, 16), 9)
     cond = Cond(*pipeline.encode_text(["a red circle"]))
-    with_caption, without = (pipeline.model(x, 20, c).x0 for c in (cond, cond.null()))
+    with_caption, without = (pipeline.model(x, 20, pipeline.model.condition(c)).x0 for c in (cond, cond.null()))
     first = next(value for name, value in pipeline.walk(["a red circle"]) if name == "frame")
     torch.testing.assert_close(first.x0, without + 2.5 * (with_caption - without))
 
@@ -175,7 +175,7 @@ def test_a_second_call_uses_its_own_settings():
     """The original keeps the truncation of the first call for all that follow: here one network and the same samplers are called in both orders."""
     pipeline = built(guidance_scale=1.0)
     ways = [dict(truncation=1.0), dict(truncation=0.05), dict(sampler="purity", prior_weight=3.0), dict(sampler="even", sampling_steps=3)]
-    stages = [replace(pipeline.stages[0], **{name: getattr(replace(BASE, guidance_scale=1.0, **way).build().stages[0], name)
+    stages = [replace(pipeline.stages[0], **{name: getattr(replace(BASE, guidance_scale=1.0, **way).pipeline().stages[0], name)
                                              for name in ("constrain", "sampler", "steps")}) for way in ways]
     first = [codes_of(replace(pipeline, stages=(stage,))) for stage in stages]
     again = [codes_of(replace(pipeline, stages=(stage,))) for stage in reversed(stages)][::-1]
@@ -201,7 +201,7 @@ def test_options_that_make_no_sense_are_one_line(changes, message):
 # ---------------------------------------------------------------------------------------------------------------------------- labels, nothing, edits
 
 def test_labels_by_name_and_number_and_nothing_at_all():
-    pipeline = built(CLASSES.for_data(Scenes()))
+    pipeline = built(CLASSES.fit_to_dataset(Scenes()))
     assert torch.equal(pipeline(["red circle", ""]), pipeline(["0", ""])) and pipeline(["17"]).shape == (1, 3, 8, 8)
     assert built(FREE)(3).shape == (3, 3, 8, 8)
     with pytest.raises(ValueError, match="no class"):
@@ -209,7 +209,7 @@ def test_labels_by_name_and_number_and_nothing_at_all():
     with pytest.raises(ValueError, match="takes no captions"):
         built(FREE)(["a dog"])
     with pytest.raises(ValueError, match="the data set has 18"):
-        replace(CLASSES, net=replace(CLASSES.net, classes=5)).for_data(Scenes())
+        replace(CLASSES, net=replace(CLASSES.net, classes=5)).fit_to_dataset(Scenes())
 
 
 def test_a_weak_edit_keeps_most_codes_and_kept_cells_keep_all():
@@ -226,7 +226,7 @@ def test_a_weak_edit_keeps_most_codes_and_kept_cells_keep_all():
 
 def test_codes_from_other_codecs_are_refused():
     with pytest.raises(ValueError, match="has 9 codes on a grid of 4 x 4, the model wants 10"):
-        replace(BASE, codes=10).example(batch(8, 2))
+        replace(BASE, codes=10).to_training_pair(batch(8, 2))
 
 
 # ---------------------------------------------------------------------------------------------------------------------------- runs
@@ -247,7 +247,7 @@ def test_a_run_killed_on_the_way_ends_bit_for_bit_as_if_nothing_had_happened(tmp
 def test_a_run_is_built_from_its_config_alone():
     for model in (BASE, CLASSES, FREE):
         preset = replace(RUN, model=model)
-        assert preset_from_dict(json.loads(json.dumps(asdict(preset)))) == preset
+        assert preset_from_dict(json.loads(json.dumps(preset.to_dict()))) == preset
 
 
 def test_every_way_to_sample_is_an_option_of_the_command_line(tmp_path, capsys):

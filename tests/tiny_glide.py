@@ -25,7 +25,7 @@ UPSAMPLER = replace(BASE, size=16, low_res=8, low_res_noise=0.1, guidance_scale=
 def built(model=BASE, *more, **changes):
     """The pipeline of a model and of those that enlarge its pictures, with networks that say something.  changes: of every model's fields."""
     torch.manual_seed(0)
-    first, *rest = (replace(m, **changes).build() for m in (model, *more))
+    first, *rest = (replace(m, **changes).pipeline() for m in (model, *more))
     for k, pipeline in enumerate((first, *rest)):
         awake(pipeline.stages[0].denoiser.eval(), seed=k)
     return replace(first, stages=sum((pipeline.stages for pipeline in rest), first.stages))
@@ -33,7 +33,7 @@ def built(model=BASE, *more, **changes):
 
 def preset(**options) -> Preset:
     """A run of the smallest GLIDE, which paints around known pixels too.  options: fields of the model."""
-    return replace(TINY, model=replace(BASE, known=0.5, **options), family="glide")
+    return replace(TINY, model=replace(BASE, known=0.5, **options))
 
 
 def batch(size=8, n=4):
@@ -45,12 +45,12 @@ def batch(size=8, n=4):
 def a_step_and_pictures(model, config):
     """The model takes one training step, which changes it, and draws pictures of the right shape."""
     torch.manual_seed(0)
-    pipeline, few = model.build(), batch(model.size, 2)
+    pipeline, few = model.pipeline(), batch(model.size, 2)
     denoiser, config = pipeline.stages[0].denoiser, replace(config, batch_size=2, accumulate=1, precision="fp32", warmup=0)
-    before = denoiser.net.unet.leave[-1].weight.detach().clone()
-    log, _ = next(fit(denoiser, repeat(model.example(few, generator(1))), config, state=TrainState(denoiser, config)))
-    assert 0 < log.loss < 20 and 0 < log.grad_norm < float("inf") and not torch.equal(denoiser.net.unet.leave[-1].weight, before)
-    captions, options = model.probe(few)
+    before = denoiser.net.unet.conv_out[-1].weight.detach().clone()
+    log, _ = next(fit(denoiser, repeat(model.to_training_pair(few, generator(1))), config, state=TrainState(denoiser, config)))
+    assert 0 < log.loss < 20 and 0 < log.grad_norm < float("inf") and not torch.equal(denoiser.net.unet.conv_out[-1].weight, before)
+    captions, options = model.preview_inputs(few)
     images = pipeline(captions, **options)
     assert images.shape == (2, 3, model.size, model.size) and images.isfinite().all() and images.abs().max() <= 1
 

@@ -37,4 +37,4 @@ UPSAMPLER = replace(BASE, size=16, low_res=8, net=SHARPEN, sampling_steps=2, gui
 
 def net_of(model):
     """The network of a model's first stage, with random weights."""
-    return model.build().stages[0].denoiser.net
+    return model.build().net

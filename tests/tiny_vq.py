@@ -1,6 +1,6 @@
 """VQ-Diffusion so small that it takes a step in milliseconds: a codec of 4 x 4 cells with random weights, and a transformer over its codes."""
 import json
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from tempfile import mkdtemp
 
@@ -23,11 +23,11 @@ CODEC = VQCodec(size=8, net=VQGANConfig(channels=8, mults=(1, 2), blocks=1, atte
 
 def codec_run(folder, codec=CODEC) -> str:
     """A folder with a codec of random weights, as a run leaves one behind."""
-    model = awake(codec.build().model)
+    model = awake(codec.build())
     with torch.no_grad():
-        model.codec.quantizer.entries.normal_(generator=torch.Generator().manual_seed(0))
+        model.codec.quantizer.codebook.normal_(generator=torch.Generator().manual_seed(0))
     save_weights(model, Path(folder) / "model.safetensors")
-    (Path(folder) / "config.json").write_text(json.dumps(asdict(replace(TINY, model=codec, family="vq_codec"))), encoding="utf8")
+    (Path(folder) / "config.json").write_text(json.dumps(replace(TINY, model=codec).to_dict()), encoding="utf8")
     return str(folder)
 
 
@@ -36,12 +36,12 @@ BASE = VQDiffusion(codec=codec_run(mkdtemp()), codes=9, grid=4, size=8, encoder=
                    objective=TokenObjectiveConfig(drop=0.2), sampling_steps=5, guidance_scale=2.0)
 CLASSES = replace(BASE, net=replace(NET, text_width=0, classes=18))
 FREE = replace(BASE, net=replace(NET, text_width=0), guidance_scale=1.0, objective=TokenObjectiveConfig())
-RUN = replace(TINY, model=BASE, family="vq_diffusion")
+RUN = replace(TINY, model=BASE)
 
 
 def built(model=BASE, **changes):
     """The pipeline of a model with a transformer that says something.  changes: of the model's fields."""
     torch.manual_seed(0)
-    pipeline = replace(model, **changes).build()
+    pipeline = replace(model, **changes).pipeline()
     awake(pipeline.model.eval())
     return pipeline

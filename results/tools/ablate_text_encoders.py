@@ -43,7 +43,7 @@ def presets(steps: int, runs: Path) -> dict:
                     guidance_scale=model.guidance_scale, objective=model.objective)
     return {"frozen language model": replace(preset, model=model),
             "frozen random weights": replace(preset, model=replace(model, encoder=str(random_encoder(runs / "random-t5")))),
-            "learned with the pictures": replace(preset, model=learned, family="glide")}
+            "learned with the pictures": replace(preset, model=learned)}
 
 
 def main() -> None:

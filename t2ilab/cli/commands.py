@@ -4,6 +4,7 @@ Every option comes from a dataclass field or a function argument, its help from 
 """
 import io
 import json
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import redirect_stderr
@@ -16,6 +17,7 @@ from typing import Annotated, Union
 
 import tyro
 
+from ..data.datasets import names_of_datasets
 from ..data.web.download import Fetching, fetch_list
 from ..runs.sample import EditingOptions, SamplingOptions, chosen, demonstrate, draw, edits, method_settings, read_captions, save
 from ..presets import PRESETS, Preset
@@ -111,14 +113,13 @@ def _steps(preset, out: Path) -> Iterator:
 
 
 def _try(preset: Preset, out: Path) -> str:
-    draws_itself = preset.family != "vq_codec" and not getattr(preset.model, "low_res", 0)
-    return f"Sample from it: t2ilab sample {out}{'' if draws_itself else ' --picture photo.png'}"
+    return f"Sample from it: t2ilab sample {out}{' --picture photo.png' if preset.model.needs_image else ''}"
 
 
 def _with_bar(steps: Iterator, total: int, out: Path) -> Iterator:
     """The (Log, model) of every step of a training run, under a progress bar."""
     from tqdm import tqdm
-    with tqdm(total=total, desc=str(out), unit="step", mininterval=0.5) as bar:
+    with tqdm(total=total, desc=str(out), unit="step", mininterval=0.5, disable=os.environ.get("RANK", "0") != "0") as bar:
         for log, model in steps:
             bar.update(log.step - bar.n)
             bar.set_postfix(loss=f"{log.loss:.4f}", refresh=False)
@@ -229,14 +230,17 @@ def codes(run: Annotated[Word, tyro.conf.arg(metavar="RUN")], data: str | None =
     print(f"{path}: {taken:,} of {len(counts):,} codes taken.  Draw these or fewer: t2ilab train PRESET --codec {run} --codes {taken}")
 
 
-def data(action: Annotated[Word, tyro.conf.arg(metavar="inspect|fetch")], name: Annotated[Word, tyro.conf.arg(metavar="NAME|LIST")],
+DATA_NAMES = f"{names_of_datasets()}; after fetch, a .tsv, .csv or .parquet with captions and addresses"
+
+
+def data(action: Annotated[Word, tyro.conf.arg(metavar="inspect|fetch")],
+         name: Annotated[Word, tyro.conf.arg(metavar="NAME|LIST", help=DATA_NAMES)],
          root: tyro.conf.Positional[Path | None] = None, *, out: Path | None = None, note: str = "", download: bool = False,
          limit: int | None = None, retry_dead: bool = False, fetching: Fetching = Fetching()) -> None:
     """Look at a data set before training on it, or fetch the pictures that a list of captions and addresses names.
 
     Args:
         action: inspect for counts, sizes, colours, bad files, a contact sheet; fetch for a folder of captioned pictures
-        name: shapes, cifar10, flowers102, sbu, dogs, coco, cub, imagenet or folder; after fetch, a .tsv, .csv or .parquet with captions and addresses
         root: folder it lies in
         out: folder for the report, runs/data/NAME if not given; after fetch, folder for the pictures, data/LIST if not given
         note: a paragraph to add to the report
@@ -303,8 +307,8 @@ def main(args: list[str] | None = None) -> int:
     except (ValueError, OSError, ArithmeticError) as error:
         print(f"t2ilab: {error}", file=sys.stderr)
         return 1
-    except KeyboardInterrupt:
-        print("t2ilab: stopped; the same command goes on from the last checkpoint", file=sys.stderr)
+    except KeyboardInterrupt as stop:                   # a run that was saved says so
+        print(f"t2ilab: {str(stop) or 'stopped'}", file=sys.stderr)
         return 130
     return 0
 

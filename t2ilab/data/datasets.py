@@ -1,8 +1,18 @@
-"""Every data set by its name, and the one function that opens them all."""
+"""Every data set by its name, and the one function that opens them all.
+
+A new data set is one file and one row:
+  1. data/sets/NAME.py: a function (root, split, download) -> Listing; its captions through captions.cleaned,
+     its files through places.files_below
+  2. a row in DATASETS below; help texts, the report and the errors follow from it
+  3. a fixture in its published layout in tests/tiny_data.py, and a test of what is read, missing and damaged
+  4. its name in README's list of data sets (a test looks)
+"""
 import logging
 import numpy as np
 import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 from .decode import Fit
 from .image_check import Bad, check
@@ -18,34 +28,60 @@ from .sets.listing import Listing, first_few
 from .sets.sbu import sbu
 from .shapes import Scenes
 
-
 log = logging.getLogger(__name__)
-LAYOUTS = {"cifar10": cifar10, "flowers102": flowers102, "sbu": sbu, "dogs": dogs, "coco": coco, "cub": cub, "imagenet": imagenet,
-           "folder": folder}                                            # (root, split, download) -> Listing
-NAMES = ("shapes", *LAYOUTS)
+
+
+class DataSet(NamedTuple):
+    """What a row of DATASETS says."""
+    read: Callable[[Path, str, bool], Listing] | None       # (root, split, download) -> Listing; None: it is drawn
+    about: str                                              # one line
+    source: str                                             # where to get it
+    published: int | None = None    # pictures in all splits together, if it was published
+
+
+DATASETS = {
+    "shapes": DataSet(None, "captioned scenes, drawn afresh for ever", "nothing to get"),
+    "cifar10": DataSet(cifar10, "ten classes at 32 pixels", "--download", 60_000),
+    "flowers102": DataSet(flowers102, "102 kinds of flowers, by name or in ten captions each",
+                          "--download; captions: Reed et al. 2016", 8_189),
+    "sbu": DataSet(sbu, "captioned photographs from the web",
+                   "t2ilab data fetch, or img2dataset --output_format files", 1_000_000),
+    "dogs": DataSet(dogs, "Stanford Dogs, 120 breeds",
+                    "images.tar and lists.tar from vision.stanford.edu/aditya86/ImageNetDogs", 20_580),
+    "coco": DataSet(coco, "MS COCO: scenes, five captions each",
+                    "train2017.zip, val2017.zip, annotations_trainval2017.zip from cocodataset.org", 123_287),
+    "cub": DataSet(cub, "CUB-200: birds, ten captions each",
+                   "CUB_200_2011.tgz from data.caltech.edu, and the captions that go with it", 11_788),
+    "imagenet": DataSet(imagenet, "1,000 classes of photographs", "image-net.org", 1_331_167),
+    "folder": DataSet(folder, "any pictures of yours; FFHQ and Flickr8k as they unpack", "your own disk")}
+
+
+def names_of_datasets() -> str:
+    """All names in a row, as help texts list them: "shapes, cifar10, ... or folder"."""
+    *most, last = DATASETS
+    return f"{', '.join(most)} or {last}"
 
 
 def open_data(name: str, root=None, *, size: int, split: str = "train", crop: str = "centre", flip: bool = False,
               limit: int | None = None, download: bool = False, max_broken: float = 0.01):
-    """A data set by name: shapes (drawn, endless), cifar10, flowers102, sbu (photographs with captions from
-    the web), dogs (120 breeds), coco (scenes, five captions each), cub (200 kinds of birds, ten captions each), imagenet (1,000 classes), or folder
-    (any pictures of yours).  Which files each expects: data/sets/, one file each.
+    """A data set by its name, one of DATASETS. Which files each expects: data/sets/, one file each.
 
     root: the folder that holds it (default: $T2ILAB_DATA or ./data).  size: S, pictures become [3 S S].  crop, flip: see decode.Fit.
-    limit: only so many pictures, evenly spaced.  Nothing is downloaded unless download=True.  max_broken: share of broken files allowed.
+    limit: only so many pictures, evenly spaced.  Nothing is downloaded unless download=True.
+    max_broken: share of the pictures that may be broken or missing.
     Raises FileNotFoundError where nothing is, ValueError for an unknown name or option, no pictures, or too many broken ones.
     Lesson: notebooks/01_data_analysis.ipynb"""
-    if name not in NAMES:
-        raise ValueError(f"data={name!r}: choose one of {', '.join(NAMES)}")
+    if name not in DATASETS:
+        raise ValueError(f"data={name!r}: choose one of {', '.join(DATASETS)}")
     fit = Fit(size, crop, flip)
-    if name == "shapes":
+    if (read := DATASETS[name].read) is None:
         if (root, crop, flip, limit, download) != (None, "centre", False, None, False):
             raise ValueError("shapes are drawn, not read: root, crop, flip, limit and download do not apply")
         return Scenes(size=size, split=split)
     if name == "folder" and root is None:
         raise ValueError("data='folder': say which folder with root")
     root = Path(root if root is not None else os.environ.get("T2ILAB_DATA", "data")).expanduser()
-    return _usable(_thinned(LAYOUTS[name](root, split, download), limit), root, fit, max_broken)
+    return _usable(_thinned(read(root, split, download), limit), root, fit, max_broken)
 
 
 def _thinned(listing, limit):
@@ -58,8 +94,10 @@ def _thinned(listing, limit):
 
 
 def _only(listing, keep):
-    pictures = listing.pictures[keep] if isinstance(listing.pictures, np.ndarray) else [listing.pictures[i] for i in keep]
-    return Listing(listing.classes, pictures, [listing.captions[i] for i in keep], [listing.labels[i] for i in keep])
+    def kept(values):
+        return values[keep] if isinstance(values, np.ndarray) else [values[i] for i in keep]
+    pictures, captions, labels = map(kept, listing[1:4])
+    return listing._replace(pictures=pictures, captions=captions, labels=labels)
 
 
 def _usable(listing, root, fit, max_broken):
@@ -69,9 +107,13 @@ def _usable(listing, root, fit, max_broken):
     seen = check(listing.pictures, root)
     good = [i for i, what in enumerate(seen) if not isinstance(what, str)]
     bad = tuple(Bad(path.relative_to(root).as_posix(), what) for path, what in zip(listing.pictures, seen) if isinstance(what, str))
+    kinds = " or ".join(sorted({"missing" if b.missing else "broken" for b in bad}))
     examples = first_few([f"{b.name}: {b.reason}" for b in bad])
     if len(bad) > max_broken * len(seen) or not good:
-        raise ValueError(f"{root}: {len(bad)} of {len(seen)} pictures are broken, more than {max_broken:.0%}: {examples}")
+        share = (100 * len(bad) // len(seen) + 1) / 100
+        hint = f"; --max-broken {share:.2f} takes the others" if good else ""
+        raise ValueError(f"{root}: {len(bad):,} of {len(seen):,} pictures are {kinds}, "
+                         f"more than {max_broken:.0%}: {examples}{hint}")
     if bad:
-        log.warning("%s: skipped %d broken of %d pictures: %s", root, len(bad), len(seen), examples)
+        log.warning("%s: skipped %d %s of %d pictures: %s", root, len(bad), kinds, len(seen), examples)
     return ImageSet(_only(listing, good), fit, [seen[i] for i in good], bad)

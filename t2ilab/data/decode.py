@@ -8,15 +8,18 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, PngImagePlugin
 from torch import Tensor
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM")
 SUFFIXES = frozenset((".jpg", ".jpeg", ".jfif", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".ppm", ".pgm"))
+OTHER_SUFFIXES = frozenset((".heic", ".heif", ".avif", ".jp2", ".j2k", ".jxl", ".svg", ".tga", ".psd", ".eps",
+                            ".dng", ".cr2", ".nef", ".arw"))
 ORIENTATION = 0x0112                                            # the EXIF tag; 5 to 8 mean: shown with width and height swapped
 EIGHT_BITS = [(value + 128) // 257 for value in range(65536)]   # 65535 / 257 = 255
 
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)     # from 89 million pixels; its error, from 178 million, stays
+PngImagePlugin.MAX_TEXT_CHUNK, PngImagePlugin.MAX_TEXT_MEMORY = 2**26, 2**28     # bytes: workflows, profiles
 
 
 def read_image(path) -> Tensor:
@@ -47,7 +50,7 @@ def open_rgb(path, at_least: int | None = None) -> tuple[Image.Image, tuple[int,
 
 def _decode(image, at_least):
     width, height = image.size
-    if image.getexif().get(ORIENTATION, 1) >= 5:
+    if image.getexif().get(ORIENTATION) in (5, 6, 7, 8):    # of a wrong type or number it is no orientation
         width, height = height, width
     if at_least:
         image.draft(None, (2 * at_least, 2 * at_least))         # JPEG only: decode at 1/2, 1/4 or 1/8
@@ -62,6 +65,8 @@ def _rgb(image):
     """Any colour mode as RGB. Pillow alone would clip 16-bit greys to white and show see-through parts in a random colour."""
     if image.mode == "F":
         raise ValueError("floating-point pixels, and nothing says which number is white")
+    if image.mode == "I" and image.format == "TIFF":            # 16 bits without a sign are "I;16"
+        raise ValueError("pixels of 32 bits or with a sign, and nothing says which number is white")
     if image.mode.startswith("I"):                              # 16-bit grey
         image = image.convert("I").point(EIGHT_BITS, "L")
     if image.has_transparency_data:

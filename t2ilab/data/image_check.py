@@ -12,10 +12,17 @@ from ..hub import cache_root
 from .decode import measure
 
 
+MISSING = "no such file"
+
+
 class Bad(NamedTuple):
     """A file that is no usable picture, and why."""
     name: str
     reason: str
+
+    @property
+    def missing(self) -> bool:
+        return self.reason == MISSING
 
 
 # The check
@@ -42,7 +49,7 @@ def _look(path):
     try:
         return measure(path)
     except FileNotFoundError:
-        return "no such file"
+        return MISSING
     except ValueError as error:
         return str(error).removeprefix(f"{path}: ")
 
@@ -51,7 +58,7 @@ def _stamp(path):
     """[time of change, bytes], which changes whenever the file does; None if there is no file."""
     try:
         status = path.stat()
-    except OSError:
+    except (OSError, ValueError):    # the latter: half a character in a name
         return None
     return [status.st_mtime_ns, status.st_size]
 

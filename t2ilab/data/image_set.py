@@ -30,6 +30,11 @@ class ImageSet:
     def size(self) -> int:
         return self.fit.size
 
+    @property
+    def repeats(self) -> bool:
+        """Whether an example has the same pixels in each epoch, or their mirror image."""
+        return self.fit.crop != "random"
+
     def __len__(self) -> int:
         return len(self.listing.pictures)
 

@@ -3,6 +3,7 @@
 Sample number n of a run is fixed by (seed, n) alone. Any batch can be built without the ones before it, by any process, in any order.
 Left out on purpose: bucketing by size, weighted sampling, shards of tar files.
 """
+import signal
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
@@ -14,6 +15,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from ..tensors import from_uint8, generator
+from ..tensors import generator as seeded
 from .example import ENDLESS, Example
 
 
@@ -22,6 +24,7 @@ class Batch(NamedTuple):
     images: Tensor
     captions: list[str]
     labels: Tensor
+    repeats: bool = False       # the same pixels come again in another epoch: what is computed from them can be kept
 
 
 @lru_cache(maxsize=2)                                       # a batch over the border of two epochs needs both
@@ -50,7 +53,8 @@ class Steps:
         each = self.batch_size // self.shards
         first = step * self.batch_size + self.shard * each
         images, captions, labels = zip(*(self.sample(n) for n in range(first, first + each)))
-        return Batch(torch.stack(images), list(captions), torch.tensor(labels, dtype=torch.int64))
+        repeats = getattr(self.dataset, "repeats", False)
+        return Batch(torch.stack(images), list(captions), torch.tensor(labels, dtype=torch.int64), repeats)
 
 
 def stream(dataset, *, batch_size: int, seed: int = 0, start: int = 0, shard: int = 0, shards: int = 1, workers: int = 0) -> Iterator[Batch]:
@@ -72,10 +76,16 @@ def stream(dataset, *, batch_size: int, seed: int = 0, start: int = 0, shard: in
 def _read_ahead(steps: Steps, start: int, workers: int) -> Iterator[Batch]:
     """The same batches in the same order, each built by a worker process a little before it is needed."""
     own = torch.Generator()                                 # DataLoader draws a seed: not from the global stream, which the run may use
-    for batch in DataLoader(_Caught(steps), batch_size=None, sampler=count(start), num_workers=workers, collate_fn=_as_is, generator=own):
+    for batch in DataLoader(_Caught(steps), batch_size=None, sampler=count(start), num_workers=workers, collate_fn=_as_is, generator=own,
+                            worker_init_fn=_left_to_the_run):
         if isinstance(batch, Exception):
             raise batch
         yield batch
+
+
+def _left_to_the_run(_worker: int) -> None:
+    """Ctrl-C reaches every process of a terminal: the run ends its workers itself, after it has finished its step with what they read."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 @dataclass(frozen=True)
@@ -96,7 +106,10 @@ def _as_is(batch):
 
 @dataclass(frozen=True)
 class Part:
-    """A data set without the examples that are held back to measure the loss on, every k-th of it, or those alone (held=True)."""
+    """A data set without the examples that are held back to measure the loss on, every k-th of it, or those alone (held=True).
+
+    An endless one has no k-th example: what is held back of it is drawn from three seeds, (the example's, k, 6), where
+    training and evaluation draw from two, so that no seed of theirs ever draws the same."""
     dataset: Any
     every: int                  # k, 2 or more
     held: bool = False
@@ -107,7 +120,14 @@ class Part:
 
     def example(self, index: int, generator: torch.Generator) -> Example:
         """Example number `index` of this part."""
+        if self.held and len(self.dataset) == ENDLESS:
+            generator = seeded(generator.initial_seed(), self.every, 6)
         return self.dataset.example(index * self.every if self.held else index + index // (self.every - 1) + 1, generator)
+
+    @property
+    def repeats(self) -> bool:
+        """Whether the whole data set's pixels come again."""
+        return getattr(self.dataset, "repeats", False)
 
     def texts(self) -> list[str]:
         """The captions of the whole data set: a vocabulary has all words."""

@@ -41,3 +41,8 @@ class Cond:
     def beside(self, other: "Cond") -> "Cond":
         """Both conditions in one batch [2B ...]: this one first."""
         return Cond(*(None if (v := getattr(self, k.name)) is None else torch.cat([v, getattr(other, k.name)]) for k in fields(self)))
+
+
+def conditioned(net, cond: Cond) -> Cond:
+    """The condition as a network wants it at every step: what does not depend on x_t is worked out once, by net.condition if it has one."""
+    return net.condition(cond) if hasattr(net, "condition") else cond

@@ -5,7 +5,7 @@ DDPM clips; Imagen (Saharia et al. 2022) thresholds by the picture's own brighte
 import torch
 from torch import Tensor
 
-from .mask_replace import one_hot
+from ..tensors import one_hot
 
 
 def clip(x0: Tensor) -> Tensor:

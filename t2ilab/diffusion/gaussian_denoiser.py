@@ -6,18 +6,19 @@ import torch
 from dataclasses import dataclass
 from torch import Tensor, nn
 
-from .cond import Cond, Prediction
+from ..tensors import like
+from .cond import Cond, Prediction, conditioned
 from .gaussian import GaussianDiffusion, PREDICTS
-from .losses import WEIGHTS, natural_weight, vlb_term
+from .losses import WEIGHTS, vlb_term
 from .timestep_samplers import ImportanceTimes, TIMES
 
 
 @dataclass(frozen=True)
 class ObjectiveConfig:
-    predict: str = "eps"             # what the network outputs: x0, eps or v
+    predict: str = "eps"             # what the network outputs: x0, eps, v, or velocity (rectified flow's)
     variance: str = "small"          # of a sampling step: small (q's own), large (the whole step's noise) or learned (improved DDPM)
     loss: str = "simple"             # simple (squared error), hybrid (plus 0.001 of the bound, for a learned variance) or vlb (the bound alone)
-    weight: str = "none"             # of the squared error over noise levels: none, x0, eps, v, v_clipped, min_snr or p2
+    weight: str = "none"             # of the squared error over noise levels: none, x0, eps, v, velocity, v_clipped, min_snr or p2
     times: str = "uniform"           # how training picks t: uniform, late (mostly near T), or importance (by how much the bound varies there)
     drop: float = 0.0                # share of captions or labels taken away in training, needed for guidance
 
@@ -35,27 +36,33 @@ class ObjectiveConfig:
 class GaussianDenoiser(nn.Module):
     """A network and a diffusion as one function (x_t, t, cond) -> Prediction, with the loss that trains it."""
 
-    def __init__(self, net: nn.Module, diffusion: GaussianDiffusion, config: ObjectiveConfig = ObjectiveConfig()):
+    def __init__(self, net: nn.Module, diffusion: GaussianDiffusion, config: ObjectiveConfig = ObjectiveConfig(), *,
+                 pixels: bool = True):
         super().__init__()
         self.net, self.diffusion, self.config = net, diffusion, config
+        self.pixels = pixels             # x0 lies in [-1, 1]; False for latents, which may lie anywhere
         self.importance = ImportanceTimes(diffusion.T) if config.times == "importance" else None
 
     def forward(self, x_t: Tensor, t, cond: Cond = Cond()) -> Prediction:
-        """The clean picture, guessed from a noisy one.  x_t: [B C H W].  t: int or [B] int on the CPU, 1..T."""
+        """The clean picture, guessed from a noisy one.  x_t: [B C H W].  t: number or [B] on the CPU, above 0, up to T.
+
+        cond: as `condition` returns it."""
         return self.predict(x_t, t, cond)[0]
 
     def condition(self, cond: Cond) -> Cond:
         """The condition as the network wants it at every step: what can be worked out once a run, such as a caption's features, is."""
-        return self.net.condition(cond) if hasattr(self.net, "condition") else cond
+        return conditioned(self.net, cond)
 
     def predict(self, x_t: Tensor, t, cond: Cond) -> tuple[Prediction, Tensor]:
         """The prediction, and the network's raw output (eps, x0 or v) [B C H W] that the simple loss compares."""
-        time = torch.as_tensor(t).expand(len(x_t)).to(x_t.device) * (1000 / self.diffusion.T)     # the network's clock always runs to 1000
-        out = self.net(x_t, time, cond).to(x_t.dtype)
-        var = None if self.config.variance == "small" else torch.ones_like(x_t)
+        # t runs to 1000 for every network, so that networks trained with any T share one timestep embedding.
+        time = torch.as_tensor(t).expand(len(x_t)).to(x_t.device) * (1000 / self.diffusion.T)
+        out, var = self.net(x_t, time, cond).to(x_t.dtype), None
         if self.config.variance == "learned":
             out, var = out.chunk(2, dim=1)
             var = (var + 1) / 2
+        if self.config.variance == "large":                         # but q's own at t = 1, as DDPM's code has it
+            var = torch.ones_like(x_t) * like(torch.as_tensor(t).double() > 1, x_t)
         skip, scale = PREDICTS[self.config.predict](*self.diffusion.scales(x_t, t))
         return Prediction(skip * x_t + scale * out, var), out
 
@@ -63,13 +70,13 @@ class GaussianDenoiser(nn.Module):
         """How wrong the network is on one random noise level per picture, [B].
 
         x0: [B C H W] in [-1, 1]; raises ValueError outside.  Lesson: notebooks/03_ddpm.ipynb"""
-        if x0.abs().amax() > 1.001:
+        if self.pixels and x0.abs().amax() > 1.001:
             raise ValueError(f"x0 runs from {x0.amin():.2f} to {x0.amax():.2f}: training wants pixels in [-1, 1]")
         t, importance = self.times(len(x0), generator)
         x_t = self.diffusion.diffuse(x0, t, generator)
-        loss = self.loss_at(x0, x_t, t, cond.drop(self.config.drop, generator))
+        loss = self.loss_at(x0, x_t, t, self.condition(cond.drop(self.config.drop, generator)))
         if self.importance is not None and self.training:
-            self.importance.update(t, loss.detach())
+            self.importance.note(t, loss)
         return loss * importance.to(loss)
 
     def times(self, batch: int, generator=None) -> tuple[Tensor, Tensor]:
@@ -78,7 +85,7 @@ class GaussianDenoiser(nn.Module):
         return draw(self.diffusion.T, batch, generator)
 
     def loss_at(self, x0: Tensor, x_t: Tensor, t: Tensor, cond: Cond) -> Tensor:
-        """The loss [B] for given noise levels and noisy pictures: simple, hybrid or vlb."""
+        """The loss [B] for given noise levels and noisy pictures: simple, hybrid or vlb.  cond: as `condition` returns it."""
         pred, out = self.predict(x_t, t, cond)
         if self.config.loss == "vlb":
             return vlb_term(self.diffusion, x0, x_t, t, t - 1, pred)
@@ -86,7 +93,7 @@ class GaussianDenoiser(nn.Module):
         loss = ((x0 - skip * x_t) / scale - out).square().flatten(1).mean(1)                      # DDPM Eq. 14
         if self.config.weight != "none":
             snr = self.diffusion.snr(t)
-            loss = loss * (WEIGHTS[self.config.weight](snr) / natural_weight(snr, self.config.predict)).to(loss)
+            loss = loss * (WEIGHTS[self.config.weight](snr) / WEIGHTS[self.config.predict](snr)).to(loss)
         if self.config.loss == "hybrid":
             bound = vlb_term(self.diffusion, x0, x_t, t, t - 1, pred._replace(x0=pred.x0.detach()))
             loss = loss + self.diffusion.T / 1000 * bound                                         # iDDPM Eq. 16

@@ -5,7 +5,6 @@ Nichol et al. 2022) follows the gradient of any function that marks noisy pictur
 """
 import torch
 
-from ..tensors import like
 from .cond import Cond
 
 
@@ -38,8 +37,8 @@ def scored(denoise, diffusion, score, scale: float):
         with torch.enable_grad():
             x = x_t.detach().requires_grad_()
             uphill = torch.autograd.grad(score(x, t).sum(), x)[0]
-        ab = diffusion.alpha_bar[t]
-        return pred._replace(x0=pred.x0 + like(scale * (1 - ab) / ab.sqrt(), x_t) * uphill)    # GLIDE CLIP guidance
+        signal, noise = diffusion.scales(x_t, t)
+        return pred._replace(x0=pred.x0 + scale * noise ** 2 / signal * uphill)                # GLIDE CLIP guidance
     return scored_denoise
 
 

@@ -10,19 +10,16 @@ from torch import Tensor
 from ..tensors import like
 
 
-WEIGHTS = {   # weight of the squared error in x_0 as a function of snr = alpha_bar / (1 - alpha_bar)
+WEIGHTS = {   # weight of the squared error in x_0 as a function of snr = (signal / noise)^2.  A plain squared error in x0, eps, v or
+              # velocity has the weight of that name.
     "x0": lambda snr: torch.ones_like(snr),
     "eps": lambda snr: snr,
     "v": lambda snr: snr + 1,
+    "velocity": lambda snr: (snr.sqrt() + 1).square(),                          # Rectified flow
     "v_clipped": lambda snr: (snr + 1).clamp(max=5),
     "min_snr": lambda snr: snr.clamp(max=5),                                    # min-SNR
     "p2": lambda snr: snr / (1 + snr),                                          # P2
 }
-
-
-def natural_weight(snr: Tensor, predict: str) -> Tensor:
-    """The weight that a plain squared error in x0, eps or v puts on the error in x_0."""
-    return WEIGHTS[predict](snr)
 
 
 def normal_kl(mean1: Tensor, log_var1: Tensor, mean2: Tensor, log_var2: Tensor) -> Tensor:

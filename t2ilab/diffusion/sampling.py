@@ -1,7 +1,12 @@
 """The one sampling loop, and the steps it can take: ancestral, DDIM, DPM-Solver++.
 
-DDPM (Ho et al. 2020), DDIM (Song et al. 2021), DPM-Solver++ (Lu et al. 2022). A sampler is a function diffusion -> step, so that a solver
-with a memory starts each run with an empty one.
+DDPM (Ho et al. 2020), DDIM (Song et al. 2021), DPM-Solver++ (Lu et al. 2022). A `Sampler` is a function Process -> Step, so that a
+solver with a memory starts each run with an empty one.
+
+    DDPM            ancestral                   all times, T down to 0
+    respaced DDPM   ancestral                   a shorter list of times
+    DDIM            ddim(0.0)                   a shorter list of times
+    rectified flow  ddim(0.0) = an Euler step   a shorter list of times
 """
 from functools import partial
 from itertools import pairwise
@@ -10,21 +15,23 @@ from typing import Iterator, NamedTuple
 import torch
 from torch import Tensor
 
-from ..tensors import like
+from ..tensors import Source, like
+from .process import Process, Sampler, Step
 
 
 class Frame(NamedTuple):
     """Where a sampling run stands after one step."""
-    t: int           # the noise level of x now
-    x: Tensor        # [B C H W], x_t
+    t: float         # the noise level of x now
+    x: Tensor        # [B C H W], or tokens [B N]: x_t
     x0: Tensor       # [B C H W] in about [-1, 1], what the network thought the clean picture was
 
 
 @torch.no_grad()
-def trajectory(denoise, diffusion, x: Tensor, times, *, sampler=None, generator=None) -> Iterator[Frame]:
+def trajectory(denoise, diffusion: Process, x: Tensor, times, *, sampler: Sampler | None = None,
+               generator: Source = None) -> Iterator[Frame]:
     """Every frame from noise x at times[0] to the picture at times[-1] = 0.
 
-    denoise: (x_t, t) -> Prediction.  x: [B C H W].  times: falling ints.  Lesson: notebooks/03_ddpm.ipynb"""
+    denoise: (x_t, t) -> Prediction.  x: [B C H W], or tokens [B N].  times: falling numbers.  Lesson: notebooks/03_ddpm.ipynb"""
     step = (sampler or ancestral)(diffusion)
     for t, s in pairwise(times):
         pred = denoise(x, t)                 # what does the network think the clean picture is?
@@ -32,7 +39,7 @@ def trajectory(denoise, diffusion, x: Tensor, times, *, sampler=None, generator=
         yield Frame(s, x, pred.x0)
 
 
-def sample(denoise, diffusion, shape, times, *, sampler=None, generator=None) -> Tensor:
+def sample(denoise, diffusion: Process, shape, times, *, sampler: Sampler | None = None, generator: Source = None) -> Tensor:
     """Pictures [B C H W] from nothing but noise: the last frame of a trajectory."""
     x = diffusion.prior(shape, generator=generator)
     for frame in trajectory(denoise, diffusion, x, times, sampler=sampler, generator=generator):
@@ -40,12 +47,12 @@ def sample(denoise, diffusion, shape, times, *, sampler=None, generator=None) ->
     return x
 
 
-def ancestral(diffusion):
-    """DDPM's step: a fresh bit of noise every time."""
+def ancestral(diffusion: Process) -> Step:
+    """The process's own step, a draw from p(x_s | x_t): DDPM's fresh bit of noise every time, or each token by itself."""
     return diffusion.step
 
 
-def ddim(eta: float = 0.0):
+def ddim(eta: float = 0.0) -> Sampler:
     """DDIM's step: eta=0 has no noise and needs few steps; eta=1 is DDPM's.  Lesson: notebooks/04_faster_sampling.ipynb"""
     return lambda diffusion: partial(diffusion.step, eta=eta)
 
@@ -60,14 +67,16 @@ def dpm_solver_pp_2m(diffusion):
         nonlocal last
         x0 = pred.x0
         if last is not None and s > 0:
-            r = (_log_snr(diffusion, last[0]) - _log_snr(diffusion, t)) / (_log_snr(diffusion, t) - _log_snr(diffusion, s))
+            h_last = _log_snr(diffusion, t) - _log_snr(diffusion, last[0])
+            h = _log_snr(diffusion, s) - _log_snr(diffusion, t)
+            r = h_last / h
             x0 = x0 + like(1 / (2 * r), x0) * (x0 - last[1])                    # DPM-Solver++ Algorithm 2
         last = t, pred.x0
         return diffusion.posterior(x0, x_t, t, s, eta=0)[0]
     return step
 
 
-def _log_snr(diffusion, t: int) -> Tensor:
+def _log_snr(diffusion, t) -> Tensor:
     return diffusion.snr(t).log() / 2
 
 

@@ -2,6 +2,8 @@
 
 Improved DDPM (Nichol & Dhariwal 2021) samples t by how much the bound varies there.
 """
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
@@ -25,17 +27,19 @@ TIMES = {"uniform": uniform_times, "late": late_times}
 class ImportanceTimes(nn.Module):
     """Picks noise levels where the loss varies most, from the last 10 losses seen at each t.  Evenly until every t was seen 10 times.
 
-    The history is a buffer, so a checkpoint carries it and a resumed run goes on exactly."""
+    All shards of a step choose by the same history: losses are noted, and remembered when the step is over, those
+    of every shard and process in shard order. The history is a buffer, so a resumed run goes on exactly."""
     KEEP, UNIFORM = 10, 0.001     # losses remembered per t; the share of evenly drawn t that keeps every t alive
 
     def __init__(self, T: int):
         super().__init__()
-        self.register_buffer("history", torch.zeros(T, self.KEEP, dtype=torch.float64))
+        self.register_buffer("history", torch.zeros(T, self.KEEP))
         self.register_buffer("seen", torch.zeros(T, dtype=torch.int64))
+        self.noted: list[tuple[Tensor, Tensor]] = []                # (t [b], loss [b]) of this step's shards
 
     def probabilities(self) -> Tensor:
         """p_t [T] float64 for t = 1..T, on the CPU."""
-        history, T = self.history.cpu(), len(self.seen)
+        history, T = self.history.cpu().double(), len(self.seen)
         if self.seen.amin() < self.KEEP:
             return torch.full((T,), 1 / T, dtype=torch.float64)
         p = history.square().mean(1).sqrt()                                     # iDDPM importance sampling
@@ -47,8 +51,23 @@ class ImportanceTimes(nn.Module):
         index = torch.multinomial(p, batch, replacement=True, generator=generator)
         return index + 1, 1 / (T * p[index])
 
+    def note(self, t: Tensor, loss: Tensor) -> None:
+        """Keep the losses [b] that one shard saw at t [b] until the step is over."""
+        self.noted.append((t.to(loss.device), loss.detach()))
+
+    def after_step(self, gather: Callable[[Tensor], Tensor] = lambda v: v) -> None:
+        """Remember what all shards noted.  gather: [n ...] of this process -> [N ...] of all, in shard order."""
+        if self.noted:
+            t, loss = (gather(torch.cat(column)) for column in zip(*self.noted))
+            self.noted.clear()
+            self.update(t, loss)
+
     def update(self, t: Tensor, loss: Tensor) -> None:
-        """Remember the losses [B] seen at t [B]."""
-        for i, value in zip((t - 1).tolist(), loss.double().tolist()):
-            self.history[i, self.seen[i] % self.KEEP] = value
-            self.seen[i] += 1
+        """Remember the losses [B] seen at t [B], in this order: the last 10 of each t."""
+        history, seen, index = self.history.cpu(), self.seen.cpu(), t.cpu() - 1
+        same = index[:, None] == index                                          # [B B]
+        before, after = same.tril(-1).sum(1), same.triu(1).sum(1)               # [B] how often t came earlier, later
+        kept = after < self.KEEP
+        history[index[kept], (seen[index] + before)[kept] % self.KEEP] = loss.to(history)[kept]
+        self.history.copy_(history)
+        self.seen.copy_(seen.index_add(0, index, torch.ones_like(index)))

@@ -8,9 +8,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .cond import Cond, Prediction
+from ..tensors import one_hot
+from .cond import Cond, Prediction, conditioned
 from .timestep_samplers import ImportanceTimes, uniform_times
-from .mask_replace import MaskReplaceDiffusion, one_hot
+from .mask_replace import MaskReplaceDiffusion
 
 
 @dataclass(frozen=True)
@@ -37,13 +38,16 @@ class TokenDenoiser(nn.Module):
         self.importance = ImportanceTimes(diffusion.T) if config.times == "importance" else None
 
     def forward(self, x_t: Tensor, t, cond: Cond = Cond()) -> Prediction:
-        """log p(x_0 | x_t) [B K N] in float32.  x_t: [B N] int64, 0..K.  t: number or [B], above 0, up to T."""
-        clock = torch.as_tensor(t, dtype=torch.float64).ceil().long().expand(len(x_t)).to(x_t.device)       # the network knows whole steps
-        return Prediction(self.net(x_t, clock, cond).float().log_softmax(1))
+        """log p(x_0 | x_t) [B K N] in float32.  x_t: [B N] int64, 0..K.  t: number or [B], above 0, up to T.
+
+        cond: as `condition` returns it."""
+        step = torch.as_tensor(t, dtype=torch.float64).ceil().long()             # the network knows whole steps
+        logits = self.net(x_t, step.expand(len(x_t)).to(x_t.device), cond)
+        return Prediction(logits.float().log_softmax(1))
 
     def condition(self, cond: Cond) -> Cond:
-        """The condition as the network wants it at every step."""
-        return self.net.condition(cond) if hasattr(self.net, "condition") else cond
+        """The condition as the network wants it at every step: what can be worked out once per run, is."""
+        return conditioned(self.net, cond)
 
     def loss(self, x0: Tensor, cond: Cond = Cond(), generator=None) -> Tensor:
         """How wrong the network is on one random time per example, in nats a token: [B].  x0: [B N] int64, 0..K-1; ValueError outside.
@@ -53,13 +57,15 @@ class TokenDenoiser(nn.Module):
         draw = self.importance.draw if self.importance is not None and self.training else uniform_times      # so that validations can be compared
         t, importance = draw(self.diffusion.T, len(x0), generator)
         x_t = self.diffusion.diffuse(x0, t, generator)
-        loss = self.loss_at(x0, x_t, t, cond.drop(self.config.drop, generator))
+        loss = self.loss_at(x0, x_t, t, self.condition(cond.drop(self.config.drop, generator)))
         if self.importance is not None and self.training:
-            self.importance.update(t, loss.detach())
+            self.importance.note(t, loss)
         return loss * importance.to(loss)
 
     def loss_at(self, x0: Tensor, x_t: Tensor, t: Tensor, cond: Cond) -> Tensor:
-        """The loss [B] for given times t [B] in 1..T and tokens x_t: T times a term of the bound, and of the auxiliary loss."""
+        """The loss [B] for given times t [B] in 1..T and tokens x_t: T times a term of the bound, and of the auxiliary loss.
+
+        cond: as `condition` returns it."""
         c, T = self.config, self.diffusion.T
         log_p = self(x_t, t, cond).x0
         loss = T * c.bound * bound_term(self.diffusion, x0, x_t, t, t - 1, log_p) if c.bound else 0.0

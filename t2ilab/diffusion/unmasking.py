@@ -1,4 +1,4 @@
-"""Ways to walk from masks to codes: the posterior itself, or a fixed number of masks shown each step, chosen evenly or the surest first.
+"""Samplers for tokens: the posterior itself, or unmask a fixed number of tokens per step, at random or most confident first.
 
 VQ-Diffusion (Gu et al. 2022), Improved VQ-Diffusion (Tang et al. 2022). A sampler is a function diffusion -> step; how many steps there are, and so
 how fast it is, is the list of times.
@@ -6,11 +6,7 @@ how fast it is, is the list of times.
 import torch
 
 from ..tensors import gumbel
-
-
-def ancestral(diffusion):
-    """Each token by itself: a draw from p(x_s | x_t), exact for steps of any length."""
-    return diffusion.step
+from .sampling import ancestral
 
 
 def shown(by_purity: bool, weight: float = 0.0):
@@ -20,19 +16,21 @@ def shown(by_purity: bool, weight: float = 0.0):
     sharpens what is drawn there: p^(1 + weight * purity).  The published code does so up to its last step, which it draws from the posterior.
     Lesson: notebooks/08_vq_diffusion.ipynb"""
     def sampler(diffusion):
-        whole = None                                                                         # [B] tokens of which gamma_bar is the share of masks
+        tokens = None                       # [B] number of tokens n such that n * gamma_bar[t] are masked at t
 
         def step(pred, x_t, t, s, generator=None):
-            nonlocal whole
-            masked = x_t == diffusion.K
-            if whole is None:                                                                # a run begins with masks alone, also where gamma_bar ends at 0.9
-                whole = masked.sum(1) / diffusion.bars(t)[2].item() if masked.any() else masked.sum(1)
-            log_p = pred.x0.log_softmax(1)                                                   # [B K N]
-            purity = log_p.amax(1).exp()                                                     # [B N] in (0, 1]
-            x0 = diffusion.guess((1 + weight * purity[:, None]) * log_p if by_purity else log_p, generator)    # Improved VQ-Diffusion purity prior
-            stay = (whole * diffusion.bars(s)[2].item()).round()                             # Improved VQ-Diffusion high-quality inference
-            noise = gumbel(x_t.shape, generator).to(purity)
-            rank = ((purity.log() if by_purity else 0 * purity) + noise).masked_fill(~masked, -torch.inf).argsort(1, descending=True).argsort(1)
+            nonlocal tokens
+            masked = x_t == diffusion.K                                              # [B N]
+            if tokens is None:              # a run begins with masks alone, also where gamma_bar ends at 0.9
+                tokens = masked.sum(1) / diffusion.cumulative(t).masked.item() if masked.any() else masked.sum(1)
+            log_p = pred.x0.log_softmax(1)                                           # [B K N]
+            purity = log_p.amax(1).exp()                                             # [B N] in (0, 1]
+            sharper = 1 + weight * purity[:, None] if by_purity else 1.0
+            x0 = diffusion.sample_x0(sharper * log_p, generator)                     # Improved VQ-Diffusion purity prior
+            stay = (tokens * diffusion.cumulative(s).masked.item()).round()          # Improved VQ-Diffusion high-quality inference
+            score = purity.log() if by_purity else torch.zeros_like(purity)
+            score = (score + gumbel(x_t.shape, generator).to(purity)).masked_fill(~masked, -torch.inf)
+            rank = score.argsort(1, descending=True).argsort(1)                      # [B N], 0 = shown first
             return torch.where(masked & (rank < (masked.sum(1) - stay)[:, None]), x0, x_t)
         return step
     return sampler

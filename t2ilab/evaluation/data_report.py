@@ -14,15 +14,16 @@ from statistics import median
 import torch
 
 from ..viz import notebook, plots
+from ..data.captions import clean
 from ..data.example import ENDLESS
 from ..data.decode import Fit
 from ..data.image_set import ImageSet
-from ..data.datasets import open_data
+from ..data.datasets import DATASETS, open_data
 from ..data.loaders import permutation
 from ..tensors import from_uint8, generator
 
 CHANNELS = ("red", "green", "blue")
-PUBLISHED = {"cifar10": 60_000, "flowers102": 8_189, "sbu": 1_000_000, "dogs": 20_580, "coco": 123_287}      # pictures in all splits together
+NOT_READ = {"pictures of other kinds, not read": "left_out", "text files, not read": "unread"}
 BINS = 32                                                       # of the colour histogram, 8 of the 256 levels each
 
 
@@ -34,8 +35,8 @@ def inspect(name: str, root, out, *, split: str | None = None, size: int | None 
     out = Path(out)
     size = size or {"shapes": 32, "cifar10": 32}.get(name, 64)
     dataset = open_data(name, root, size=size, split=split or ("train" if name == "shapes" else "all"), download=download, max_broken=1.0)
-    title = f"folder: {Path(root).resolve().name}" if name == "folder" else name
-    stats = {"name": name, "title": title, "published": PUBLISHED.get(name), **statistics(dataset)}
+    title = f"folder: {clean(Path(root).resolve().name)}" if name == "folder" else name
+    stats = {"name": name, "title": title, "published": DATASETS[name].published, **statistics(dataset)}
     out.mkdir(parents=True, exist_ok=True)
     (out / "stats.json").write_text(json.dumps(stats, indent=1) + "\n", "utf-8")
     (out / "README.md").write_text(markdown(stats, draw(dataset, stats, out), note), "utf-8")
@@ -52,17 +53,27 @@ def statistics(dataset, *, examples: int = 20_000) -> dict:
     n = min(len(dataset), examples if len(dataset) != ENDLESS else 4_000)
     levels, labels, captions, seen = torch.zeros(3, 256, dtype=torch.int64), Counter(), [], set()
     for k in tqdm(range(n), desc="looking at pictures", delay=10, mininterval=0.5, leave=False):
-        image, caption, label = dataset.example(k * len(dataset) // n, generator(0, k))
+        index = k * len(dataset) // n
+        image, caption, label = dataset.example(index, generator(0, k))
         levels += torch.stack([torch.bincount(channel.flatten().long(), minlength=256) for channel in image])
         labels[label] += 1
-        captions.append(caption)
+        captions.extend(dataset.listing.captions[index] if isinstance(dataset, ImageSet) else [caption])
         seen.add(hashlib.blake2b(image.numpy().tobytes(), digest_size=16).digest())
-    bad = getattr(dataset, "bad", ())
+    lost = getattr(dataset, "bad", ())
+    bad, listing = [b for b in lost if not b.missing], getattr(dataset, "listing", None)
     return {"examples": None if len(dataset) == ENDLESS else len(dataset), "looked_at": n, "duplicates": n - len(seen),
-            "broken": len(bad), "broken_files": [list(b) for b in bad[:50]],
+            "broken": len(bad), "broken_files": [[clean(b.name), b.reason] for b in bad[:50]],
+            **_counted("missing", [b.name for b in lost if b.missing]),
+            **_counted("left_out", getattr(listing, "left_out", ())),
+            **_counted("unread", getattr(listing, "unread", ())),
             "classes": {name: labels[k] for k, name in enumerate(dataset.classes)}, "no_label": labels[-1],
             "sizes": _sizes(getattr(dataset, "sizes", [(dataset.size, dataset.size)])),
             "seen_at": dataset.size, "colours": _colours(levels), "captions": _captions(captions)}
+
+
+def _counted(what, names):
+    """How many files there are of a kind, and the first 50."""
+    return {what: len(names), f"{what}_files": [clean(name) for name in names[:50]]}
 
 
 def _sizes(sizes):
@@ -86,7 +97,8 @@ def _colours(levels):
 def _captions(captions):
     lengths = [len(caption.split()) for caption in captions]
     words = Counter(word for caption in captions for word in re.findall(r"[\w'-]+", caption.lower()))
-    return {"distinct": len(set(captions)), "empty": lengths.count(0), "words": [min(lengths), median(lengths), max(lengths)],
+    return {"all": len(captions), "distinct": len(set(captions)), "empty": lengths.count(0),
+            "words": [min(lengths), median(lengths), max(lengths)],
             "lengths": dict(sorted(Counter(lengths).items())), "vocabulary": len(words), "most_common": words.most_common(20)}
 
 
@@ -145,7 +157,7 @@ def _draw_captions(dataset, stats, out):
     if len(captions["lengths"]) > 1:
         lengths = {n: captions["lengths"].get(n, 0) for n in range(captions["words"][0], captions["words"][2] + 1)}
         labels = {"xlabel": "words in the caption", "ylabel": "captions", "title": "length of captions", "path": out / "lengths.png"}
-        if len(lengths) <= 40:
+        if len(lengths) <= 24:    # more numbers than that do not fit below the bars
             plots.plot_bars({"captions": lengths}, **labels)
         else:
             plots.plot_lines({"captions": (list(lengths), list(lengths.values()))}, **labels)
@@ -174,7 +186,10 @@ def facts(stats: dict) -> dict[str, str]:
     """The statistics in a few lines, what -> value: the report's table, and what the command line prints."""
     sizes, captions, counts = stats["sizes"], stats["captions"], stats["classes"]
     lines = {"pictures": "endless, drawn afresh" if stats["examples"] is None else f"{stats['examples']:,}",
-             "looked at": f"{stats['looked_at']:,}", "broken files, skipped": str(stats["broken"]),
+             "looked at": f"{stats['looked_at']:,}",
+             "broken files, skipped": f"{stats['broken']:,}", "missing files": f"{stats['missing']:,}",
+             **{what: f"{stats[key]:,}, such as {stats[f'{key}_files'][0]}"
+                for what, key in NOT_READ.items() if stats[key]},
              "exact duplicates": f"{stats['duplicates']:,} (compared at {stats['seen_at']} px)", "classes": str(len(counts) or "none")}
     if counts:
         ordered = sorted(counts, key=counts.get)
@@ -183,7 +198,9 @@ def facts(stats: dict) -> dict[str, str]:
     lines |= {what: "smallest {:g}, median {:g}, largest {:g} px".format(*sizes[what.replace(" ", "_")])
               for what in ("width", "height", "shorter side")}
     lines |= {f"{channel}, in [-1, 1]": "mean {mean:+.3f}, std {std:.3f}".format(**stats["colours"][channel]) for channel in CHANNELS}
-    return lines | {"words a caption": "fewest {:g}, median {:g}, most {:g}".format(*captions["words"]), "empty captions": f"{captions['empty']:,}",
+    return lines | {"captions": f"{captions['all']:,}",
+                    "words a caption": "fewest {:g}, median {:g}, most {:g}".format(*captions["words"]),
+                    "empty captions": f"{captions['empty']:,}",
                     "different captions": f"{captions['distinct']:,}", "different words": f"{captions['vocabulary']:,}"}
 
 
@@ -199,4 +216,7 @@ def markdown(stats: dict, figures: dict[str, str], note: str = "") -> str:
     parts += [f"{text}\n\n![{file.removesuffix('.png')}]({file})" for file, text in figures.items()]
     if stats["broken"]:
         parts.append("Broken files (the first 50):\n\n" + "\n".join(f"- `{file}`: {why}" for file, why in stats["broken_files"]))
+    if stats["missing"]:
+        names = "\n".join(f"- `{file}`" for file in stats["missing_files"])
+        parts.append(f"Missing files (the first 50):\n\n{names}")
     return "\n\n".join(parts) + "\n"

@@ -7,57 +7,59 @@ from dataclasses import dataclass, field, replace
 
 import torch
 
-from ..diffusion.constraints import clip
+from ..data.captions import clean
 from ..diffusion.cond import Cond
+from ..diffusion.constraints import clip
+from ..diffusion.gaussian import variance_preserving
 from ..diffusion.gaussian_denoiser import GaussianDenoiser, ObjectiveConfig
-from ..diffusion.gaussian import GaussianDiffusion
 from ..diffusion.sampling import SAMPLERS
 from ..diffusion.schedules import SCHEDULES
 from ..nets.unet import UNet, UNetConfig
 from ..pipeline.stage import Stage
 from ..pipeline.walk import TextToImage
+from .base import FamilyConfig, check_choices, check_classes, label_cond
 
 
 @dataclass(frozen=True)
-class DDPM:
+class DDPM(FamilyConfig):
+    """DDPM and improved DDPM, with class labels or without."""
     size: int = 32                           # pixels, H = W
     schedule: str = "linear"                 # linear (DDPM) or cosine (improved DDPM)
     T: int = 1000                            # noising steps
     net: UNetConfig = field(default_factory=UNetConfig)
     objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
     sampler: str = "ancestral"               # ancestral (DDPM), ddim or dpm_solver_pp_2m
-    sampling_steps: int = 1000               # network calls a picture
+    sampling_steps: int = 1000               # network calls per image
     guidance_scale: float = 1.0              # 1 = off, 0 = unconditional; needs labels
     labels: tuple[str, ...] = ()             # names of the net's classes; training fills them in from the data set
 
     def __post_init__(self):
-        for name, allowed in {"schedule": SCHEDULES, "sampler": SAMPLERS}.items():
-            if getattr(self, name) not in allowed:
-                raise ValueError(f"{name}={getattr(self, name)!r}: choose one of {', '.join(allowed)}")
+        check_choices(self, schedule=SCHEDULES, sampler=SAMPLERS)
 
-    def build(self) -> TextToImage:
-        """The pipeline, with random weights."""
-        diffusion = GaussianDiffusion(SCHEDULES[self.schedule](self.T))
+    @property
+    def reads(self) -> str:
+        return "label" if self.net.classes else "none"
+
+    def build(self) -> GaussianDenoiser:
+        """The denoiser, with random weights."""
+        process = variance_preserving(SCHEDULES[self.schedule](self.T))
         channels = 6 if self.objective.variance == "learned" else 3
-        denoiser = GaussianDenoiser(UNet(self.net, out_channels=channels), diffusion, self.objective)
-        stage = Stage(denoiser, (3, self.size, self.size), self.sampling_steps, self.guidance_scale, (clip,), SAMPLERS[self.sampler])
+        return GaussianDenoiser(UNet(self.net, out_channels=channels), process, self.objective)
+
+    def pipeline(self, model: GaussianDenoiser | None = None) -> TextToImage:
+        """One stage, from noise to pixels."""
+        stage = Stage(denoiser=model or self.build(), shape=(3, self.size, self.size), steps=self.sampling_steps,
+                      guidance_scale=self.guidance_scale, constrain=(clip,), sampler=SAMPLERS[self.sampler])
         return TextToImage(Labels(self.labels, self.net.classes), (stage,))
 
-    def for_data(self, dataset) -> "DDPM":
+    def fit_to_dataset(self, dataset) -> "DDPM":
         """The same model with the data set's class names.  ValueError if their number is not the network's."""
-        if self.net.classes and self.net.classes != len(dataset.classes):
-            raise ValueError(f"classes={self.net.classes}, but the data set has {len(dataset.classes)}: train with --classes {len(dataset.classes)}")
+        check_classes(self.net.classes, dataset)
         return replace(self, labels=tuple(dataset.classes)) if self.net.classes else self
 
-    def example(self, batch, generator=None):
+    def to_training_pair(self, batch, generator=None):
         """(x0 [B 3 H W] in [-1, 1], Cond) from a batch of images and labels; a label of -1 is no label."""
-        if not self.net.classes:
-            return batch.images, Cond()
-        return batch.images, Cond(batch.labels.clamp(min=0)[:, None], (batch.labels >= 0)[:, None])
-
-    def probe(self, batch):
-        """(captions, options) of a sampling run that shows how training is going."""
-        return len(batch.images), {}
+        return batch.images, label_cond(batch.labels) if self.net.classes else Cond()
 
 
 @dataclass(frozen=True)
@@ -65,6 +67,11 @@ class Labels:
     """Reads captions that are class names or numbers, 407 as well as "407": list of B captions -> ([B 1] int64, [B 1] bool).  "" is no label."""
     names: tuple[str, ...]
     classes: int
+
+    @property
+    def kind(self) -> str:
+        """"label", or "none" for a model without classes."""
+        return "label" if self.classes else "none"
 
     def __call__(self, captions):
         if not self.classes:
@@ -76,8 +83,8 @@ class Labels:
 
     def find(self, caption: str | int) -> int:
         """The index of a class by its name or number; -1 for ""."""
-        caption = str(caption).strip().lower()
-        names = [name.lower() for name in self.names]
+        caption = clean(str(caption)).lower()
+        names = [clean(name).lower() for name in self.names]
         if caption in names or not caption:
             return names.index(caption) if caption else -1
         if caption in map(str, range(self.classes)):

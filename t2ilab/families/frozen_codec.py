@@ -4,6 +4,7 @@ VQ-Diffusion (Gu et al. 2022): the codec is trained before anything is drawn.
 """
 import hashlib
 import json
+import numpy as np
 import shlex
 import torch
 from dataclasses import dataclass
@@ -12,6 +13,9 @@ from pathlib import Path
 from torch import Tensor
 
 from ..config_json import from_dict
+from ..hub import cache_root
+from ..tensors import to_uint8
+from ..text.feature_cache import FeatureCache
 from ..training.checkpoint import find_weights, load_weights
 from ..vqgan.networks import VQGAN
 from .vqgan import VQCodec, fitted
@@ -101,7 +105,7 @@ class FrozenCodec:
     @cached_property
     def whole(self) -> VQGAN:
         """The codec with all its codes, and frozen weights."""
-        model = self.config.build().model
+        model = self.config.build()
         load_weights(model, self.folder / "model.safetensors")
         return model.codec.eval().requires_grad_(False)
 
@@ -116,11 +120,42 @@ class FrozenCodec:
     @property
     def size(self) -> int:
         """Pixels along each side of its pictures."""
-        return self.grid * self.net.config.factor
+        return self.grid * self.cell
+
+    @property
+    def cell(self) -> int:
+        """Pixels along each side of a code's cell."""
+        return self.config.net.factor
+
+    @cached_property
+    def cache(self) -> FeatureCache:
+        """Codes of pictures by the SHA-256 of their pixels."""
+        name = f"{Path(self.run).name}-{fingerprint(self.whole)}.sqlite"
+        return FeatureCache(cache_root() / "codes" / name)
+
+    def encode(self, images: Tensor, *, keep: bool = False) -> Tensor:
+        """[B 3 H W] of any size -> [B N] int64, on the device of the pictures.
+
+        keep: take codes from disk as far as they are there, and leave new ones there: for pictures of 256 levels
+        that come again."""
+        return self._kept_codes(images) if keep else self._encode(images)
+
+    def _kept_codes(self, images: Tensor) -> Tensor:
+        settings = json.dumps([self.kept, self.grid, images.shape[1:]]).encode()
+        pictures = to_uint8(images).cpu().numpy()
+        keys = [hashlib.sha256(settings + pixels.tobytes()).digest() for pixels in pictures]
+        known, dtype = self.cache.read(keys), np.dtype("<u2" if self.codes <= 2 ** 16 else "<i4")
+        if missing := [k for k, key in enumerate(keys) if key not in known]:
+            codes = self._encode(images[missing]).cpu().numpy().astype(dtype)
+            fresh = {keys[k]: row.tobytes() for k, row in zip(missing, codes)}
+            self.cache.write(fresh)
+            known |= fresh
+        rows = np.stack([np.frombuffer(known[key], dtype) for key in keys])                 # [B N]
+        return torch.from_numpy(rows.astype(np.int64)).to(images.device)
 
     @torch.no_grad()
-    def encode(self, images: Tensor) -> Tensor:
-        """[B 3 H W] of any size -> [B N] int64, on the device of the pictures.  It computes on a GPU if there is one: training brings them from disk."""
+    def _encode(self, images: Tensor) -> Tensor:
+        """The codes, computed: on a GPU if there is one, because training brings pictures from disk."""
         device = "cuda" if torch.cuda.is_available() else images.device
         return self.net.to(device).encode(fitted(images.to(device), self.size)).flatten(1).to(images.device)
 

@@ -10,34 +10,36 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..diffusion.constraints import clip
 from ..diffusion.cond import Cond
+from ..diffusion.constraints import clip
+from ..diffusion.gaussian import variance_preserving
 from ..diffusion.gaussian_denoiser import GaussianDenoiser, ObjectiveConfig
-from ..diffusion.gaussian import GaussianDiffusion
 from ..diffusion.sampling import SAMPLERS
 from ..diffusion.schedules import SCHEDULES
 from ..nets.text_transformer import TextConfig, TextTransformer
 from ..nets.unet import UNet, UNetConfig
+from ..pipeline.edit import given
 from ..pipeline.stage import Stage
 from ..pipeline.walk import TextToImage
-from ..pipeline.edit import given
-from ..tensors import from_uint8, randn, to_uint8
+from ..tensors import Source, from_uint8, randn, to_uint8
 from ..text.tokenizer import Tokenizer, learn_merges
+from .base import FamilyConfig, check_choices
 
 
 class GlideNet(nn.Module):
-    """The U-Net and the text transformer that tells it what to draw.  Same call as a U-Net's, with cond.text as token ids or their features."""
+    """The U-Net and the text transformer that tells it what to draw."""
 
     def __init__(self, text: TextTransformer, unet: UNet):
         super().__init__()
         self.text, self.unet = text, unet
 
     def condition(self, cond: Cond) -> Cond:
-        """Token ids [B L] to features [B L D]. Once a sampling run is enough: they do not depend on x_t.  Padding has features too, so no mask."""
+        """Token ids [B L] to features [B L D], once per sampling run: they do not depend on x_t.  Padding has features too, so no mask."""
         return replace(cond, text=self.text(cond.text, cond.mask), mask=None)
 
     def forward(self, x: Tensor, t: Tensor, cond: Cond) -> Tensor:
-        return self.unet(x, t, cond if cond.text.is_floating_point() else self.condition(cond))
+        """As the U-Net's.  cond: as `condition` returns it."""
+        return self.unet(x, t, cond)
 
 
 # GLIDE's base network, 64 px; its text width is the text transformer's too.
@@ -46,7 +48,8 @@ BASE = UNetConfig(channels=192, mults=(1, 2, 3, 4), blocks=3, attention=(False, 
 
 
 @dataclass(frozen=True)
-class GLIDE:
+class GLIDE(FamilyConfig):
+    """GLIDE: a base that draws from a caption, or an upsampler of what another one drew."""
     size: int = 64                               # pixels, H = W
     low_res: int = 0                             # pixels of the picture it enlarges; 0 = it draws from the caption alone
     low_res_noise: float = 0.0                   # standard deviation of noise added to that picture, in training and sampling alike
@@ -63,23 +66,33 @@ class GLIDE:
     merges: tuple[str, ...] = ()                 # of the byte-pair vocabulary; training learns them from the captions
 
     def __post_init__(self):
-        for name, allowed in {"schedule": SCHEDULES, "sampler": SAMPLERS}.items():
-            if getattr(self, name) not in allowed:
-                raise ValueError(f"{name}={getattr(self, name)!r}: choose one of {', '.join(allowed)}")
+        check_choices(self, schedule=SCHEDULES, sampler=SAMPLERS)
         if self.net.classes or self.net.text_width < 1:
-            raise ValueError(f"classes={self.net.classes}, text_width={self.net.text_width}: GLIDE reads captions, no labels: classes=0, text_width > 0")
+            raise ValueError(f"classes={self.net.classes}, text_width={self.net.text_width}: "
+                             "GLIDE reads captions, no labels: classes=0, text_width > 0")
         if not 0 <= self.low_res < self.size or not 0 <= self.known <= 1 or self.low_res_noise < 0:
             raise ValueError(f"low_res={self.low_res}, known={self.known}, low_res_noise={self.low_res_noise}: "
                              f"choose low_res below size={self.size}, known in [0, 1], low_res_noise from 0")
 
-    def build(self) -> TextToImage:
-        """The pipeline of this one stage, with random weights."""
+    reads = "text"
+
+    @property
+    def needs_image(self) -> bool:
+        return self.low_res > 0
+
+    def build(self) -> GaussianDenoiser:
+        """The denoiser of this one stage, with random weights."""
         in_channels = 3 + 4 * (self.known > 0) + 3 * (self.low_res > 0)
-        unet = UNet(self.net, in_channels=in_channels, out_channels=6 if self.objective.variance == "learned" else 3, known=self.known > 0)
+        out_channels = 6 if self.objective.variance == "learned" else 3
+        unet = UNet(self.net, in_channels=in_channels, out_channels=out_channels, known=self.known > 0)
         net = GlideNet(TextTransformer(self.text, self.net.text_width), unet)
-        denoiser = GaussianDenoiser(net, GaussianDiffusion(SCHEDULES[self.schedule](self.T)), self.objective)
-        stage = Stage(denoiser, (3, self.size, self.size), self.sampling_steps, self.guidance_scale, (clip,), SAMPLERS[self.sampler],
-                      self.temperature, self._enlarge if self.low_res else None, self.known > 0)
+        return GaussianDenoiser(net, variance_preserving(SCHEDULES[self.schedule](self.T)), self.objective)
+
+    def pipeline(self, model: GaussianDenoiser | None = None) -> TextToImage:
+        """The pipeline of this one stage."""
+        stage = Stage(denoiser=model or self.build(), shape=(3, self.size, self.size), steps=self.sampling_steps,
+                      guidance_scale=self.guidance_scale, constrain=(clip,), sampler=SAMPLERS[self.sampler],
+                      temperature=self.temperature, enlarge=self._enlarge if self.low_res else None, sees_known=self.known > 0)
         return TextToImage(self.tokenizer, (stage,))
 
     @cached_property
@@ -87,31 +100,27 @@ class GLIDE:
         """How this model reads captions."""
         return Tokenizer(self.merges, self.text.vocabulary, self.text.text_length)
 
-    def _enlarge(self, images: Tensor, generator=None) -> dict[str, Tensor]:
+    def _enlarge(self, images: Tensor, generator: Source = None) -> dict[str, Tensor]:
         return {"low_res": enlarge(images, generator, small=self.low_res, size=self.size, noise=self.low_res_noise)}
 
-    def starting_from(self, first: "GLIDE") -> "GLIDE":
+    def adapt_to_checkpoint(self, first: "GLIDE") -> "GLIDE":
         """The same model with the vocabulary that the weights of another one know."""
         return replace(self, merges=first.merges)
 
-    def for_data(self, dataset) -> "GLIDE":
+    def fit_to_dataset(self, dataset) -> "GLIDE":
         """The same model with a vocabulary learned from the data set's captions, unless it has one."""
         return self if self.merges else replace(self, merges=learn_merges(dataset.texts(), self.text.vocabulary))
 
-    def after(self, first: "GLIDE") -> "GLIDE":
-        """The same model as the stage that enlarges what another one draws."""
-        return replace(self, low_res=first.size, text=first.text, merges=first.merges)
+    def as_upsampler_of(self, base: "GLIDE") -> "GLIDE":
+        """The same model as the stage that enlarges another one's images."""
+        return replace(self, low_res=base.size, text=base.text, merges=base.merges)
 
-    def example(self, batch, generator: torch.Generator):
+    def to_training_pair(self, batch, generator: torch.Generator):
         """(x0 [B 3 H W] in [-1, 1], Cond) from a batch of images and captions."""
         ids, mask = self.tokenizer(batch.captions)
         seen = self._enlarge(batch.images, generator) if self.low_res else {}
         known = given(batch.images, some_known(batch.images, self.known, generator)) if self.known else None
         return batch.images, Cond(ids, mask, known=known, **seen)
-
-    def probe(self, batch):
-        """(captions, options) of a sampling run that shows how training is going."""
-        return batch.captions, {"picture": batch.images} if self.low_res else {}
 
 
 def shrink(images: Tensor, size: int) -> Tensor:
@@ -119,7 +128,7 @@ def shrink(images: Tensor, size: int) -> Tensor:
     return F.interpolate(images, (size, size), mode="area")
 
 
-def enlarge(images: Tensor, generator=None, *, small: int, size: int, noise: float) -> Tensor:
+def enlarge(images: Tensor, generator: Source = None, *, small: int, size: int, noise: float) -> Tensor:
     """What the upsampler sees of a picture: small, 256 levels a colour, a little noise, smoothly enlarged.  [B 3 h w] -> [B 3 size size].
 
     Training and sampling both come through here, so that the upsampler never meets a kind of picture it was not trained on."""

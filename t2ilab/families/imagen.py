@@ -12,18 +12,20 @@ import torch.nn.functional as F
 import tyro
 from torch import Tensor, nn
 
-from ..diffusion.constraints import THRESHOLDS
 from ..diffusion.cond import Cond
+from ..diffusion.constraints import THRESHOLDS
+from ..diffusion.gaussian import GaussianDiffusion, variance_preserving
 from ..diffusion.gaussian_denoiser import GaussianDenoiser, ObjectiveConfig
-from ..diffusion.gaussian import GaussianDiffusion
 from ..diffusion.sampling import SAMPLERS
 from ..diffusion.schedules import SCHEDULES
 from ..nets.efficient_unet import EfficientUNet, EfficientUNetConfig
-from ..nets.text_pooling import TextReader
+from ..nets.text_pooling import TextPooling
 from ..nets.unet import UNet, UNetConfig
 from ..pipeline.stage import Stage
 from ..pipeline.walk import TextToImage
+from ..tensors import Source
 from ..text.frozen_encoder import FrozenEncoder
+from .base import FamilyConfig, check_choices
 from .glide import shrink
 
 # The paper's base, 64 px.
@@ -31,28 +33,26 @@ BASE = UNetConfig(channels=512, mults=(1, 2, 3, 4), blocks=3, attention=(False, 
                   text_width=512)
 
 
-class ReadCond(Cond):
-    """A condition whose text the TextReader has turned into tokens."""
-
-
 class ImagenNet(nn.Module):
-    """A U-Net and the reader that tells it what the language model said.  Same call as a U-Net's, with cond.text as the encoder's features."""
+    """A U-Net and the text pooling between it and the language model."""
 
-    def __init__(self, reader: TextReader, unet: nn.Module):
+    def __init__(self, reader: TextPooling, unet: nn.Module):
         super().__init__()
         self.reader, self.unet = reader, unet
 
-    def condition(self, cond: Cond) -> ReadCond:
-        """Features [B L E] to tokens [B 1+L+1 D]. Once a sampling run is enough: they do not depend on x_t."""
+    def condition(self, cond: Cond) -> Cond:
+        """Features [B L E] to tokens [B 1+L+1 D], once per sampling run: they do not depend on x_t."""
         tokens, mask = self.reader(cond.text, cond.mask)
-        return replace(ReadCond(**vars(cond)), text=tokens, mask=mask)
+        return replace(cond, text=tokens, mask=mask)
 
     def forward(self, x: Tensor, t: Tensor, cond: Cond) -> Tensor:
-        return self.unet(x, t, cond if isinstance(cond, ReadCond) else self.condition(cond))
+        """As the U-Net's.  cond: as `condition` returns it."""
+        return self.unet(x, t, cond)
 
 
 @dataclass(frozen=True)
-class Imagen:
+class Imagen(FamilyConfig):
+    """Imagen: a base that draws from a caption, or an upsampler of what another one drew."""
     size: int = 64                               # pixels, H = W
     low_res: int = 0                             # pixels of the picture it enlarges; 0 = it draws from the caption alone
     augmentation: float = 0.1                    # how far sampling noises that picture: 0 = not at all, 1 = to nothing; training draws from 0..1
@@ -73,9 +73,7 @@ class Imagen:
     percentile: float = 0.995                    # share of a picture's values that dynamic thresholding shrinks to fit
 
     def __post_init__(self):
-        for name, allowed in {"schedule": SCHEDULES, "low_res_schedule": SCHEDULES, "sampler": SAMPLERS, "threshold": THRESHOLDS}.items():
-            if getattr(self, name) not in allowed:
-                raise ValueError(f"{name}={getattr(self, name)!r}: choose one of {', '.join(allowed)}")
+        check_choices(self, schedule=SCHEDULES, low_res_schedule=SCHEDULES, sampler=SAMPLERS, threshold=THRESHOLDS)
         if not 0 <= self.low_res < self.size or not 0 <= self.crop_size <= self.size or not 0 <= self.augmentation <= 1:
             raise ValueError(f"low_res={self.low_res}, crop_size={self.crop_size}, augmentation={self.augmentation}: "
                              f"choose low_res below size={self.size}, crop_size up to it, augmentation in [0, 1]")
@@ -85,14 +83,26 @@ class Imagen:
             raise ValueError(f"text_width={self.net.text_width}: Imagen reads captions, no labels: classes=0, text_width > 0")
         THRESHOLDS[self.threshold](self.percentile)
 
-    def build(self) -> TextToImage:
-        """The pipeline of this one stage, with random weights."""
-        channels = {"in_channels": 6 if self.low_res else 3, "out_channels": 6 if self.objective.variance == "learned" else 3}
-        unet = (UNet if isinstance(self.net, UNetConfig) else EfficientUNet)(self.net, **channels)
-        net = ImagenNet(TextReader(self.encoder_width, self.net.text_width, self.text_length), unet)
-        denoiser = GaussianDenoiser(net, GaussianDiffusion(SCHEDULES[self.schedule](self.T)), self.objective)
-        stage = Stage(denoiser, (3, self.size, self.size), self.sampling_steps, self.guidance_scale, THRESHOLDS[self.threshold](self.percentile),
-                      SAMPLERS[self.sampler], enlarge=partial(self._enlarge, share=self.augmentation) if self.low_res else None)
+    reads = "text"
+
+    @property
+    def needs_image(self) -> bool:
+        return self.low_res > 0
+
+    def build(self) -> GaussianDenoiser:
+        """The denoiser of this one stage, with random weights."""
+        net = UNet if isinstance(self.net, UNetConfig) else EfficientUNet
+        unet = net(self.net, in_channels=6 if self.low_res else 3, out_channels=6 if self.objective.variance == "learned" else 3)
+        reader = TextPooling(self.encoder_width, self.net.text_width, self.text_length)
+        process = variance_preserving(SCHEDULES[self.schedule](self.T))
+        return GaussianDenoiser(ImagenNet(reader, unet), process, self.objective)
+
+    def pipeline(self, model: GaussianDenoiser | None = None) -> TextToImage:
+        """The pipeline of this one stage."""
+        enlarge = partial(self._enlarge, share=self.augmentation) if self.low_res else None
+        stage = Stage(denoiser=model or self.build(), shape=(3, self.size, self.size), steps=self.sampling_steps,
+                      guidance_scale=self.guidance_scale, constrain=THRESHOLDS[self.threshold](self.percentile),
+                      sampler=SAMPLERS[self.sampler], enlarge=enlarge)
         return TextToImage(self.language_model, (stage,))
 
     @cached_property
@@ -100,19 +110,16 @@ class Imagen:
         """What reads the captions; its weights are loaded with the first caption."""
         return FrozenEncoder(self.encoder, self.text_length, width=self.encoder_width, cache=self.cache)
 
-    def _enlarge(self, images: Tensor, generator=None, share: float | None = None) -> dict[str, Tensor]:
-        diffusion = GaussianDiffusion(SCHEDULES[self.low_res_schedule](self.T))
-        return augmented(images, generator, small=self.low_res, size=self.size, diffusion=diffusion, share=share)
+    def _enlarge(self, images: Tensor, generator: Source = None, share: float | None = None) -> dict[str, Tensor]:
+        process = variance_preserving(SCHEDULES[self.low_res_schedule](self.T))
+        return augmented(images, generator, small=self.low_res, size=self.size, diffusion=process, share=share)
 
-    def for_data(self, dataset) -> "Imagen":
-        """The same model: a frozen encoder learns nothing from a data set."""
-        return self
+    def as_upsampler_of(self, base: "Imagen") -> "Imagen":
+        """The same model as the stage that enlarges another one's images."""
+        return replace(self, low_res=base.size, encoder=base.encoder, encoder_width=base.encoder_width,
+                       text_length=base.text_length, cache=base.cache)
 
-    def after(self, first: "Imagen") -> "Imagen":
-        """The same model as the stage that enlarges what another one draws."""
-        return replace(self, low_res=first.size, encoder=first.encoder, encoder_width=first.encoder_width, text_length=first.text_length, cache=first.cache)
-
-    def example(self, batch, generator: torch.Generator):
+    def to_training_pair(self, batch, generator: torch.Generator):
         """(x0 [B 3 H W] in [-1, 1], Cond) from a batch of images and captions."""
         text, mask = self.language_model(batch.captions)
         x0, seen = batch.images, self._enlarge(batch.images, generator) if self.low_res else {}
@@ -120,10 +127,6 @@ class Imagen:
             x0, *low_res = cropped((x0, *([seen["low_res"]] if seen else [])), self.crop_size, generator)
             seen = seen | ({"low_res": low_res[0]} if seen else {})
         return x0, Cond(text, mask, **seen)
-
-    def probe(self, batch):
-        """(captions, options) of a sampling run that shows how training is going."""
-        return batch.captions, {"picture": batch.images} if self.low_res else {}
 
 
 def augmented(images: Tensor, generator=None, *, small: int, size: int, diffusion: GaussianDiffusion, share: float | None = None) -> dict[str, Tensor]:

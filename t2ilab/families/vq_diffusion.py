@@ -3,15 +3,16 @@
 In the papers' order: the codec, mask-and-replace, the transformer that says which code was there, the bound and the auxiliary loss, truncation; then
 learnable guidance, and the ways of choosing which masks to show. A sampling method is a handful of arguments, kept nowhere between two calls.
 """
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..diffusion.constraints import top_k, top_r
 from ..diffusion.cond import Cond
+from ..diffusion.constraints import top_k, top_r
 from ..diffusion.mask_replace import MaskReplaceDiffusion, mask_replace_tables
 from ..diffusion.token_denoiser import TokenDenoiser, TokenObjectiveConfig
 from ..diffusion.unmasking import TOKEN_SAMPLERS
@@ -20,12 +21,14 @@ from ..pipeline.stage import Stage
 from ..pipeline.walk import TextToImage
 from ..text.frozen_encoder import FrozenEncoder
 from ..training.checkpoint import find_weights
+from .base import FamilyConfig, check_choices, check_classes, label_cond
 from .ddpm import Labels
 from .frozen_codec import FrozenCodec, fingerprint
 
 
 @dataclass(frozen=True)
-class VQDiffusion:
+class VQDiffusion(FamilyConfig):
+    """VQ-Diffusion: a transformer denoises the codes of a frozen codec, from captions, labels or nothing."""
     codec: str = "vq-codec-shapes"           # the run of the codec: a folder, or one that ships with the project
     codes: int = 512                         # K: all of the codec's codes, or fewer: those that it takes most, by the count of t2ilab codes
     used: tuple[int, ...] = ()               # where the codec has more: which of them 0..K-1 stand for; training fills them in from that count
@@ -52,8 +55,7 @@ class VQDiffusion:
     labels: tuple[str, ...] = ()             # names of the net's classes; training fills them in from the data set
 
     def __post_init__(self):
-        if self.sampler not in TOKEN_SAMPLERS:
-            raise ValueError(f"sampler={self.sampler!r}: choose one of {', '.join(TOKEN_SAMPLERS)}")
+        check_choices(self, sampler=TOKEN_SAMPLERS)
         if self.sampling_steps < 1 or self.grid < 1 or self.top_k < 0 or self.prior_weight < 0:
             raise ValueError(f"sampling_steps={self.sampling_steps}, grid={self.grid}, top_k={self.top_k}, prior_weight={self.prior_weight}: "
                              "steps and grid are at least 1, the others at least 0")
@@ -65,21 +67,38 @@ class VQDiffusion:
             raise ValueError(f"sampler={self.sampler!r} shows masks, and with masked=0 there are none: choose ancestral")
         self._constraints(), self.diffusion
 
-    def build(self) -> TextToImage:
-        """The pipeline, with a transformer of random weights; the codec and the encoder are loaded when they are first needed.
+    @property
+    def reads(self) -> str:
+        return "text" if self.net.text_width else "label" if self.net.classes else "none"
+
+    @property
+    def new_parameters(self) -> tuple[str, ...]:
+        return ("net.null_embedding",)
+
+    def build(self) -> TokenDenoiser:
+        """The denoiser, a transformer of random weights."""
+        length = self.text_length if self.net.text_width else 1
+        net = TokenTransformer(self.net, codes=self.codes, grid=self.grid, steps=self.T,
+                               null_embedding=length if self.objective.drop else 0)
+        return TokenDenoiser(net, self.diffusion, self.objective)
+
+    def pipeline(self, model: TokenDenoiser | None = None) -> TextToImage:
+        """One stage, from masks to codes to pixels; the codec and the encoder are loaded when they are first needed.
 
         ValueError for guidance that has nothing to push away from."""
-        drop = self.objective.drop
-        if self.guidance_scale != 1 and not drop and not self.zero_shot:
-            remedy = "train it with --drop 0.1, or choose --zero-shot" if self.net.text_width else "train it with --drop 0.1" if self.net.classes else \
-                "it hears nothing that could be dropped"
-            raise ValueError(f"guidance_scale={self.guidance_scale}: this model was never trained without captions (drop=0), so there is nothing to "
-                             f"push away from: {remedy}")
-        length = self.text_length if self.net.text_width else 1
-        net = TokenTransformer(self.net, codes=self.codes, grid=self.grid, steps=self.T, no_caption=length if drop else 0)
-        stage = Stage(TokenDenoiser(net, self.diffusion, self.objective), (self.grid ** 2,), self.sampling_steps, self.guidance_scale,
-                      self._constraints(), TOKEN_SAMPLERS[self.sampler](self.prior_weight), codec=self.frozen_codec)
-        return TextToImage(self.reads, (stage,), negative="" if self.zero_shot else None)
+        self._check_guidance()
+        stage = Stage(denoiser=model or self.build(), shape=(self.grid ** 2,), steps=self.sampling_steps,
+                      guidance_scale=self.guidance_scale, constrain=self._constraints(),
+                      sampler=TOKEN_SAMPLERS[self.sampler](self.prior_weight), codec=self.frozen_codec)
+        return TextToImage(self.text_encoder, (stage,), negative="" if self.zero_shot else None)
+
+    def _check_guidance(self) -> None:
+        if self.guidance_scale == 1 or self.objective.drop or self.zero_shot:
+            return
+        remedy = {"text": "train it with --drop 0.1, or choose --zero-shot", "label": "train it with --drop 0.1",
+                  "none": "it hears nothing that could be dropped"}[self.reads]
+        raise ValueError(f"guidance_scale={self.guidance_scale}: this model was never trained without captions (drop=0), "
+                         f"so there is nothing to push away from: {remedy}")
 
     @cached_property
     def diffusion(self) -> MaskReplaceDiffusion:
@@ -92,7 +111,7 @@ class VQDiffusion:
         return FrozenCodec(self.codec, self.codes, self.grid, self.used, self.codec_weights)
 
     @cached_property
-    def reads(self):
+    def text_encoder(self):
         """What reads the captions or labels."""
         if not self.net.text_width:
             return Labels(self.labels, self.net.classes)
@@ -102,43 +121,43 @@ class VQDiffusion:
     def _constraints(self) -> tuple:
         return (*((top_k(self.top_k),) if self.top_k else ()), *((top_r(self.truncation),) if self.truncation != 1 else ()))
 
-    def for_data(self, dataset) -> "VQDiffusion":
+    def fit_to_dataset(self, dataset) -> "VQDiffusion":
         """The same model with the data set's class names, and with the codes it draws, so that a later count changes nothing.
 
         ValueError if the classes are not as many as the network's."""
-        if self.net.classes and self.net.classes != len(dataset.classes):
-            raise ValueError(f"classes={self.net.classes}, but the data set has {len(dataset.classes)}: train with --classes {len(dataset.classes)}")
+        check_classes(self.net.classes, dataset)
         return replace(self, labels=tuple(dataset.classes) if self.net.classes else self.labels, used=self.frozen_codec.kept,
                        codec_weights=self.codec_weights or fingerprint(self.frozen_codec.whole))
 
-    def starting_from(self, first: "VQDiffusion") -> "VQDiffusion":
-        """The same model with what the weights of another one know: its codes, its places, and its codec where this one's own is not there."""
+    def adapt_to_checkpoint(self, first: "VQDiffusion") -> "VQDiffusion":
+        """The same model with what the weights of another one know: its codes, its positions, and its codec where this one's is missing."""
         try:
             find_weights(self.codec)
             codec = self.codec
         except FileNotFoundError:
             codec = first.codec
-        return replace(self, used=first.used, codec=codec, codec_weights=first.codec_weights, net=replace(self.net, flat_places=first.net.flat_places))
+        return replace(self, used=first.used, codec=codec, codec_weights=first.codec_weights,
+                       net=replace(self.net, flat_places=first.net.flat_places))
 
-    def longer_than(self, first: "VQDiffusion") -> str | None:
-        """How the names of tables end that have a row more than another model's: those of labels, if only this one learns "no label"."""
-        new = self.net.classes and self.net.classes == first.net.classes and self.objective.drop and not first.objective.drop
-        return ".mlp_norm.table.weight" if new else None
+    def extend(self, tensors: Mapping[str, Tensor], first: "VQDiffusion", own: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        """The weights of another one; its tables of labels get a last row, "no label", if only this model learns that."""
+        if not (self.net.classes and self.net.classes == first.net.classes and self.objective.drop and not first.objective.drop):
+            return tensors
+        tables = {name for name in own if name.endswith(".mlp_norm.table.weight")}
+        return {name: torch.cat([v, own[name][-1:].to(v)]) if name in tables else v for name, v in tensors.items()}
 
-    def example(self, batch, generator=None):
+    def to_training_pair(self, batch, generator=None):
         """(x0 [B N] int64, Cond) from a batch of images with captions or labels; a label of -1 is no label."""
-        codes = self.frozen_codec.encode(batch.images)
-        if self.net.text_width:
-            return codes, Cond(*self.reads(batch.captions))
-        if self.net.classes:
-            return codes, Cond(batch.labels.clamp(min=0)[:, None], (batch.labels >= 0)[:, None])
-        return codes, Cond()
+        codes = self.frozen_codec.encode(batch.images, keep=batch.repeats)
+        if self.reads == "text":
+            return codes, Cond(*self.text_encoder(batch.captions))
+        return codes, label_cond(batch.labels) if self.reads == "label" else Cond()
 
-    def probe(self, batch):
-        """(captions, options) of a sampling run that shows how training is going."""
-        if self.net.text_width:
-            return batch.captions, {}
-        return ([str(max(label, 0)) for label in batch.labels.tolist()] if self.net.classes else len(batch.images)), {}
+    def preview_inputs(self, batch):
+        """(captions, labels or a number, no options): models with labels draw what the batch shows."""
+        if self.reads == "label":
+            return [str(max(label, 0)) for label in batch.labels.tolist()], {}
+        return super().preview_inputs(batch)
 
 
 @dataclass(frozen=True)
@@ -147,6 +166,7 @@ class Reader:
     encoder: FrozenEncoder
     normalised: bool
     empty: bool = False
+    kind = "text"
 
     def __call__(self, captions: Sequence[str]) -> tuple[Tensor, Tensor]:
         features, mask = self.encoder([caption or " " for caption in captions] if self.empty else captions)

@@ -1,19 +1,22 @@
-"""The first half of VQ-Diffusion (Gu et al. 2022): a codec that turns pictures into a grid of codes, trained before anything is drawn, then frozen.
+"""The first half of VQ-Diffusion (Gu et al. 2022): a VQGAN turns images into a grid of codes, trained before anything is drawn, then frozen.
 
 VQGAN (Esser et al. 2021). The network is vqgan/networks.py, the losses are vqgan/objective.py.
 """
-import torch
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+
+import torch
 from torch import Tensor
 
 from ..diffusion.cond import Cond
 from ..vqgan.networks import VQGANConfig
 from ..vqgan.objective import CodecLossConfig, CodecObjective
+from .base import FamilyConfig
 
 
 @dataclass(frozen=True)
-class VQCodec:
+class VQCodec(FamilyConfig):
+    """A VQGAN and what trains it: the codec of models that draw codes or latents."""
     size: int = 256                          # pixels, H = W
     net: VQGANConfig = field(default_factory=VQGANConfig)
     loss: CodecLossConfig = field(default_factory=CodecLossConfig)
@@ -22,39 +25,40 @@ class VQCodec:
         if self.size % self.net.factor:
             raise ValueError(f"size={self.size}: choose a multiple of {self.net.factor}, the side of a code's cell in pixels")
 
+    needs_image = True
+
     @property
     def grid(self) -> int:
-        """Codes along each side of a picture."""
+        """Codes along each side of an image."""
         return self.size // self.net.factor
 
-    def build(self) -> "Reconstruction":
+    def build(self) -> CodecObjective:
         """The codec with all that trains it, with random weights."""
-        return Reconstruction(CodecObjective(self.net, self.loss), self.size)
+        return CodecObjective(self.net, self.loss)
 
-    def for_data(self, dataset) -> "VQCodec":
-        """The same model: a codec reads no captions."""
-        return self
+    def pipeline(self, model: CodecObjective | None = None) -> "Reconstruction":
+        """From images to the same images, through codes."""
+        return Reconstruction(model or self.build(), self.size)
 
-    def example(self, batch, generator=None):
-        """(x0 [B 3 H W] in [-1, 1], nothing) from a batch of images."""
+    def to_training_pair(self, batch, generator=None):
+        """(x0 [B 3 H W] in [-1, 1], no condition) from a batch of images."""
         return batch.images, Cond()
-
-    def probe(self, batch):
-        """(captions, options) of a run that shows how training is going."""
-        return len(batch.images), {"picture": batch.images}
 
 
 @dataclass(frozen=True)
 class Reconstruction:
-    """Pictures in, the same pictures out, through codes: how a codec stands where models that draw stand."""
+    """Reconstructs images through the VQGAN, behind the interface of TextToImage so that load, sample and evaluate work."""
     model: CodecObjective
     size: int
     stages: tuple = ()
     encode_text: None = None
 
     @torch.no_grad()
-    def walk(self, captions=1, seed: int = 0, *, picture: Tensor | None = None, negative=None, edit=None) -> Iterator[tuple[str, Tensor]]:
-        """("codes", [B h w]), then ("image", [B 3 H W]).  picture: [B 3 H W] in [-1, 1].  Captions and seed change nothing; ValueError for an edit."""
+    def walk(self, captions=1, seed: int = 0, *, picture: Tensor | None = None, negative=None, edit=None,
+             sources=None) -> Iterator[tuple[str, Tensor]]:
+        """("codes", [B h w]), then ("image", [B 3 H W]).  picture: [B 3 H W] in [-1, 1].
+
+        Captions and seed change nothing; ValueError for an edit."""
         if negative is not None or edit is not None:
             raise ValueError("a codec reads no captions and changes nothing on purpose: give it a picture alone (picture=, --picture)")
         if picture is None:
@@ -64,19 +68,14 @@ class Reconstruction:
         yield "image", self.model.codec.decode(codes).clamp(-1, 1)
 
     def __call__(self, captions=1, seed: int = 0, **options) -> Tensor:
-        """Pictures [B 3 H W] in [-1, 1]: the last value of the walk."""
+        """Images [B 3 H W] in [-1, 1]: the last value of the walk."""
         *_, (_, image) = self.walk(captions, seed, **options)
         return image
-
-    def with_model(self, model: CodecObjective) -> "Reconstruction":
-        """The same with other weights."""
-        return replace(self, model=model)
 
     def to(self, device) -> "Reconstruction":
         """This with its networks moved."""
         self.model.to(device)
         return self
-
 
 
 def fitted(images: Tensor, size: int) -> Tensor:

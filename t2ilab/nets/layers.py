@@ -1,11 +1,13 @@
-"""The small parts every network here is built from: a clock, a residual block, attention, halving and doubling.
+"""The small parts every network here is built from: timestep embedding, residual block, down- and upsampling, and a U-Net's layer.
 
 DDPM (Ho et al. 2020) and improved DDPM (Nichol & Dhariwal 2021). Last layers start at zero, so that a new block changes nothing yet.
 """
 import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 
 def zero(layer: nn.Module) -> nn.Module:
@@ -20,21 +22,26 @@ def group_norm(channels: int, eps: float = 1e-5) -> nn.GroupNorm:
     return nn.GroupNorm(math.gcd(32, channels), channels, eps)
 
 
-def sinusoid(t: Tensor, channels: int, *, last: int = 0) -> Tensor:
-    """A clock face for each t: [B] -> [B channels], cosines then sines at frequencies from 1 down to about 1/10,000.
+def timestep_embedding(t: Tensor, channels: int, *, last: int = 0) -> Tensor:
+    """Sinusoidal embedding of the timestep: [B] -> [B channels], cosines then sines at frequencies from 1 down to about 1/10,000.
 
-    last=1 makes the slowest frequency exactly 1/10,000 (DDPM's own code); last=0 stops just short of it (improved DDPM's and GLIDE's)."""
+    last=1 makes the slowest frequency exactly 1/10,000 (DDPM's own code); last=0 stops just short of it (improved DDPM, GLIDE)."""
     half = channels // 2
     frequencies = (-math.log(10_000) * torch.arange(half, device=t.device) / (half - last)).exp()
-    angles = t.float()[:, None] * frequencies
+    angles = t.float()[:, None] * frequencies                        # [B channels/2]
     return torch.cat([angles.cos(), angles.sin()], dim=1)
 
 
-class ResBlock(nn.Module):
-    """Two convolutions with the time (and caption) mixed in between: [B C_in H W], [B E] -> [B C_out H W].
+def time_mlp(channels: int, width: int) -> nn.Sequential:
+    """What a network makes of a timestep embedding: [B channels] -> [B width]."""
+    return nn.Sequential(nn.Linear(channels, width), nn.SiLU(), nn.Linear(width, width))
 
-    film=True scales and shifts the normalised features (improved DDPM); film=False adds to them (DDPM). resize: a module that halves or doubles
-    H and W before the first convolution and beside it (GLIDE)."""
+
+class ResBlock(nn.Module):
+    """Residual block: two convolutions with the timestep (and caption) mixed in between: [B C_in H W], [B E] -> [B C_out H W].
+
+    film=True scales and shifts the normalised features (FiLM, improved DDPM); film=False adds to them (DDPM).  resize: a module
+    that halves or doubles H and W, before the first convolution and on the skip connection (GLIDE)."""
 
     def __init__(self, c_in: int, c_out: int, *, embedding: int, film: bool, dropout: float, resize: nn.Module | None = None):
         super().__init__()
@@ -45,9 +52,9 @@ class ResBlock(nn.Module):
         self.conv2 = zero(nn.Conv2d(c_out, c_out, 3, padding=1))
         self.skip = nn.Conv2d(c_in, c_out, 1) if c_in != c_out else nn.Identity()
 
-    def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
+    def forward(self, x: Tensor, emb: Tensor) -> Tensor:
         h = self.conv1(self.resize(F.silu(self.norm1(x))))           # [B C_out H W]
-        e = self.embed(F.silu(embedding))[:, :, None, None]          # [B C_out or 2 C_out 1 1]
+        e = self.embed(F.silu(emb))[:, :, None, None]                # [B C_out or 2 C_out 1 1]
         if self.film:
             scale, shift = e.chunk(2, dim=1)
             h = self.norm2(h) * (1 + scale) + shift
@@ -56,24 +63,53 @@ class ResBlock(nn.Module):
         return self.skip(self.resize(x)) + self.conv2(self.dropout(F.silu(h)))
 
 
-class Halve(nn.Module):
-    """A stride-2 convolution: [B C H W] -> [B C H/2 W/2].  tf_padding pads right and bottom only, as TensorFlow does."""
+class Layer(nn.Module):
+    """A U-Net's layer: a residual block, then attention if its level has any.  x [B C_in H W], emb [B E], cond -> [B C_out H W].
+
+    takes_skip: whether its input is what comes from below and a skip connection side by side."""
+
+    def __init__(self, block: ResBlock, *attentions: nn.Module, takes_skip: bool = False):
+        super().__init__()
+        self.block, self.attentions, self.takes_skip = block, nn.ModuleList(attentions), takes_skip
+
+    def forward(self, x: Tensor, emb: Tensor, cond) -> Tensor:
+        x = self.block(x, emb)                                       # [B C_out H W]
+        for attention in self.attentions:
+            x = attention(x, cond.text, cond.mask)                   # [B C_out H W]
+        return x
+
+
+class Downsample(nn.Module):
+    """A stride-2 convolution: [B C H W] -> [B C H/2 W/2].  tf_padding pads right and bottom only, as TensorFlow does.
+
+    emb and cond are there because every layer of a U-Net is called alike."""
 
     def __init__(self, channels: int, *, tf_padding: bool):
         super().__init__()
         self.tf_padding = tf_padding
         self.conv = nn.Conv2d(channels, channels, 3, stride=2, padding=0 if tf_padding else 1)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, emb: Tensor | None = None, cond=None) -> Tensor:
         return self.conv(F.pad(x, (0, 1, 0, 1)) if self.tf_padding else x)
 
 
-class Double(nn.Module):
-    """Nearest-neighbour doubling, then a convolution: [B C H W] -> [B C 2H 2W]."""
+class Upsample(nn.Module):
+    """Nearest-neighbour doubling, then a convolution: [B C H W] -> [B C 2H 2W].  Called as Downsample is."""
+    takes_skip = False
 
     def __init__(self, channels: int):
         super().__init__()
         self.conv = nn.Conv2d(channels, channels, 3, padding=1)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, emb: Tensor | None = None, cond=None) -> Tensor:
         return self.conv(F.interpolate(x, scale_factor=2.0, mode="nearest"))
+
+
+def run(module: nn.Module, *inputs, recompute: bool) -> Tensor:
+    """module(*inputs); recompute=True forgets its activations and works them out again in the backward pass (gradient checkpointing)."""
+    return checkpoint(module, *inputs, use_reentrant=False) if recompute else module(*inputs)
+
+
+def shape_of(v: Tensor | None) -> list[int]:
+    """A tensor's shape for an error message; [] for none."""
+    return [] if v is None else list(v.shape)

@@ -6,8 +6,9 @@ learn. Left out: how words become ids (text/tokenizer.py), and what the features
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
+
+from .attention import MultiHeadAttention
 
 
 @dataclass(frozen=True)
@@ -23,14 +24,12 @@ class TextBlock(nn.Module):
 
     def __init__(self, width: int, heads: int):
         super().__init__()
-        self.heads = heads
-        self.norm1, self.qkv, self.proj = nn.LayerNorm(width), nn.Linear(width, 3 * width), nn.Linear(width, width)
+        self.norm1, self.attention = nn.LayerNorm(width), MultiHeadAttention(width, heads)
         self.norm2, self.mlp = nn.LayerNorm(width), nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width))
 
     def forward(self, x: Tensor) -> Tensor:
-        q, k, v = (z.unflatten(2, (self.heads, -1)).transpose(1, 2) for z in self.qkv(self.norm1(x)).chunk(3, dim=2))    # [B heads L D/heads]
-        x = x + self.proj(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
-        return x + self.mlp(self.norm2(x))
+        x = x + self.attention(self.norm1(x))                                            # [B L D]
+        return x + self.mlp(self.norm2(x))                                               # [B L D]
 
 
 class TextTransformer(nn.Module):

@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
-from .attention import attend
+from .attention import MultiHeadAttention
+from .layers import run
 
 
 @dataclass(frozen=True)
@@ -47,19 +47,6 @@ class AdaNorm(nn.Module):
         return F.layer_norm(x, x.shape[2:]) * (1 + scale) + shift
 
 
-class TokenAttention(nn.Module):
-    """Tokens [B N d] look at themselves, or at a caption [B L D]: -> [B N d]."""
-
-    def __init__(self, width: int, heads: int, seen_width: int):
-        super().__init__()
-        self.heads = heads
-        self.q, self.kv, self.proj = nn.Linear(width, width), nn.Linear(seen_width, 2 * width), nn.Linear(width, width)
-
-    def forward(self, x: Tensor, seen: Tensor) -> Tensor:
-        k, v = self.kv(seen).chunk(2, dim=2)
-        return self.proj(attend(self.q(x), k, v, self.heads))
-
-
 class ConvMLP(nn.Module):
     """Two 3x3 convolutions over the tokens' grid: [B N d] -> [B N d]."""
 
@@ -84,14 +71,14 @@ class TokenBlock(nn.Module):
     def __init__(self, c: TokenTransformerConfig, grid: int, steps: int, labels: int):
         super().__init__()
         d, hidden = c.width, c.mlp_mult * c.width
-        self.norm, self.attention = AdaNorm(steps, d), TokenAttention(d, c.heads, d)
-        self.cross_norm, self.cross = (AdaNorm(steps, d), TokenAttention(d, c.heads, c.text_width)) if c.text_width else (None, None)
+        self.norm, self.attention = AdaNorm(steps, d), MultiHeadAttention(d, c.heads)
+        self.cross_norm = AdaNorm(steps, d) if c.text_width else None
+        self.cross = MultiHeadAttention(d, c.heads, context_width=c.text_width) if c.text_width else None
         self.mlp_norm = AdaNorm(labels, d) if c.classes else nn.LayerNorm(d)
         self.mlp = ConvMLP(d, hidden, grid) if c.mlp == "conv" else nn.Sequential(nn.Linear(d, hidden), QuickGELU(), nn.Linear(hidden, d))
 
     def forward(self, x: Tensor, t: Tensor, seen: Tensor | None) -> Tensor:
-        h = self.norm(x, t)
-        x = x + self.attention(h, h)
+        x = x + self.attention(self.norm(x, t))
         if self.cross is not None:
             x = x + self.cross(self.cross_norm(x, t), seen)
         h = self.mlp_norm(x, seen) if isinstance(self.mlp_norm, AdaNorm) else self.mlp_norm(x)
@@ -101,20 +88,20 @@ class TokenBlock(nn.Module):
 class TokenTransformer(nn.Module):
     """x_t [B N] int64 in 0..K, t [B] int64 in 1..T, cond -> logits [B K N] of x_0.  N = grid * grid, row by row.
 
-    cond.text: features [B L D] of a caption, or labels [B 1] int64; an all-False mask is no caption.  no_caption: L, if "no caption" is learned
+    cond.text: features [B L D] of a caption, or labels [B 1] int64; an all-False mask is no caption.  null_embedding: L, if "no caption" is learned
     (any number for labels); 0 if it is not.  Lesson: notebooks/08_vq_diffusion.ipynb"""
 
-    def __init__(self, config: TokenTransformerConfig, *, codes: int, grid: int, steps: int = 100, no_caption: int = 0):
+    def __init__(self, config: TokenTransformerConfig, *, codes: int, grid: int, steps: int = 100, null_embedding: int = 0):
         super().__init__()
-        c, self.config, self.grid, self.knows_none = config, config, grid, bool(no_caption)
+        c, self.config, self.grid, self.knows_none = config, config, grid, bool(null_embedding)
         if not grid <= (c.place_table or grid):
             raise ValueError(f"place_table={c.place_table}: choose at least the grid's {grid}")
         self.tokens = nn.Embedding(codes + 1, c.width)
         self.rows, self.columns = (nn.Embedding(c.place_table or grid, c.width) for _ in range(2))
-        self.blocks = nn.ModuleList([TokenBlock(c, grid, steps, c.classes + bool(no_caption)) for _ in range(c.layers)])
-        self.norm, self.leave = nn.LayerNorm(c.width), nn.Linear(c.width, codes)
+        self.blocks = nn.ModuleList([TokenBlock(c, grid, steps, c.classes + bool(null_embedding)) for _ in range(c.layers)])
+        self.norm, self.to_logits = nn.LayerNorm(c.width), nn.Linear(c.width, codes)
         self.apply(_start)
-        self.no_caption = nn.Parameter(torch.randn(no_caption, c.text_width) / c.text_width ** 0.5) if no_caption and c.text_width else None
+        self.null_embedding = nn.Parameter(torch.randn(null_embedding, c.text_width) / c.text_width ** 0.5) if null_embedding and c.text_width else None
 
     def condition(self, cond):
         """The condition with "no caption" filled in: learned features (Improved VQ-Diffusion learnable guidance), or the label after the last."""
@@ -127,17 +114,17 @@ class TokenTransformer(nn.Module):
         if self.config.classes:
             text = torch.where(there[:, None], text, self.config.classes)
         elif self.knows_none:
-            text = torch.where(there[:, None, None], text, self.no_caption)                  # Improved VQ-Diffusion learnable guidance
+            text = torch.where(there[:, None, None], text, self.null_embedding)                  # Improved VQ-Diffusion learnable guidance
         return replace(cond, text=text, mask=None)
 
     def forward(self, x: Tensor, t: Tensor, cond) -> Tensor:
         self._check(x, cond)
-        seen = self.condition(cond).text
+        seen = cond.text
         seen = seen[:, 0] if self.config.classes else seen
         x, t = self.tokens(x) + self.places(), t - 1                                         # [B N d]
         for block in self.blocks:
-            x = checkpoint(block, x, t, seen, use_reentrant=False) if self.config.gradient_checkpointing and self.training else block(x, t, seen)
-        return self.leave(self.norm(x)).mT
+            x = run(block, x, t, seen, recompute=self.config.gradient_checkpointing and self.training)
+        return self.to_logits(self.norm(x)).mT
 
     def places(self) -> Tensor:
         """What is added to a token for its row and its column: [N d]."""

@@ -1,38 +1,63 @@
 """One denoiser and how to sample from it: a cascade is a list of these."""
 from collections.abc import Callable
 from dataclasses import dataclass
-from torch import nn
 
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..diffusion.process import Process, Sampler
 from ..diffusion.sampling import ancestral
-from ..diffusion.schedules import timesteps
+from .edit import Edit
+from .protocols import Codec
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Stage:
     """One denoiser and how to sample from it."""
     denoiser: nn.Module
-    shape: tuple[int, ...]                  # of one sample: (3, H, W), or (N,) codes
-    steps: int | tuple[int, ...] = 50       # network calls a picture, up to the diffusion's T; or the falling times themselves, 0 last
+    shape: tuple[int, ...]                  # of one sample in model space: (3, H, W), (N,) tokens or (C, h, w) latents
+    steps: int | tuple[int, ...] = 50       # network calls per image; or the falling times themselves, 0 last
     guidance_scale: float = 1.0             # 1 = off, 0 = unconditional
     constrain: tuple[Callable, ...] = ()    # functions x0 -> x0, applied in order
-    sampler: Callable = ancestral           # diffusion -> step
-    temperature: float = 1.0                # of the starting noise: below 1 = calmer pictures
-    enlarge: Callable | None = None         # (smaller picture [B 3 h w], generator) -> {"low_res": [B 3 H W], ...}; None = this stage needs none
+    sampler: Sampler = ancestral            # process -> step
+    temperature: float = 1.0                # of the starting noise: below 1 = calmer images
+    enlarge: Callable | None = None         # (smaller image [B 3 h w], generator) -> {"low_res": [B 3 H W], ...}; None = needs none
     sees_known: bool = False                # whether the network takes the known pixels of an Edit as an input
-    codec: object = None                    # encode: pictures -> codes [B N], decode: back; for a stage that draws codes
+    codec: Codec | None = None              # between pixels and model space; None = it denoises pixels
+
+    @property
+    def process(self) -> Process:
+        """What is undone."""
+        return self.denoiser.diffusion
 
     @property
     def size(self) -> tuple[int, int]:
-        """(H, W) of its pictures."""
+        """(H, W) of its images."""
         return self.shape[1:] if self.codec is None else (self.codec.size,) * 2
 
     @property
     def times(self) -> list:
-        """The times a sampling run visits, from noise to 0: whole ones, or any where codes are drawn."""
-        T = self.denoiser.diffusion.T
+        """The times a sampling run visits, from noise to 0.  ValueError if they do not fall from T or below to 0."""
         if isinstance(self.steps, int):
-            return timesteps(T, self.steps) if self.codec is None else self.denoiser.diffusion.times(self.steps)
-        times = list(self.steps)
-        if len(times) < 2 or times != sorted(set(times), reverse=True) or times[-1] != 0 or times[0] > T or not all(isinstance(t, int) for t in times):
+            return list(self.process.times(self.steps))
+        times, T = list(self.steps), self.process.T
+        falling = times == sorted(set(times), reverse=True)
+        if len(times) < 2 or not falling or times[-1] != 0 or times[0] > T or not all(isinstance(t, int) for t in times):
             raise ValueError(f"steps={times}: whole times fall from at most {T} to 0")
         return times
+
+    def encode(self, images: Tensor) -> Tensor:
+        """Images [B 3 H W] in model space."""
+        return images if self.codec is None else self.codec.encode(images)
+
+    def decode(self, x0: Tensor) -> Tensor:
+        """Images [B 3 H W] in [-1, 1] from model space."""
+        return (x0 if self.codec is None else self.codec.decode(x0)).clamp(-1, 1)
+
+    def kept(self, edit: Edit | None) -> tuple[Callable, ...]:
+        """The constraint that puts an edit's kept pixels back: of tokens and latents, those whose cell is kept from edge to edge."""
+        if edit is None or edit.keep is None:
+            return ()
+        cell = 1 if self.codec is None else self.codec.cell
+        known = F.avg_pool2d(edit.keep.float(), cell) == 1                                       # [B 1 h w]
+        return (self.process.keep(self.encode(edit.image), known),)

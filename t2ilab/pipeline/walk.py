@@ -1,39 +1,40 @@
-"""From captions to pictures, with every intermediate on the table.
+"""From captions to images, with every intermediate on the table.
 
 All families are instances of one `TextToImage`: something that reads captions, and one or more stages that denoise, each at its own size.
 """
-import torch
-import torch.nn.functional as F
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+
+import torch
 from torch import Tensor, nn
 
 from ..diffusion.cond import Cond
-from ..diffusion.constraints import keep_codes, keep_known
 from ..diffusion.guidance import constrained, guided
 from ..diffusion.sampling import trajectory
-from ..tensors import generator
+from ..tensors import Source, generator_per_image
 from .edit import Edit, _repeated, given
+from .protocols import TextEncoder
 from .stage import Stage
 
 
 @dataclass(frozen=True)
 class TextToImage:
     """Captions in, pictures out.  `pipeline(["red circle"], seed=1)`."""
-    encode_text: Callable                   # list of B captions -> (text [B L] int64 or None, mask [B L] bool or None)
+    encode_text: TextEncoder                # list of B captions -> (text, mask)
     stages: tuple[Stage, ...]
-    negative: str | None = None             # what every picture is pushed away from, unless the call says otherwise; None = no caption
+    negative: str | None = None             # what every image is pushed away from, unless the call says otherwise; None = no caption
 
     @torch.no_grad()
     def walk(self, captions: int | Sequence[str], seed: int = 0, *, negative: Sequence[str] | None = None, edit: Edit | None = None,
-             picture: Tensor | None = None) -> Iterator[tuple[str, object]]:
+             picture: Tensor | None = None, sources: Sequence[torch.Generator] | None = None) -> Iterator[tuple[str, object]]:
         """Every intermediate as (name, value), from caption to pixels, in order: cond, then x_T and frames for each stage, then image.
 
-        captions: B strings ("" = no caption), or a number of pictures without one.  negative: B captions to push away from, or one for all.
-        edit: a picture to start from.  picture: [B or 1, 3 h w] in [-1, 1], what a model enlarges that draws none itself.
-        The same seed gives the same pictures on any device.  Lesson: notebooks/03_ddpm.ipynb"""
+        captions: B strings ("" = no caption), or a number of images without one.  negative: B captions to push away from, or one for all.
+        edit: an image to start from.  picture: [B or 1, 3 h w] in [-1, 1], what a model enlarges that draws none itself.
+        The same seed and caption give the same image on any device, alone or in any batch.  sources: one generator per image, where a
+        batch is a part of a larger one (see tensors.generator_per_image).  Lesson: notebooks/03_ddpm.ipynb"""
         captions = listed(captions)
-        B, g = len(captions), generator(seed)
+        B, noise = len(captions), sources or generator_per_image(captions, seed)
         cond = self._read(captions)
         negative = negative if negative is not None or self.negative is None else [self.negative]
         against = None if negative is None else self._read(_negative(negative, B))
@@ -42,17 +43,17 @@ class TextToImage:
         _check_start(self.stages[0], edit, picture)
         for stage in self.stages:
             fitted = None if edit is None else edit.at(B, stage.size, self.device)
-            seen = _seen(stage, x, fitted, g)
+            seen = _seen(stage, x, fitted, noise)
             if "low_res" in seen:
                 yield "low_res", seen["low_res"]
             denoise = guided(stage.denoiser, replace(cond, **seen), stage.guidance_scale, negative=against and replace(against, **seen))
-            denoise = constrained(denoise, *stage.constrain, *_kept(stage, fitted))
-            x, times = _start(stage, B, None if stage.enlarge else fitted, g, self.device)
+            denoise = constrained(denoise, *stage.constrain, *stage.kept(fitted))
+            x, times = _start(stage, B, None if stage.enlarge else fitted, noise, self.device)
             yield "x_T", x
-            for frame in trajectory(denoise, stage.denoiser.diffusion, x, times, sampler=stage.sampler, generator=g):
+            for frame in trajectory(denoise, stage.process, x, times, sampler=stage.sampler, generator=noise):
                 x = frame.x
                 yield "frame", frame
-            x = (x if stage.codec is None else stage.codec.decode(x)).clamp(-1, 1)
+            x = stage.decode(x)
         yield "image", x
 
     def __call__(self, captions: int | Sequence[str], seed: int = 0, **options) -> Tensor:
@@ -66,12 +67,8 @@ class TextToImage:
 
     @property
     def model(self) -> nn.Module:
-        """What training trains: the first stage's denoiser."""
+        """The first stage's denoiser."""
         return self.stages[0].denoiser
-
-    def with_model(self, model: nn.Module) -> "TextToImage":
-        """The same pipeline with another first denoiser."""
-        return replace(self, stages=(replace(self.stages[0], denoiser=model), *self.stages[1:]))
 
     @property
     def device(self) -> torch.device:
@@ -109,36 +106,25 @@ def _check_start(first: Stage, edit: Edit | None, picture: Tensor | None) -> Non
         raise ValueError(f"strength={edit.strength}: this model enlarges pictures, so there is nothing to noise only partly")
 
 
-def _seen(stage: Stage, picture: Tensor | None, edit: Edit | None, g: torch.Generator) -> dict[str, Tensor]:
-    """What a stage's network sees besides the caption: the picture of the stage before, and the pixels to keep."""
+def _seen(stage: Stage, picture: Tensor | None, edit: Edit | None, noise: Source) -> dict[str, Tensor]:
+    """What a stage's network sees besides the caption: the image of the stage before, and the pixels to keep."""
     seen = {}
     if stage.enlarge is not None:
         if picture is None:
             raise ValueError("this model enlarges pictures and draws none itself: give it one (picture=, --picture)")
-        seen |= stage.enlarge(picture, g)
+        seen |= stage.enlarge(picture, noise)
     if stage.sees_known and edit is not None and edit.keep is not None:
         seen["known"] = given(edit.image, edit.keep)
     return seen
 
 
-def _start(stage: Stage, batch: int, edit: Edit | None, g: torch.Generator, device) -> tuple[Tensor, list[int]]:
-    """Where a stage's walk begins, x_T [B 3 H W], and the times it visits: a partly noised picture skips the first ones."""
-    diffusion, times = stage.denoiser.diffusion, stage.times
+def _start(stage: Stage, batch: int, edit: Edit | None, noise: Source, device) -> tuple[Tensor, list]:
+    """Where a stage's walk begins, x_T [B ...], and the times it visits: a partly noised image skips the first ones."""
+    process, times = stage.process, stage.times
     if edit is None or edit.strength == 1:
-        x = diffusion.prior((batch, *stage.shape), device=device, generator=g)
+        x = process.prior((batch, *stage.shape), device=device, generator=noise)
         return x if stage.temperature == 1 else stage.temperature * x, times
-    times = [t for t in times if t <= edit.strength * diffusion.T]
+    times = [t for t in times if t <= edit.strength * process.T]
     if len(times) < 2:
         raise ValueError(f"strength={edit.strength}: no step is left; choose more strength or more sampling steps")
-    return diffusion.diffuse(edit.image if stage.codec is None else stage.codec.encode(edit.image), times[0], g), times
-
-
-def _kept(stage: Stage, edit: Edit | None) -> tuple[Callable, ...]:
-    """The constraint that puts an edit's kept pixels back: of codes, those whose cell is kept from edge to edge."""
-    if edit is None or edit.keep is None:
-        return ()
-    if stage.codec is None:
-        return (keep_known(edit.image, edit.keep),)
-    side = stage.codec.size // stage.codec.grid
-    known = F.avg_pool2d(edit.keep.float(), side).flatten(1) == 1                            # [B N]
-    return (keep_codes(stage.codec.encode(edit.image), known),)
+    return process.diffuse(stage.encode(edit.image), times[0], noise), times

@@ -23,7 +23,7 @@ PRESETS = [
         "glide-shapes", SHAPES,
         DataConfig("shapes"),
         replace(LAPTOP, steps=16_000),
-        family="glide", then=("glide-shapes-upsampler",),
+        then=("glide-shapes-upsampler",),
         expected="alignment 0.99 on one object, 0.95 on two", hardware="laptop, 2 hours on 2 cores"),
     Preset(
         "glide-shapes-upsampler", replace(
@@ -31,13 +31,11 @@ PRESETS = [
             objective=ObjectiveConfig(predict="x0", weight="v_clipped", variance="learned", loss="hybrid", drop=0.2)),
         DataConfig("shapes"),
         replace(LAPTOP, steps=3_000),
-        family="glide",
         expected="35 dB, 4.6 more than bicubic", hardware="laptop, half an hour on 2 cores"),
     Preset(
         "glide-tiny", TINY,
         DataConfig("shapes"),
         FitConfig(steps=5_000, batch_size=64, lr=1e-3),
-        family="glide",
         expected="colours and shapes follow the caption", hardware="laptop, an hour on 2 cores"),
     Preset(
         "glide-flowers102", replace(MINI, net=replace(MINI.net, channels=64, blocks=2), text=TextConfig(4096, 32, text_layers=4),
@@ -45,41 +43,36 @@ PRESETS = [
         DataConfig("flowers102", split="all", crop="random", flip=True, workers=4),
         FitConfig(steps=100_000, batch_size=64, lr=2e-4, warmup=1000, ema_decay=0.9999),
         SaveConfig(sample_steps=5_000),
-        family="glide",
         expected="flowers of the kind that was asked for", hardware="1 GPU, about 1 day"),
     Preset(
         "glide-mini", MINI,
         DataConfig("folder", workers=4),
         FitConfig(steps=100_000, batch_size=64, lr=1e-4, betas=(0.9, 0.999), decay="none", ema_decay=0.9999),
         SaveConfig(checkpoint_seconds=3600),
-        family="glide",
         expected="pictures of your own captions", hardware="1 GPU, days"),
     Preset(
         "glide-mini-dogs", MINI,
         DataConfig("dogs", split="all", crop="random", flip=True, workers=4),
         FitConfig(steps=150_000, batch_size=64, lr=1e-4, betas=(0.9, 0.999), decay="none", ema_decay=0.9999),
         SaveConfig(checkpoint_seconds=3600),
-        family="glide",
         expected="dogs of the breed that was asked for", hardware="1 GPU, days"),
     Preset(
         "glide-mini-sbu", replace(MINI, T=100, sampling_steps=100),
         DataConfig("sbu", limit=100_000, workers=4),
         FitConfig(steps=800_000, batch_size=12, lr=1e-4, betas=(0.9, 0.999), decay="none", ema_decay=0.9999),
         SaveConfig(checkpoint_seconds=3600),
-        family="glide",
         expected="FID below miniGLIDE's 145.77 on COCO", hardware="1 GPU, a week"),
     Preset(
         "glide-base", GLIDE(),
         DataConfig("folder", workers=8),
         FitConfig(steps=2_500_000, batch_size=2048, lr=1.2e-4, betas=(0.9, 0.999), decay="none", ema_decay=0.9999, accumulate=32),
         SaveConfig(sample_steps=10_000),
-        family="glide", then=("glide-upsampler",),
+        then=("glide-upsampler",),
         expected="FID 12.24 on COCO, zero-shot (GLIDE Table 2)", hardware="many GPUs, weeks"),
     Preset(
         "glide-upsampler", UPSAMPLER,
         DataConfig("folder", workers=8),
         FitConfig(steps=1_600_000, batch_size=512, lr=1.2e-4, betas=(0.9, 0.999), decay="none", ema_decay=0.9999, accumulate=32),
         SaveConfig(sample_steps=10_000),
-        family="glide",
         expected="64 px pictures at 256 px", hardware="many GPUs, weeks"),
 ]

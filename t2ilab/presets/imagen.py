@@ -25,7 +25,7 @@ PRESETS = [
         "imagen-shapes", IMAGEN_SHAPES,
         DataConfig("shapes"),
         replace(LAPTOP, steps=8_000),
-        family="imagen", then=("imagen-shapes-upsampler",),
+        then=("imagen-shapes-upsampler",),
         expected="alignment 1.00 on one object, 0.91 on two", hardware="laptop, an hour and a quarter on one core"),
     Preset(
         "imagen-shapes-upsampler", replace(
@@ -33,13 +33,12 @@ PRESETS = [
             objective=ObjectiveConfig(predict="x0", weight="v_clipped", drop=0.1)),
         DataConfig("shapes"),
         replace(LAPTOP, steps=3_000),
-        family="imagen",
         expected="31.8 dB, 1.1 more than bicubic", hardware="laptop, half an hour on 2 cores"),
     Preset(
         "imagen-tiny", IMAGEN_TINY,
         DataConfig("shapes"),
         FitConfig(steps=2_000, batch_size=32, lr=2e-3),
-        family="imagen", then=("imagen-tiny-upsampler",),
+        then=("imagen-tiny-upsampler",),
         expected="a quick trial of every part", hardware="laptop, minutes"),
     Preset(
         "imagen-tiny-upsampler", replace(
@@ -47,7 +46,6 @@ PRESETS = [
             net=replace(SHARPEN, channels=8, mults=(1, 2), blocks=(1, 2), attention=(False, False), head_channels=8, patch=1, text_width=8)),
         DataConfig("shapes"),
         FitConfig(steps=2_000, batch_size=32, lr=2e-3),
-        family="imagen",
         expected="a quick trial of every part", hardware="laptop, minutes"),
     Preset(
         "imagen-flowers102", Imagen(encoder="google-t5/t5-small", encoder_width=512, text_length=32,
@@ -56,32 +54,29 @@ PRESETS = [
         DataConfig("flowers102", split="all", crop="random", flip=True, workers=4),
         FitConfig(steps=100_000, batch_size=64, lr=1e-4, warmup=1000, ema_decay=0.9999),
         SaveConfig(sample_steps=5_000),
-        family="imagen",
         expected="flowers of the kind that was asked for", hardware="1 GPU, about 1 day"),
     Preset(
         "imagen-coco", Imagen(encoder="google/t5-v1_1-large", encoder_width=1024, text_length=64, net=replace(BASE, channels=192)),
         DataConfig("coco", crop="random", workers=8),
         FitConfig(steps=500_000, batch_size=256, lr=1e-4, warmup=10_000, decay="none", ema_decay=0.9999, accumulate=4),
         SaveConfig(sample_steps=10_000),
-        family="imagen", then=("imagen-upsampler",),
+        then=("imagen-upsampler",),
         expected="scenes of everyday things", hardware="8 GPUs, days"),
     Preset(
         "imagen-base", Imagen(),
         DataConfig("folder", workers=8),
         IMAGEN_FIT, SaveConfig(sample_steps=10_000),
-        family="imagen", then=("imagen-upsampler", "imagen-upsampler-1024"),
+        then=("imagen-upsampler", "imagen-upsampler-1024"),
         expected="FID 7.27 on COCO, zero-shot (Imagen Table 1)", hardware="many GPUs, weeks"),
     Preset(
         "imagen-upsampler", IMAGEN_UPSAMPLER,
         DataConfig("folder", workers=8),
         IMAGEN_FIT, SaveConfig(sample_steps=10_000),
-        family="imagen",
         expected="64 px pictures at 256 px", hardware="many GPUs, weeks"),
     Preset(
         "imagen-upsampler-1024", replace(IMAGEN_UPSAMPLER, size=1024, low_res=256, crop_size=256,
             net=EfficientUNetConfig(attention=(False,) * 4, cross=(False, False, False, True))),
         DataConfig("folder", workers=8),
         IMAGEN_FIT, SaveConfig(sample_steps=10_000),
-        family="imagen",
         expected="256 px pictures at 1024 px", hardware="many GPUs, weeks"),
 ]

@@ -1,32 +1,33 @@
 """What every named run is made of: a model, the data it eats, how it trains, and how it is saved."""
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Annotated, Generic, TypeVar
 
 import tyro
 
-from ..families.ddpm import DDPM
-from ..families.glide import GLIDE
-from ..families.imagen import Imagen
-from ..families.vqgan import VQCodec
-from ..families.vq_diffusion import VQDiffusion
+from ..config_json import check_range
+from ..data.datasets import names_of_datasets
+from ..families import FamilyConfig, family_of
 from ..training.fit import FitConfig
 
 
 @dataclass(frozen=True)
 class DataConfig:
-    data: str = "shapes"                # data set: shapes, cifar10, flowers102, sbu, dogs, coco, cub, imagenet or folder
+    data: Annotated[str, tyro.conf.arg(help=f"data set: {names_of_datasets()}")] = "shapes"
     root: str | None = None             # folder it lies in; none needed for shapes
     split: str = "train"                # part of it to train on
     crop: str = "centre"                # centre or random
     flip: bool = False                  # mirror half of the pictures
     limit: int | None = None            # use only so many examples, evenly spaced
     download: bool = False              # fetch the data set if it is not there
+    max_broken: float = 0.01            # share of the pictures that may be broken or missing
     workers: int = 0                    # processes that read pictures ahead
-    validation: float = 0.0             # share of the examples that is held back to measure the loss on
+    validation: float = 0.0             # share held back to measure the loss on; for endless scenes, fresh ones
 
     def __post_init__(self):
         if not 0 <= self.validation <= 0.5:
             raise ValueError(f"validation={self.validation}: choose a share from 0 to 0.5")
+        if not 0 <= self.max_broken <= 1:
+            raise ValueError(f"max_broken={self.max_broken}: choose a share from 0 to 1")
 
 
 @dataclass(frozen=True)
@@ -38,23 +39,36 @@ class SaveConfig:
     validate_steps: int = 1000          # measure the loss on what is held back every so many steps
 
     def __post_init__(self):
-        if self.keep < 1:
-            raise ValueError(f"keep={self.keep}: choose 1 or more")
+        check_range(self, "keep", "validate_steps", least=1)
+        check_range(self, "checkpoint_steps", "sample_steps", least=0)
+        check_range(self, "checkpoint_seconds", above=0)
 
 
 LAPTOP = FitConfig(batch_size=32, lr=2e-3, optimizer="muon", decay="linear", ema_decay=0.998)      # what trains models of the scenes on a laptop
-Family = TypeVar("Family", DDPM, GLIDE, Imagen, VQCodec, VQDiffusion)
+Family = TypeVar("Family", bound=FamilyConfig)
 
 
 @dataclass(frozen=True)
 class Preset(Generic[Family]):
+    """A named run: what is built, what it eats, how it trains, how it is saved, and the number it should reach."""
     name: Annotated[str, tyro.conf.Suppress]            # of the preset, and of its folder in runs/
     model: Family
     data: DataConfig = field(default_factory=DataConfig)
     fit: FitConfig = field(default_factory=FitConfig)
     save: SaveConfig = field(default_factory=SaveConfig)
-    family: Annotated[str, tyro.conf.Suppress] = "ddpm"     # which of FAMILIES `model` belongs to
     start: str | None = None                                # a run whose weights to begin with; it stays as it is
     then: Annotated[tuple[str, ...], tyro.conf.Suppress] = ()   # presets trained after it on the same data, each in a folder inside its run's
     expected: Annotated[str, tyro.conf.Suppress] = ""       # the number this run should reach
     hardware: Annotated[str, tyro.conf.Suppress] = ""       # what it was meant for
+
+    def __post_init__(self):
+        family_of(self.model)
+
+    @property
+    def family(self) -> str:
+        """Which of FAMILIES the model belongs to."""
+        return family_of(self.model)
+
+    def to_dict(self) -> dict:
+        """What config.json holds of it."""
+        return asdict(self) | {"family": self.family}

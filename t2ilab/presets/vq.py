@@ -32,104 +32,86 @@ PRESETS = [
         "vq-codec-shapes", CODEC_SHAPES,
         DataConfig("shapes"),
         replace(LAPTOP, steps=2_500, ema_decay=0.995),
-        family="vq_codec",
         expected="36 dB on one object, 33 on two; all still read", hardware="laptop, half an hour on 2 cores"),
     Preset(
         "vq-codec-coco", VQCodec(net=VQGANConfig(quantizer="gumbel")),                                                  # 68,995,971
         DataConfig("coco", crop="random", flip=True, workers=8), CODEC_FIT, SLOWLY,
-        family="vq_codec",
         expected="photographs in 1,024 codes of 8,192 (published: Gumbel, f8)", hardware="8 GPUs, days"),
     Preset(
         "vq-codec-imagenet", VQCodec(net=replace(F16, codes=16384)),                                                    # 76,073,859
         DataConfig("imagenet", crop="random", flip=True, workers=8), CODEC_FIT, SLOWLY,
-        family="vq_codec",
         expected="photographs in 256 codes of 16,384 (published: f16)", hardware="8 GPUs, days"),
     Preset(
         "vq-codec-ffhq", VQCodec(net=F16),
         DataConfig("folder", flip=True, workers=8), CODEC_FIT, SLOWLY,
-        family="vq_codec",
         expected="faces in 256 codes of 1,024 (published: f16)", hardware="8 GPUs, days"),
     Preset(
         "vq-codec-ithq", VQCodec(net=ITHQ),
         DataConfig("folder", crop="random", flip=True, workers=8), CODEC_FIT, SLOWLY,
-        family="vq_codec",
         expected="any picture in 1,024 codes of 4,096 (published: moving averages, f8)", hardware="8 GPUs, days"),
     Preset(
         "vq-shapes", VQ_SHAPES,
         DataConfig("shapes"),
         replace(LAPTOP, steps=6_000, batch_size=64),
-        family="vq_diffusion",
         expected="96 % on one object, 93 % on two", hardware="laptop, 1.5 hours on 2 cores"),
     Preset(
         "vq-shapes-classes", replace(VQ_SHAPES, net=replace(WITHOUT_TEXT, classes=18)),
         DataConfig("shapes"),
         replace(LAPTOP, steps=5_500, batch_size=64),
-        family="vq_diffusion",
         expected="93 % show their label", hardware="laptop, an hour on 2 cores"),
     Preset(
         "vq-shapes-free", replace(VQ_SHAPES, net=WITHOUT_TEXT, guidance_scale=1.0, truncation=0.7, objective=replace(VQ_SHAPES.objective, drop=0.0)),
         DataConfig("shapes"),
         replace(LAPTOP, steps=3_000, batch_size=64),
-        family="vq_diffusion",
         expected="scenes of its own choice; half can be read", hardware="laptop, half an hour on 2 cores"),
     Preset(
         "vq-coco", COCO,
         DataConfig("coco", crop="random", workers=8), replace(VQ_FIT, lr=2e-4), SLOWLY,
-        family="vq_diffusion",
         expected="FID 19.75 on COCO (VQ-Diffusion-B; -F, begun on more data, 13.86)", hardware="8 GPUs, days"),
     Preset(
         "vq-coco-tune", replace(COCO, objective=TokenObjectiveConfig(drop=0.1), truncation=1.0, guidance_scale=3.0),
         DataConfig("coco", crop="random", workers=8), replace(VQ_FIT, lr=2e-4, steps=100_000), SLOWLY,
-        family="vq_diffusion", start="runs/vq-coco",
+        start="runs/vq-coco",
         expected="FID 8.44 on COCO (Improved VQ-Diffusion)", hardware="8 GPUs, days"),
     Preset(
         "vq-cub", COCO,
         DataConfig("cub", crop="random", workers=8), VQ_FIT, SLOWLY,
-        family="vq_diffusion",
         expected="FID 10.32 on CUB-200 (VQ-Diffusion-F)", hardware="1 GPU, days"),
     Preset(
         "vq-cub-s", replace(COCO, net=TokenTransformerConfig(width=192, layers=18, mlp="conv", mlp_mult=2)),             # 35,936,647
         DataConfig("cub", crop="random", workers=8), VQ_FIT, SLOWLY,
-        family="vq_diffusion",
         expected="FID 12.97 on CUB-200 (VQ-Diffusion-S)", hardware="1 GPU, a day"),
     Preset(
         "vq-imagenet", replace(COCO, codec="runs/vq-codec-imagenet", codes=974, grid=16, net=replace(PICTURES, classes=1000),    # 518,025,678
                                objective=TokenObjectiveConfig(auxiliary=1e-3)),
         DataConfig("imagenet", crop="random", workers=8), replace(VQ_FIT, warmup=5000), SLOWLY,
-        family="vq_diffusion",
         expected="FID 11.89 on ImageNet (VQ-Diffusion)", hardware="8 GPUs, weeks"),
     Preset(
         "vq-ffhq", replace(COCO, codec="runs/vq-codec-ffhq", codes=1024, grid=16, net=replace(PICTURES, layers=20),              # 411,185,664
                            objective=TokenObjectiveConfig(auxiliary=1e-3)),
         DataConfig("folder", workers=8), replace(VQ_FIT, warmup=2000, ema_decay=0.999), SLOWLY,
-        family="vq_diffusion",
         expected="FID 6.33 on FFHQ (VQ-Diffusion)", hardware="8 GPUs, days"),
     Preset(
         "vq-ithq", replace(COCO, codec="runs/vq-codec-ithq", codes=4096, net=TokenTransformerConfig(width=1408, layers=36, gradient_checkpointing=True),
                            objective=TokenObjectiveConfig(drop=0.1)),                                                   # 1,359,274,624 + 39,424
         DataConfig("folder", crop="random", workers=8), replace(VQ_FIT, lr=1e-4, warmup=7000), SLOWLY,
-        family="vq_diffusion",
         expected="pictures of your own captions", hardware="8 GPUs, weeks"),
     Preset(
         "vq-flowers102", replace(COCO, codec="runs/vq-codec-flowers102", codes=1024, grid=16, size=128, attend_padding=False, cache=True, guidance_scale=3.0,
                                  net=TokenTransformerConfig(width=512, layers=12, heads=8), objective=TokenObjectiveConfig(drop=0.1)),
         DataConfig("flowers102", split="all", crop="random", flip=True, workers=4), replace(VQ_FIT, steps=100_000), SaveConfig(sample_steps=5_000),
-        family="vq_diffusion",
         expected="flowers of the kind that was asked for", hardware="1 GPU, about 1 day"),
     Preset(
         "vq-codec-flowers102", VQCodec(size=128, net=VQGANConfig(channels=64, codes=1024, quantizer="ema", code_width=64)),
         DataConfig("flowers102", split="all", crop="random", flip=True, workers=4), replace(CODEC_FIT, steps=100_000), SaveConfig(sample_steps=5_000),
-        family="vq_codec",
         expected="flowers in 256 codes of 1,024", hardware="1 GPU, about 1 day"),
     Preset(
         "vq-flowers102-small", replace(VQ_SHAPES, codec="vq-codec-flowers102-small", codes=1024, sampling_steps=50, truncation=0.9,
                                        net=replace(WITHOUT_TEXT, width=192, classes=102)),
         DataConfig("flowers102", split="all", crop="random", flip=True), replace(LAPTOP, steps=1_500, batch_size=64),
-        family="vq_diffusion",
         expected="flowers, their colours by the label", hardware="laptop, half an hour on 2 cores"),
     Preset(
         "vq-codec-flowers102-small", replace(CODEC_SHAPES, net=replace(CODEC_SHAPES.net, codes=1024)),
         DataConfig("flowers102", split="all", crop="random", flip=True), replace(LAPTOP, steps=2_200, ema_decay=0.995),
-        family="vq_codec",
         expected="21 dB in 64 codes of 1,024", hardware="laptop, half an hour on 2 cores"),
 ]

@@ -5,7 +5,7 @@ Checkpoints are read as tensors by name; nothing in them is executed. Left out: 
 import json
 import shutil
 import tempfile
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -56,7 +56,7 @@ def _convert_vq(preset: Preset, file: Path, begun: Path, out: Path, table: Path 
     state = _read(file)
     codec = PRESETS[Path(preset.model.codec).name]
     codec = replace(codec, model=replace(codec.model, loss=CodecLossConfig(perceptual=0.0, adversarial=0.0)))       # its critic was not published
-    painter = codec.model.build().model
+    painter = codec.model.build()
     painter.codec.load_state_dict(convert_codec(state["model"], painter.codec))
     weights = state.get("ema") or state["model"]
     no_label = preset.model.net.classes + 1                              # rows of a table of labels that has "no label" as well
@@ -71,7 +71,7 @@ def _convert_vq(preset: Preset, file: Path, begun: Path, out: Path, table: Path 
         preset.model, codec=str((out / "codec").resolve()), codec_weights=fingerprint(painter.codec), used=used,
         guidance_scale=preset.model.guidance_scale if learned else 1.0, objective=replace(preset.model.objective, drop=0.1 if learned else 0.0),
         net=replace(preset.model.net, flat_places=preset.model.net.place_table > preset.model.grid))
-    denoiser = model.build().model
+    denoiser = model.build()
     denoiser.net.load_state_dict(convert_transformer(weights, denoiser.net))
     _write(painter, codec, begun / "codec")
     _write(denoiser, replace(preset, model=model, start=None), begun)
@@ -80,7 +80,7 @@ def _convert_vq(preset: Preset, file: Path, begun: Path, out: Path, table: Path 
 def _write(model: torch.nn.Module, preset: Preset, folder: Path) -> None:
     folder.mkdir(exist_ok=True)
     save_weights(model, folder / "model.safetensors")
-    write_text(folder / "config.json", json.dumps(asdict(preset) | {"t2ilab": __version__, "torch": torch.__version__}, indent=1) + "\n")
+    write_text(folder / "config.json", json.dumps(preset.to_dict() | {"t2ilab": __version__, "torch": torch.__version__}, indent=1) + "\n")
 
 
 def _read(file: Path) -> dict[str, dict[str, Tensor]]:

@@ -8,11 +8,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..families.glide import GLIDE, GlideNet
 from ..nets.attention import Attention
-from ..nets.layers import Double, Halve, ResBlock, sinusoid
+from ..nets.layers import Downsample, Layer, ResBlock, Upsample, timestep_embedding
 from ..nets.text_transformer import TextBlock
 from ..pipeline.walk import TextToImage
 from ..text.tokenizer import BYTES, read_merges
@@ -21,18 +21,19 @@ from .read import read_pickled
 
 ENDS = {   # our layer or parameter -> theirs, where there is one of it
     "text.tokens": "token_embedding", "text.positions": "positional_embedding", "text.padding": "padding_embedding", "text.norm": "final_ln",
-    "unet.time.0": "time_embed.0", "unet.time.2": "time_embed.2", "unet.pooled": "transformer_proj", "unet.enter": "input_blocks.0.0",
-    "unet.leave.0": "out.0", "unet.leave.2": "out.2",
+    "unet.time.0": "time_embed.0", "unet.time.2": "time_embed.2", "unet.pooled": "transformer_proj", "unet.conv_in": "input_blocks.0.0",
+    "unet.conv_out.0": "out.0", "unet.conv_out.2": "out.2",
 }
 INSIDE = {   # the same inside each of the parts that there are many of
     ResBlock: {"norm1": "in_layers.0", "conv1": "in_layers.2", "embed": "emb_layers.1", "norm2": "out_layers.0", "conv2": "out_layers.3",
                "skip": "skip_connection"},
-    Attention: {"norm": "norm", "qkv": "qkv", "text": "encoder_kv", "proj": "proj_out"},
-    Halve: {"conv": "op"},
-    Double: {"conv": "conv"},
-    TextBlock: {"norm1": "ln_1", "qkv": "attn.c_qkv", "proj": "attn.c_proj", "norm2": "ln_2", "mlp.0": "mlp.c_fc", "mlp.2": "mlp.c_proj"},
+    Attention: {"norm": "norm", "attend.q": "qkv.q", "attend.kv": "qkv.kv", "attend.context_kv": "encoder_kv", "attend.proj": "proj_out"},
+    Downsample: {"conv": "op"},
+    Upsample: {"conv": "conv"},
+    TextBlock: {"norm1": "ln_1", "attention.q": "attn.c_qkv.q", "attention.kv": "attn.c_qkv.kv", "attention.proj": "attn.c_proj",
+                "norm2": "ln_2", "mlp.0": "mlp.c_fc", "mlp.2": "mlp.c_proj"},
 }
-HEAD_BY_HEAD = {"qkv": 3, "c_qkv": 3, "encoder_kv": 2}      # their layers that hold so many outputs a head side by side
+HEAD_BY_HEAD = {"qkv": 3, "c_qkv": 3, "encoder_kv": 2}      # their layers that hold so many outputs per head side by side
 
 
 def load_official(path: str | Path, model: GLIDE, merges: str | Path) -> TextToImage:
@@ -43,7 +44,7 @@ def load_official(path: str | Path, model: GLIDE, merges: str | Path) -> TextToI
     model = replace(model, merges=read_merges(merges))
     if len(model.merges) != model.text.vocabulary - BYTES - 1:
         raise ValueError(f"{merges} has {len(model.merges)} merges: a vocabulary of {model.text.vocabulary} has {model.text.vocabulary - BYTES - 1}")
-    pipeline = model.build()
+    pipeline = model.pipeline()
     state = read_official(path)
     try:
         weights = convert(state, model)
@@ -73,15 +74,18 @@ def convert(state: dict[str, Tensor], model: GLIDE) -> dict[str, Tensor]:
     if (model.T, model.objective.predict) != (1000, "eps"):
         raise ValueError(f"T={model.T}, predict={model.objective.predict!r}: OpenAI's weights predict eps at T=1000")
     with torch.device("meta"):
-        net = model.build().stages[0].denoiser.net
+        net = model.build().net
     own, official = net.state_dict(), names(net)
-    flat = {name: v.squeeze(2) if v.ndim == 3 else v for name, v in state.items()}
+    flat = {}
+    for name, v in state.items():
+        flat |= _part_by_part(name, v.squeeze(2) if v.ndim == 3 else v, model)
     wrong = [f"{name} is unexpected" for name in flat if name not in official.values()]
     wrong += [f"{official[k]} is {list(flat[official[k]].shape) if official[k] in flat else 'missing'}, should be {list(v.shape)}"
               for k, v in own.items() if official[k] not in flat or flat[official[k]].shape != v.shape]
     if wrong:
         raise ValueError("these weights are of another model: " + "; ".join(wrong[:8]) + f" (and {len(wrong) - 8} more)" * (len(wrong) > 8))
-    return {k: _arranged(net, k, official[k], flat[official[k]].float()) for k in own}
+    weights = {k: flat[official[k]].float() for k in own}
+    return weights | {"unet.time.0.weight": _one_later(weights["unet.time.0.weight"])}
 
 
 def names(net: GlideNet) -> dict[str, str]:
@@ -92,30 +96,47 @@ def names(net: GlideNet) -> dict[str, str]:
 
 
 def _parts(net: GlideNet) -> Iterator[tuple[str, str]]:
-    """(our name, theirs) of every part that there are many of.  Theirs doubles the picture at the end of a layer, ours in a layer of its own."""
+    """(our name, theirs) of every part that there are many of.  Theirs doubles the image at the end of a layer, ours in a layer of its own."""
     yield from ((f"text.blocks.{i}", f"transformer.resblocks.{i}") for i in range(len(net.text.blocks)))
-    yield from ((f"unet.down.{i}.{j}", f"input_blocks.{i + 1}.{j}") for i, layer in enumerate(net.unet.down) for j in range(len(layer)))
-    yield from ((f"unet.middle.{j}", f"middle_block.{j}") for j in range(3))
-    blocks = net.unet.config.blocks + 1                                                         # a level on the way up
-    for i, layer in enumerate(net.unet.up):
-        level, block = divmod(i, blocks + 1)
-        beside = len(net.unet.up[i - 1]) if block == blocks else 0
-        yield from ((f"unet.up.{i}.{j}", f"output_blocks.{level * blocks + min(block, blocks - 1)}.{beside + j}") for j in range(len(layer)))
+    for i, (name, layer) in enumerate(net.unet.down.items()):
+        yield from _inside(f"unet.down.{name}", layer, f"input_blocks.{i + 1}", 0)
+    (_, first), (_, second) = net.unet.middle.items()
+    yield from _inside("unet.middle.block0", first, "middle_block", 0)
+    yield from _inside("unet.middle.block1", second, "middle_block", 2)
+    i, parts = -1, 0                                                                 # their layer, and its parts so far
+    for name, layer in net.unet.up.items():
+        i, parts = (i + 1, 0) if layer.takes_skip else (i, parts)
+        inside = list(_inside(f"unet.up.{name}", layer, f"output_blocks.{i}", parts))
+        parts += len(inside)
+        yield from inside
 
 
-def _arranged(net: GlideNet, ours: str, theirs: str, weight: Tensor) -> Tensor:
-    """One of their weights as our layer of that name wants it."""
-    if ours == "unet.time.0.weight":
-        return _one_later(weight)
-    parts = HEAD_BY_HEAD.get(theirs.rpartition(".")[0].rpartition(".")[2])
-    if parts is None:
-        return weight
-    heads = net.get_submodule(ours.rsplit(".", 2)[0]).heads
-    return weight.unflatten(0, (heads, parts, -1)).transpose(0, 1).flatten(0, 2)                # [heads q|k|v d ...] -> [q|k|v heads d ...]
+def _inside(ours: str, layer: nn.Module, theirs: str, start: int) -> Iterator[tuple[str, str]]:
+    """(our name, theirs) of the parts of one layer; theirs are numbered from start."""
+    if not isinstance(layer, Layer):                                                 # a convolution that halves or doubles
+        yield ours, f"{theirs}.{start}"
+        return
+    yield f"{ours}.block", f"{theirs}.{start}"
+    yield from ((f"{ours}.attentions.{k}", f"{theirs}.{start + 1 + k}") for k in range(len(layer.attentions)))
+
+
+def _part_by_part(name: str, weight: Tensor, model: GLIDE) -> dict[str, Tensor]:
+    """One of their weights, or where it holds queries, keys and values head by head: those apart, as name.q and name.kv."""
+    layer = name.split(".")[-2] if "." in name else ""
+    parts = HEAD_BY_HEAD.get(layer)
+    width = len(weight) // (parts or 1)
+    heads = model.text.text_heads if layer == "c_qkv" else width // (model.net.head_channels or width or 1)
+    if parts is None or not heads or len(weight) % (parts * heads):
+        return {name: weight}
+    weight = weight.unflatten(0, (heads, parts, -1)).transpose(0, 1).flatten(1, 2)     # [q|k|v width ...]
+    if parts == 2:
+        return {name: weight.flatten(0, 1)}
+    where, kind = name.rsplit(".", 1)
+    return {f"{where}.q.{kind}": weight[0], f"{where}.kv.{kind}": weight[1:].flatten(0, 1)}
 
 
 def _one_later(weight: Tensor) -> Tensor:
     """The clock's first layer [E C] for times from 1 to 1000: a clock face one step ago is today's turned back by the angle of one step."""
-    cos, sin = sinusoid(torch.ones(1, device=weight.device), weight.shape[1]).double().chunk(2, dim=1)
+    cos, sin = timestep_embedding(torch.ones(1, device=weight.device), weight.shape[1]).double().chunk(2, dim=1)
     of_cos, of_sin = weight.double().chunk(2, dim=1)
     return torch.cat([of_cos * cos - of_sin * sin, of_cos * sin + of_sin * cos], dim=1).to(weight.dtype)

@@ -10,33 +10,33 @@ import torch
 from torch import Tensor, nn
 
 from ..nets.attention import Attention
-from ..nets.layers import Double, Halve
+from ..nets.layers import Downsample, Upsample
 from ..nets.token_transformer import TokenTransformer
 from ..vqgan.networks import VQGAN, Block
 
 CODEC = {   # layout -> our part of a codec -> theirs; {i} counts levels from the door, {r} from the bottom, {j} the blocks of a level
     "original": {
-        "enter": "quant_conv", "leave": "post_quant_conv", "entries": ("quantize.embedding.weight", "quantize.embed.weight", "quantize.embedding"), "choose": "quantize.proj",
+        "quant_conv": "quant_conv", "post_quant_conv": "post_quant_conv", "entries": ("quantize.embedding.weight", "quantize.embed.weight", "quantize.embedding"), "choose": "quantize.proj",
         "first": "conv_in", "middle": ("mid.block_1", "mid.attn_1", "mid.block_2"), "norm": "norm_out", "last": "conv_out",
-        "down": "down.{i}", "up": "up.{r}", Block: "block.{j}", Attention: "attn.{j}", Halve: "downsample", Double: "upsample",
+        "down": "down.{i}", "up": "up.{r}", Block: "block.{j}", Attention: "attn.{j}", Downsample: "downsample", Upsample: "upsample",
         "attention": ("norm", ("q", "k", "v"), "proj_out"), "skip": "nin_shortcut"},
     "diffusers": {
-        "enter": "quant_conv", "leave": "post_quant_conv", "entries": ("quantize.embedding.weight",), "choose": "quantize.proj",
+        "quant_conv": "quant_conv", "post_quant_conv": "post_quant_conv", "entries": ("quantize.embedding.weight",), "choose": "quantize.proj",
         "first": "conv_in", "middle": ("mid_block.resnets.0", "mid_block.attentions.0", "mid_block.resnets.1"), "norm": "conv_norm_out", "last": "conv_out",
-        "down": "down_blocks.{i}", "up": "up_blocks.{i}", Block: "resnets.{j}", Attention: "attentions.{j}", Halve: "downsamplers.0", Double: "upsamplers.0",
+        "down": "down_blocks.{i}", "up": "up_blocks.{i}", Block: "resnets.{j}", Attention: "attentions.{j}", Downsample: "downsamplers.0", Upsample: "upsamplers.0",
         "attention": ("group_norm", ("to_q", "to_k", "to_v"), "to_out.0"), "skip": "conv_shortcut"},
 }
 TRANSFORMER = {   # layout -> our part of a transformer -> theirs
     "original": {
-        "tokens": "content_emb.emb", "rows": "content_emb.height_emb", "columns": "content_emb.width_emb", "norm": "to_logits.0", "leave": "to_logits.1",
+        "tokens": "content_emb.emb", "rows": "content_emb.height_emb", "columns": "content_emb.width_emb", "norm": "to_logits.0", "to_logits": "to_logits.1",
         "blocks": "blocks", "table": "emb", "linear": "linear", "block.norm": "ln1", "block.cross_norm": "ln1_1", "block.mlp_norm": "ln2",
         "attention": ("attn1", "attn"), "cross": ("attn2",), "qkv": ("query", "key", "value"), "proj": "proj",
-        "mlp.0": ("mlp.0", "mlp.conv1"), "mlp.2": ("mlp.2", "mlp.conv2"), "no_caption": "empty_text_embed"},
+        "mlp.0": ("mlp.0", "mlp.conv1"), "mlp.2": ("mlp.2", "mlp.conv2"), "null_embedding": "empty_text_embed"},
     "diffusers": {
         "tokens": "latent_image_embedding.emb", "rows": "latent_image_embedding.height_emb", "columns": "latent_image_embedding.width_emb",
-        "norm": "norm_out", "leave": "out", "blocks": "transformer_blocks", "table": "emb", "linear": "linear", "block.norm": "norm1",
+        "norm": "norm_out", "to_logits": "out", "blocks": "transformer_blocks", "table": "emb", "linear": "linear", "block.norm": "norm1",
         "block.cross_norm": "norm2", "block.mlp_norm": "norm3", "attention": ("attn1",), "cross": ("attn2",), "qkv": ("to_q", "to_k", "to_v"),
-        "proj": "to_out.0", "mlp.0": ("ff.net.0.proj",), "mlp.2": ("ff.net.2",), "no_caption": "embeddings"},
+        "proj": "to_out.0", "mlp.0": ("ff.net.0.proj",), "mlp.2": ("ff.net.2",), "null_embedding": "embeddings"},
 }
 UNUSED_IN_CODEC, UNUSED_IN_TRANSFORMER = r"loss\.|quantize\.(ema|cluster|temperature|embedding_avg)", r"blocks\.\d+\.attn2\.mask$"      # nobody reads that mask
 Sources = Iterator[tuple[str, tuple[str, ...]]]
@@ -49,8 +49,8 @@ def convert_codec(state: dict[str, Tensor], codec: VQGAN, layout: str = "origina
     names, state = CODEC[layout], _part(state, ("content_codec.",))
     state = {re.sub(r"^(enc|dec)\.", "", k): v for k, v in state.items() if not k.startswith("dec.quantize.")}      # as a whole checkpoint wraps it
     entries = next((name for name in names["entries"] if name in state), names["entries"][0])
-    sources = {"quantizer.entries": (entries,)}
-    pairs = [("enter", names["enter"]), ("leave", names["leave"]), ("quantizer.choose", names["choose"])]
+    sources = {"quantizer.codebook": (entries,)}
+    pairs = [("quant_conv", names["quant_conv"]), ("post_quant_conv", names["post_quant_conv"]), ("quantizer.choose", names["choose"])]
     for ours, theirs in pairs:
         sources |= {f"{ours}.{kind}": (f"{theirs}.{kind}",) for kind in ("weight", "bias")}
     for part in ("encoder", "decoder"):
@@ -65,13 +65,13 @@ def convert_transformer(state: dict[str, Tensor], net: TokenTransformer, layout:
     diffusers' layout as "embeddings".  The published ImageNet and FFHQ models want a net with flat_places.  ValueError, in one line, names what is
     missing, unexpected or misshapen."""
     n, state = TRANSFORMER[layout], _part(state, ("transformer.transformer.", "transformer."), beside=("transformer.empty_text_embed", "empty_text_embed"))
-    sources = {"no_caption": (n["no_caption"],)}
+    sources = {"null_embedding": (n["null_embedding"],)}
 
     def there_is(part: str, names: tuple[str, ...]) -> str:
         """The first of their names that these weights have."""
         return next((name for name in names if any(key.startswith(f"{part}.{name}.") for key in state)), names[0])
 
-    for ours in ("tokens", "rows", "columns", "norm", "leave"):
+    for ours in ("tokens", "rows", "columns", "norm", "to_logits"):
         sources |= {f"{ours}.{kind}": (f"{n[ours]}.{kind}",) for kind in ("weight", "bias")}
     for i in range(len(net.blocks)):
         here, there = f"blocks.{i}", f"{n['blocks']}.{i}"
@@ -83,7 +83,7 @@ def convert_transformer(state: dict[str, Tensor], net: TokenTransformer, layout:
             for ours in ("attention", "cross"):
                 theirs = f"{there}.{there_is(there, n[ours])}"
                 q, k, v = (f"{theirs}.{name}.{kind}" for name in n["qkv"])
-                sources |= {f"{here}.{ours}.q.{kind}": (q,), f"{here}.{ours}.kv.{kind}": (k, v), f"{here}.{ours}.proj.{kind}": (f"{theirs}.{n['proj']}.{kind}",)}
+                sources |= {f"{here}.{ours}.q.{kind}": (q,), f"{here}.{ours}.{'context_kv' if ours == 'cross' else 'kv'}.{kind}": (k, v), f"{here}.{ours}.proj.{kind}": (f"{theirs}.{n['proj']}.{kind}",)}
             for ours in ("mlp.0", "mlp.2"):
                 theirs = f"{there}.{there_is(there, n[ours])}.{kind}"
                 sources |= {f"{here}.{name}.{kind}": (theirs,) for name in (ours, ours.replace("mlp", "mlp.layers"))}
@@ -119,12 +119,12 @@ def _picture_part(part: nn.Sequential, name: str, names: dict) -> Sources:
     middle, body = (body[-3:], body[:-3]) if down else (body[:3], body[3:])
     named = [(first, part[first], names["first"]), (norm, part[norm], names["norm"]), (last, part[last], names["last"])]
     named += [(i, layer, theirs) for (i, layer), theirs in zip(middle, names["middle"])]
-    levels, level, j = sum(isinstance(layer, Halve | Double) for _, layer in body), 0, -1
+    levels, level, j = sum(isinstance(layer, Downsample | Upsample) for _, layer in body), 0, -1
     for i, layer in body:
         j += isinstance(layer, Block)
         there = names["down" if down else "up"].format(i=level, r=levels - level)
         named.append((i, layer, f"{there}.{names[type(layer)].format(j=j)}"))
-        if isinstance(layer, Halve | Double):
+        if isinstance(layer, Downsample | Upsample):
             level, j = level + 1, -1
     for i, layer, theirs in named:
         for weight in layer.state_dict():
@@ -136,7 +136,8 @@ def _inside(layer: nn.Module, weight: str, names: dict) -> tuple[str, ...]:
     where, _, kind = weight.rpartition(".")
     if isinstance(layer, Attention):
         norm, qkv, proj = names["attention"]
-        return {"norm": (f"{norm}.{kind}",), "qkv": tuple(f"{v}.{kind}" for v in qkv), "proj": (f"{proj}.{kind}",)}[where]
+        q, k, v = (f"{name}.{kind}" for name in qkv)
+        return {"norm": (f"{norm}.{kind}",), "attend.q": (q,), "attend.kv": (k, v), "attend.proj": (f"{proj}.{kind}",)}[where]
     return (weight.replace("skip", names["skip"]),)
 
 

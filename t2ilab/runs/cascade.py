@@ -1,5 +1,4 @@
 """A preset and those that come after it: what `t2ilab train` trains, one by one."""
-import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,4 +22,4 @@ def _fitted(later: Preset, first: Preset) -> Preset:
     model = first.model
     if model.size >= later.model.size:
         raise ValueError(f"{later.name} draws {later.model.size} px, so it cannot enlarge the {model.size} px of {first.name}: choose a smaller --size")
-    return replace(later, data=first.data, save=first.save, model=later.model.after(model))
+    return replace(later, data=first.data, save=first.save, model=later.model.as_upsampler_of(model))

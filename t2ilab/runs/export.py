@@ -1,5 +1,4 @@
 """A run as a folder small enough to ship: its config and its averaged weights in half precision."""
-import json
 import os
 import shutil
 import torch
@@ -27,7 +26,7 @@ def describe_presets() -> list[dict]:
     rows = []
     for name, preset in PRESETS.items():
         with torch.device("meta"):
-            parameters = list(preset.model.build().model.parameters())
+            parameters = list(preset.model.build().parameters())
         rows.append({"preset": name, "trainable": sum(p.numel() for p in parameters if p.requires_grad),
                      "frozen": sum(p.numel() for p in parameters if not p.requires_grad), "pixels": preset.model.size,
                      "expected": preset.expected, "hardware": preset.hardware})

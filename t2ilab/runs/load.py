@@ -1,5 +1,4 @@
 """From a run folder back to a pipeline, ready to sample; also of the runs that ship with the project, in results/."""
-import json
 import torch
 from dataclasses import fields, replace
 from pathlib import Path
@@ -7,7 +6,6 @@ from pathlib import Path
 from ..hub import shipped
 from ..pipeline.walk import TextToImage
 from ..training.checkpoint import load_weights
-from .cascade import cascade
 from .folder import _is_trained, find_run, read_preset
 
 
@@ -31,7 +29,7 @@ def _load_stage(folder: Path, sampling: dict) -> TextToImage:
         raise ValueError(f"{folder}: a run of this family has no {' and no '.join(sorted(unknown))} to choose")
     if sampling.get("sampler", "purity") != "purity" and getattr(model, "prior_weight", 0):
         sampling = {"prior_weight": 0.0} | sampling                       # the run's own weight is for its own sampler
-    pipeline = replace(model, **sampling).build()
+    pipeline = replace(model, **sampling).pipeline()
     load_weights(pipeline.model, folder / "model.safetensors")
     pipeline.model.eval().requires_grad_(False)
     return pipeline

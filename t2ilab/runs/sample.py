@@ -12,6 +12,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 
+from ..data.captions import cleaned, lines, read_text
 from ..data.decode import read_image
 from ..pipeline.edit import Edit
 from ..pipeline.walk import TextToImage, listed
@@ -97,14 +98,10 @@ def chosen(options: SamplingOptions) -> dict:
 
 
 def read_captions(path: Path) -> list[str]:
-    """The captions of a text file, one a line; empty lines do not count.  ValueError if it is no text."""
-    try:
-        lines = [line.strip() for line in Path(path).read_text(encoding="utf-8-sig").splitlines()]
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is not a text file in UTF-8 ({error})") from error
-    if not any(lines):
+    """The captions of a text file, one a line; empty lines do not count.  ValueError if there are none."""
+    if not (found := cleaned(lines(read_text(path)))):
         raise ValueError(f"{path}: no captions there")
-    return [line for line in lines if line]
+    return list(found)
 
 
 def edits(options: EditingOptions) -> dict:

@@ -4,27 +4,33 @@ import shlex
 import sys
 import torch
 from collections.abc import Iterator
-from dataclasses import asdict, replace
+from contextlib import nullcontext
+from dataclasses import replace
+from functools import partial
 from itertools import chain, count
 from pathlib import Path
 
 from .. import __version__
+from ..data.caption_check import check_captions
 from ..data.datasets import open_data
 from ..data.loaders import Part, stream
+from ..evaluation.caption_metrics import SEED
 from ..pipeline.walk import TextToImage
 from ..presets import DataConfig, Preset
 from ..tensors import generator
 from ..training.checkpoint import Checkpoints, load_weights, newest, write_text
 from ..training.fit import Log, TrainState, fit
 from ..viz.notebook import show_grid
+from ..training.stop import Uninterrupted
 from .folder import find_run, read_preset
+from .lock import alone
 from .log import _Logger
 
 
 def data_of(config: DataConfig, size: int):
     """(the data set a run trains on, what is held back of it or None)."""
     dataset = open_data(config.data, config.root, size=size, split=config.split, crop=config.crop, flip=config.flip, limit=config.limit,
-                        download=config.download)
+                        download=config.download, max_broken=config.max_broken)
     if not config.validation:
         return dataset, None
     every = round(1 / config.validation)
@@ -34,47 +40,67 @@ def data_of(config: DataConfig, size: int):
 def train(preset: Preset, out: Path) -> Iterator[tuple[Log, torch.nn.Module]]:
     """Train a preset into a run folder, going on from its newest checkpoint if it has one.  Yields (Log, averaged model) every step.
 
-    Writes config.json, log.jsonl, TensorBoard events, checkpoints/ and samples/.  FileExistsError if the folder holds another run."""
+    Writes config.json, log.jsonl, TensorBoard events, checkpoints/ and samples/.  FileExistsError if the folder holds another run,
+    BlockingIOError if another process is at work in it.  A signal to stop waits for the end of the step, saves it, and is a KeyboardInterrupt."""
     out = Path(out)
     if (out / "model.safetensors").is_file() and newest(out / "checkpoints") is None:
         raise FileExistsError(f"{out} holds weights and nothing to go on from: begin with them in another folder: --start {out} --out ANOTHER")
+    if preset.data.data == "shapes" and preset.fit.seed == SEED:
+        raise ValueError(f"seed={SEED} would train on the very scenes that evaluation draws: choose another")
     dataset, held = data_of(preset.data, preset.model.size)
-    preset = replace(preset, model=_as_it_starts(preset, out).for_data(dataset))
+    if preset.model.reads == "text":
+        check_captions(dataset)
+    preset = replace(preset, model=_as_it_starts(preset, out).fit_to_dataset(dataset))
     torch.manual_seed(preset.fit.seed)
-    pipeline = preset.model.build()
-    state = TrainState(pipeline.model, preset.fit)
-    checkpoints = Checkpoints(out / "checkpoints", _write_config(preset, out, state), every_steps=preset.save.checkpoint_steps,
-                              every_seconds=preset.save.checkpoint_seconds, keep=preset.save.keep)
-    checkpoints.restore(state)
-    if preset.start and state.step == 0:
-        _begin_with(state, preset)
-    with _Logger(out, state) as logger:
-        for log, ema in fit(state.model, _batches(preset, dataset, state), preset.fit, state=state):
-            if state.accelerator.is_main_process:
-                logger.write(log, _report(ema) | _validation(preset, held, log.step, ema))
-                if checkpoints.due(state):
-                    checkpoints.save(state)
-                if _sampling_due(preset, log.step):
-                    _draw_samples(pipeline.with_model(ema), preset, dataset, out / "samples" / f"step-{log.step:08d}.png")
-            yield log, ema
+    state = TrainState(preset.model.build(), preset.fit)
+    pipeline = preset.model.pipeline(state.ema)              # sampling settings are checked before the first step
+    with alone(out) if state.accelerator.is_main_process else nullcontext():
+        checkpoints = Checkpoints(out / "checkpoints", _write_config(preset, out, state), every_steps=preset.save.checkpoint_steps,
+                                  every_seconds=preset.save.checkpoint_seconds, keep=preset.save.keep)
+        checkpoints.restore(state)
+        if preset.start and state.step == 0:
+            _begin_with(state, preset)
+        steps = fit(state.model, _batches(preset, dataset, state), preset.fit, state=state)
+        with _Logger(out, state) as logger:
+            while state.step < preset.fit.steps:
+                with Uninterrupted() as stop:
+                    log, ema = next(steps)
+                    if state.accelerator.is_main_process:
+                        logger.write(log, _report(ema) | _validation(preset, held, log.step, ema))
+                        if checkpoints.due(state):
+                            checkpoints.save(state)
+                        if _sampling_due(preset, log.step) and not stop.asked:
+                            _draw_samples(pipeline, preset, dataset, out / "samples" / f"step-{log.step:08d}.png")
+                if stop.asked:
+                    _stop(checkpoints, state)
+                yield log, ema
+
+
+def _stop(checkpoints: Checkpoints, state: TrainState) -> None:
+    """Save the step that was just finished, and say so.  KeyboardInterrupt, always."""
+    if not state.accelerator.is_main_process:
+        raise KeyboardInterrupt
+    if checkpoints.step != state.step:
+        checkpoints.save(state)
+    raise KeyboardInterrupt(f"stopped after step {state.step}, which is saved; the same command goes on from there")
 
 
 def _as_it_starts(preset: Preset, out: Path):
     """The preset's model, with what only the run that it starts from can say, such as its vocabulary: the weights know no other."""
-    if not preset.start or not hasattr(preset.model, "starting_from"):
+    if not preset.start:
         return preset.model
     begun = (out / "config.json").is_file()                     # a run that goes on knows it, and the first one may be gone
     first = read_preset(out if begun else find_run(preset.start)).model
-    return preset.model.starting_from(first) if type(first) is type(preset.model) else preset.model
+    return preset.model.adapt_to_checkpoint(first) if type(first) is type(preset.model) else preset.model
 
 
 def _begin_with(state: TrainState, preset: Preset) -> None:
-    """Take the weights of another run, which stays as it is; a "no caption" that it never learned begins here, or a "no label", last in its tables."""
+    """Take the weights of another run, which stays as it is; parameters that it lacks by design keep their fresh initialisation."""
     folder = find_run(preset.start)
     first, model = read_preset(folder).model, preset.model
-    longer = model.longer_than(first) if type(first) is type(model) and hasattr(model, "longer_than") else None
+    extend = partial(model.extend, first=first) if type(first) is type(model) else None
     for part in (state.model, state.ema):
-        load_weights(part, folder / "model.safetensors", new=("net.no_caption",), longer=longer)
+        load_weights(part, folder / "model.safetensors", new=model.new_parameters, extend=extend)
 
 
 def _report(model: torch.nn.Module) -> dict[str, float]:
@@ -88,7 +114,7 @@ def _validation(preset: Preset, held, step: int, ema: torch.nn.Module) -> dict[s
     if held is None or step % preset.save.validate_steps and step != preset.fit.steps:
         return {}
     seed = preset.fit.seed
-    x0, cond = preset.model.example(next(stream(held, batch_size=min(128, len(held)), seed=seed)), generator(seed, 0, 0, 4))
+    x0, cond = preset.model.to_training_pair(next(stream(held, batch_size=min(128, len(held)), seed=seed)), generator(seed, 0, 0, 4))
     device = next(ema.parameters()).device
     return {"validation": ema.loss(x0.to(device), cond.map(lambda v: v.to(device)), generator(seed, 0, 0, 5)).mean().item()}
 
@@ -100,7 +126,7 @@ def _sampling_due(preset: Preset, step: int) -> bool:
 
 def _draw_samples(pipeline: TextToImage, preset: Preset, dataset, path: Path) -> None:
     """16 samples as they are now, for captions of the data set if the model reads any: the same ones every time."""
-    captions, options = preset.model.probe(next(stream(dataset, batch_size=16, seed=preset.fit.seed)))
+    captions, options = preset.model.preview_inputs(next(stream(dataset, batch_size=16, seed=preset.fit.seed)))
     show_grid(pipeline(captions, **options), None if isinstance(captions, int) else captions, path=path)
 
 
@@ -109,26 +135,35 @@ def _batches(preset: Preset, dataset, state: TrainState):
                      workers=preset.data.workers) for shard in state.shards]
     seed = preset.fit.seed
     draws = (generator(seed, step, shard, 2) for step in count(state.step + 1) for shard in state.shards)       # other numbers than the noise's
-    return map(preset.model.example, chain.from_iterable(zip(*shards)), draws)
+    return map(preset.model.to_training_pair, chain.from_iterable(zip(*shards)), draws)
 
 
 def _write_config(preset: Preset, out: Path, state: TrainState) -> dict:
     """Write config.json, or check that the one there is of the same run."""
     command = shlex.join(["t2ilab", *sys.argv[1:]]) if Path(sys.argv[0]).stem in ("t2ilab", "cli") else ""
-    config = asdict(preset) | {"t2ilab": __version__, "torch": torch.__version__, "command": command}
+    config = preset.to_dict() | {"t2ilab": __version__, "torch": torch.__version__, "command": command}
     if (out / "config.json").exists():
         begun = read_preset(out)
         if getattr(begun.model, "codec_weights", None) == "":           # begun before models knew the weights of their codec
             begun = replace(begun, model=replace(begun.model, codec_weights=preset.model.codec_weights))
         old, new = _identity(begun), _identity(preset)
-        if changed := [k for k in new if old[k] != new[k]]:
+        if changed := [f"{k} ({old[k]}, not {new[k]})" if k in ("seed", "optimizer") else k for k in new if old[k] != new[k]]:
             raise FileExistsError(f"{out} holds a run with another {' and '.join(changed)}: choose another --out, or go on: t2ilab resume {out}")
+        _check_steps(preset, begun, out)
     if state.accelerator.is_main_process:
-        out.mkdir(parents=True, exist_ok=True)
         write_text(out / "config.json", json.dumps(config, indent=1) + "\n")
     return config
 
 
+def _check_steps(preset: Preset, begun: Preset, out: Path) -> None:
+    """ValueError if more steps are done than the preset asks for."""
+    last = newest(out / "checkpoints") if preset.fit.steps < begun.fit.steps else None
+    done = int(last.name.removeprefix("step-")) if last else 0
+    if preset.fit.steps < done:
+        raise ValueError(f"{out}: {done} steps are done, more than the {preset.fit.steps} asked for: choose --steps {done} or more")
+
+
 def _identity(preset: Preset) -> dict:
     """What may not change when a run goes on; where its data lies may."""
-    return {"model": preset.model, "data": replace(preset.data, root=None, download=False, workers=0), "seed": preset.fit.seed, "start": preset.start}
+    return {"model": preset.model, "data": replace(preset.data, root=None, download=False, workers=0), "seed": preset.fit.seed,
+            "optimizer": preset.fit.optimizer, "start": preset.start}

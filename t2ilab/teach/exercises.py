@@ -8,7 +8,7 @@ from math import prod
 import torch
 
 from ..diffusion.cond import Cond, Prediction
-from ..diffusion.gaussian import GaussianDiffusion
+from ..diffusion.gaussian import variance_preserving
 from ..diffusion.schedules import cosine
 from ..tensors import generator, randn
 from ..text.pretraining import cut_out
@@ -71,7 +71,7 @@ def quarters_the_snr(function):
 
 def tells_the_time(function):
     """A checker for a function (x0, x_t, diffusion) -> t, right to 30 steps of 1000."""
-    diffusion, x0 = GaussianDiffusion(cosine()), 2 * torch.rand(16, 3, 32, 32, generator=generator(2)) - 1
+    diffusion, x0 = variance_preserving(cosine()), 2 * torch.rand(16, 3, 32, 32, generator=generator(2)) - 1
     for t in (50, 300, 500, 700, 950):
         answer = function(x0, diffusion.diffuse(x0, t, generator(2, t)), diffusion) if callable(function) else None
         if answer is None or abs(int(answer) - t) > 30:
@@ -82,7 +82,7 @@ def tells_the_time(function):
 
 def noise_in_the_first_half(sampler):
     """A checker for a sampler of T = 1000: DDPM's own step while t > 500, and the posterior's mean afterwards."""
-    diffusion, g = GaussianDiffusion(cosine()), generator(3)
+    diffusion, g = variance_preserving(cosine()), generator(3)
     x_t, pred = randn((2, 3, 4, 4), g), Prediction(randn((2, 3, 4, 4), g))
     step = sampler(diffusion) if callable(sampler) else None
     if not callable(step):

@@ -19,6 +19,7 @@ from pathlib import Path
 from torch import Tensor, nn
 from typing import NamedTuple
 
+from ..data.captions import clean
 from ..hub import cache_root
 from .feature_cache import FeatureCache
 from .find_encoder import GIB, find_encoder, fingerprint
@@ -39,7 +40,8 @@ class Encoded(NamedTuple):
 class FrozenEncoder:
     """Reads captions: list of B strings -> (features [B L D] float32, 0 where no token is, mask [B L] bool, True = a real token, the end's included).
 
-    "" and None are no caption: an all-False mask. Longer captions than L tokens are cut, with a warning. The first caption loads the weights.
+    "" and None are no caption: an all-False mask. Longer captions than L tokens are cut, with one warning, at the first.
+    The first caption loads the weights.
     ValueError for a width that is not the encoder's, too little memory or damaged weights; FileNotFoundError, in one line with the command that
     fetches it, for an encoder that is not there.  Lesson: notebooks/06_imagen.ipynb
 
@@ -52,6 +54,9 @@ class FrozenEncoder:
     device: str | None = field(default=None, kw_only=True, compare=False)   # where it computes; None = a GPU if there is one
     attend_padding: bool = field(default=False, kw_only=True)               # fill captions up with token 0, and read that too
     cache: bool = field(default=True, kw_only=True, compare=False)          # keep features on disk; of no use where captions never come back
+    kind = "text"                                                           # what it reads, for pipeline/protocols.py
+
+    _warned: list[str] = field(default_factory=list, init=False, repr=False, compare=False)     # of this cut caption
 
     def __post_init__(self):
         if self.dtype not in DTYPES:
@@ -63,8 +68,10 @@ class FrozenEncoder:
     def __call__(self, captions: Sequence[str | None]) -> tuple[Tensor, Tensor]:
         texts = _texts(captions)
         known = self._encoded(sorted({text for text in texts if text}, key=lambda text: (len(text), text)))
-        if long := [text for text in texts if text and known[text].cut]:
-            warnings.warn(f"{len(long)} of {len(texts)} captions have over {self.text_length} tokens and were cut: {long[0][:60]!r}", stacklevel=2)
+        if not self._warned and (long := [text for text in texts if text and known[text].cut]):
+            self._warned.append(long[0])
+            warnings.warn(f"{len(long)} of {len(texts)} captions have over {self.text_length} tokens and were cut: "
+                          f"{long[0][:60]!r}; later ones will be in silence", stacklevel=2)
         features, mask = torch.zeros(len(texts), self.text_length, self.width), torch.zeros(len(texts), self.text_length, dtype=torch.bool)
         for k, text in enumerate(texts):
             if text:
@@ -129,12 +136,12 @@ class FrozenEncoder:
 
 
 def _texts(captions: Sequence[str | None]) -> list[str]:
-    """Captions as text that has bytes: None is none, and half a character, as odd file names hold, is a question mark."""
+    """Captions, cleaned as those of training are.  None is none; blanks alone are one: zero-shot guidance."""
     if isinstance(captions, str):
         raise ValueError(f"captions={captions[:60]!r} is one string: give a list of captions")
     if wrong := [caption for caption in captions if not isinstance(caption, str | None)]:
         raise ValueError(f"a caption is of type {type(wrong[0]).__name__}: give strings, '' for no caption")
-    return [(caption or "").encode("utf8", "replace").decode("utf8") for caption in captions]
+    return [clean(caption) or " " * bool(caption) for caption in captions]
 
 
 @lru_cache(maxsize=16)

@@ -5,12 +5,14 @@ rest of the line. Any text in any script can be written in it. The encoding itse
 """
 import warnings
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
 import torch
 from torch import Tensor
+
+from ..data.captions import clean
 
 BYTES = 256
 
@@ -19,10 +21,13 @@ BYTES = 256
 class Tokenizer:
     """Reads captions: list of B strings -> (ids [B L] int64, mask [B L] bool, True = a real token).  "" and None are no caption.
 
-    Captions are read in lower case. Longer ones than L tokens are cut, with a warning.  Lesson: notebooks/05_glide.ipynb"""
+    Captions are read in lower case. Longer ones than L tokens are cut, with one warning, at the first.
+    Lesson: notebooks/05_glide.ipynb"""
     merges: tuple[str, ...]          # pairs in the order they were learned: "r e"
     vocabulary: int                  # ids run from 0 to vocabulary - 1, which is the end token
     length: int                      # L
+    kind = "text"                    # what it reads, for pipeline/protocols.py
+    _warned: list[str] = field(default_factory=list, init=False, repr=False, compare=False)     # of this cut caption
 
     def __post_init__(self):
         if len(self.merges) > self.vocabulary - BYTES - 1:
@@ -46,8 +51,11 @@ class Tokenizer:
 
     def __call__(self, captions: Sequence[str | None]) -> tuple[Tensor, Tensor]:
         ids = [code.ids for code in self._bpe.encode_batch([_text(caption) for caption in captions])]
-        if long := [caption for caption, code in zip(captions, ids) if len(code) > self.length]:
-            warnings.warn(f"{len(long)} of {len(ids)} captions have over {self.length} tokens and were cut: {long[0][:60]!r}", stacklevel=2)
+        long = [caption for caption, code in zip(captions, ids) if len(code) > self.length]
+        if long and not self._warned:
+            self._warned.append(long[0])
+            warnings.warn(f"{len(long)} of {len(ids)} captions have over {self.length} tokens and were cut: "
+                          f"{long[0][:60]!r}; later ones will be in silence", stacklevel=2)
         lines = torch.full((len(ids), self.length), self.vocabulary - 1)                            # [B L]
         for line, code in zip(lines, ids):
             line[:len(code)] = torch.tensor(code[:self.length])
@@ -96,8 +104,8 @@ def read_merges(path: str | Path) -> tuple[str, ...]:
 
 
 def _text(caption: str | None) -> str:
-    """The caption in lower case, as text that has bytes: None is none, and half a character, as odd file names hold, is a question mark."""
-    return (caption or "").encode("utf8", "replace").decode("utf8").lower()
+    """The caption in lower case, cleaned as those of training are."""
+    return clean(caption).lower()
 
 
 def _words():

@@ -28,15 +28,12 @@ def save_weights(model: nn.Module, path: Path) -> None:
     _save({k: v.contiguous() for k, v in model.state_dict().items()}, path)
 
 
-def load_weights(model: nn.Module, path: Path, *, new: tuple[str, ...] = (), longer: str | None = None) -> None:
+def load_weights(model: nn.Module, path: Path, *, new: tuple[str, ...] = (), extend=None) -> None:
     """Fill a model from a safetensors file; every name and shape must match.  ValueError in one line if they do not or if it is no such file.
 
-    new: names that the file may lack; they stay as they are.  longer: how names end whose last row it may lack; that row stays as it is."""
+    new: names that the file may lack; they stay as they are.  extend: (tensors, own=the model's) -> tensors of the shapes that the model has."""
     tensors, own = read_tensors(path), model.state_dict()
-    tensors = {name: own[name] for name in new if name in own} | tensors
-    for name in own if longer else ():
-        if name.endswith(longer) and name in tensors and len(tensors[name]) == len(own[name]) - 1:
-            tensors[name] = torch.cat([tensors[name], own[name][-1:].to(tensors[name])])
+    tensors = {name: own[name] for name in new if name in own} | dict(extend(tensors, own=own) if extend else tensors)
     wrong = [f"{k} {list(tensors[k].shape) if k in tensors else 'missing'}, model wants {list(v.shape)}" for k, v in own.items()
              if k not in tensors or tensors[k].shape != v.shape] + [f"{k} not in the model" for k in tensors if k not in own]
     if wrong:
@@ -118,7 +115,7 @@ class Checkpoints:
     def __init__(self, folder: Path, config: dict, *, every_steps: int, every_seconds: float, keep: int):
         self.folder, self.config = Path(folder), config
         self.every_steps, self.every_seconds, self.keep = every_steps, every_seconds, keep
-        self.last = time.monotonic()
+        self.last, self.step = time.monotonic(), None        # when it saved, and after which step
 
     def due(self, state: TrainState) -> bool:
         """Is it time to save?  Always after the last step."""
@@ -128,7 +125,9 @@ class Checkpoints:
     def save(self, state: TrainState) -> Path:
         """Write a checkpoint folder in one atomic step, then drop the oldest beyond `keep`.
 
-        OSError in one line if the disk is full; earlier checkpoints are untouched."""
+        OSError in one line if the disk is full, FloatingPointError if a weight is not finite; earlier checkpoints are untouched."""
+        if broken := _not_finite(state):
+            raise FloatingPointError(f"step {state.step}: {broken} is not finite; training stopped, and this step is not saved")
         path, tmp = self.folder / f"step-{state.step:08d}", self.folder / f".tmp-{state.step:08d}-{os.getpid()}"
         try:
             shutil.rmtree(tmp, ignore_errors=True)
@@ -139,7 +138,7 @@ class Checkpoints:
         except (OSError, SafetensorError) as error:
             shutil.rmtree(tmp, ignore_errors=True)
             raise OSError(f"could not save step {state.step} in {self.folder} ({error}); earlier checkpoints are untouched") from error
-        self.last = time.monotonic()
+        self.last, self.step = time.monotonic(), state.step
         self._prune(path)
         return path
 
@@ -151,16 +150,23 @@ class Checkpoints:
                 shutil.rmtree(path, ignore_errors=True)
 
     def restore(self, state: TrainState) -> None:
-        """Put the newest undamaged checkpoint into the state; leaves it at step 0 where there is none."""
+        """Put the newest undamaged checkpoint into the state; leaves it at step 0 where there is none.
+
+        ValueError in one line if it is of another optimizer, or holds weights that are not finite."""
         path = newest(self.folder)
         if path is None:
             return
         load_weights(state.ema, path / "model.safetensors")
         tensors, saved = read_tensors(path / "train.safetensors"), json.loads((path / "state.json").read_text(encoding="utf8"))
         state.model.load_state_dict({k.removeprefix("model."): v for k, v in tensors.items() if k.startswith("model.")}, strict=True)
-        for k, optimizer in enumerate(state.optimizers):
-            _restore_optimizer(optimizer, tensors, f"optimizer.{k}.")
-        if state.scaler.is_enabled():
+        if broken := _not_finite(state):
+            raise ValueError(f"{path}: {broken} is not finite, nothing can be learned from there; remove it to go on from an earlier one")
+        slots = [_slots(tensors, f"optimizer.{k}.") for k in range(len(state.optimizers) + 1)]
+        if slots.pop() or not all(map(_fits, state.optimizers, slots)):
+            raise ValueError(f"{path} is of a run with another optimizer: go on with that one, or begin in another folder")
+        for optimizer, of_it in zip(state.optimizers, slots):
+            optimizer.load_state_dict({"state": of_it, "param_groups": optimizer.state_dict()["param_groups"]})
+        if state.scaler.is_enabled() and saved["scaler"]:           # begun in fp32 or bf16 there is none: a fresh one finds its scale
             state.scaler.load_state_dict(saved["scaler"])
         state.step = saved["step"]
 
@@ -177,18 +183,34 @@ def _write(state: TrainState, config: dict, folder: Path) -> None:
     write_text(folder / CHECKSUMS, json.dumps({p.name: _digest(p) for p in sorted(folder.iterdir())}, indent=1) + "\n")
 
 
-def _restore_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor], prefix: str) -> None:
+def _not_finite(state: TrainState) -> str | None:
+    """The name of a weight with a NaN or an infinity in it, of the model or its average."""
+    named = [(name, p) for model in (state.model, state.ema) for name, p in model.named_parameters()]
+    return next((name for name, p in named if not p.isfinite().all()), None)
+
+
+def _slots(tensors: dict[str, Tensor], prefix: str) -> dict[int, dict[str, Tensor]]:
+    """What an optimiser keeps of each of its weights, by their numbers."""
     slots: dict[int, dict[str, Tensor]] = {}
     for name, value in tensors.items():
         if name.startswith(prefix):
             i, slot = name.removeprefix(prefix).split(".")
             slots.setdefault(int(i), {})[slot] = value
-    optimizer.load_state_dict({"state": slots, "param_groups": optimizer.state_dict()["param_groups"]})
+    return slots
+
+
+def _fits(optimizer: torch.optim.Optimizer, slots: dict[int, dict[str, Tensor]]) -> bool:
+    """Are these slots of this optimiser's weights?  Numbers beside them, such as a count of steps, have no shape."""
+    weights = [p for group in optimizer.param_groups for p in group["params"]]
+    return all(i < len(weights) and v.shape in ((), weights[i].shape) for i, of_it in slots.items() for v in of_it.values())
 
 
 def _save(tensors: dict[str, Tensor], path: Path) -> None:
     first = {v.data_ptr(): name for name, v in reversed(tensors.items())}
     save_file({name: v if first[v.data_ptr()] == name else v.clone() for name, v in tensors.items()}, path)      # one weight can have two names
+    mask = os.umask(0)
+    os.umask(mask)
+    path.chmod(0o666 & ~mask)                               # safetensors keeps it to its owner
     with open(path, "rb+") as file:
         os.fsync(file.fileno())
 

@@ -14,9 +14,11 @@ from typing import Iterable, Iterator, NamedTuple
 import torch
 from torch import nn
 
+from ..config_json import check_range
 from ..tensors import generator
 from .ema import ema_decay, update_ema
 from .optimizer import OPTIMIZERS, FlatMuon, make_optimizers
+from .precision import DTYPES, pick_precision
 
 
 @dataclass(frozen=True)
@@ -28,7 +30,7 @@ class FitConfig:
     betas: tuple[float, float] = (0.9, 0.99)    # of AdamW
     weight_decay: float = 0.0        # pulls every weight towards 0
     warmup: int = 100                # steps of linear warm-up
-    decay: str = "cosine"            # of the learning rate after warm-up: cosine, linear (both to 0) or none
+    decay: str = "cosine"            # of the learning rate after warm-up: cosine, linear (both nearly to 0) or none
     clip: float = 1.0                # gradients longer than this are shortened to it
     ema_decay: float = 0.999         # of the averaged weights
     accumulate: int = 1              # shards a step is cut into; several processes share them out
@@ -42,12 +44,12 @@ class FitConfig:
             raise ValueError(f"precision={self.precision!r}: choose one of auto, {', '.join(DTYPES)}")
         if self.optimizer not in OPTIMIZERS:
             raise ValueError(f"optimizer={self.optimizer!r}: choose one of {', '.join(OPTIMIZERS)}")
-        for name in ("steps", "batch_size", "accumulate"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}={getattr(self, name)}: choose 1 or more")
+        check_range(self, "steps", "batch_size", "accumulate", least=1)
+        check_range(self, "lr", "clip", above=0)
+        check_range(self, "warmup", "weight_decay", least=0)
+        check_range(self, "betas", "ema_decay", least=0, below=1)
 
 
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 DECAYS = {
     "cosine": lambda done: 0.5 * (1 + math.cos(math.pi * done)),
     "linear": lambda done: 1 - done,
@@ -56,20 +58,9 @@ DECAYS = {
 
 
 def learning_rate(step: int, config: FitConfig) -> float:
-    """The learning rate of step 1..steps: a ramp up, then the decay."""
-    done = max(0, step - config.warmup) / max(1, config.steps - config.warmup)
-    return config.lr * min(1.0, step / max(1, config.warmup)) * DECAYS[config.decay](min(1.0, done))
-
-
-def pick_precision(precision: str, device: torch.device) -> torch.dtype:
-    """The dtype for autocast.  auto: bf16 where the hardware has it (a T4 only emulates it, slowly), else fp16 on a GPU, else fp32."""
-    if precision != "auto":
-        return DTYPES[precision]
-    if device.type == "cuda":
-        return torch.bfloat16 if torch.cuda.get_device_capability(device) >= (8, 0) else torch.float16
-    if device.type == "cpu" and torch.cpu._is_avx512_bf16_supported():
-        return torch.bfloat16
-    return torch.float32
+    """The learning rate of step 1..steps: a ramp up, then the decay, which would be at 0 one step after the last: no batch is for nothing."""
+    done = max(0, step - config.warmup) / (max(config.steps, config.warmup) + 1 - config.warmup)
+    return config.lr * min(1.0, step / max(1, config.warmup)) * DECAYS[config.decay](done)
 
 
 class Log(NamedTuple):
@@ -85,8 +76,11 @@ class TrainState:
     """Everything a run is made of besides its data: the model, its average, the optimisers, and how many steps are done."""
 
     def __init__(self, model: nn.Module, config: FitConfig):
-        from accelerate import Accelerator
-        self.config, self.accelerator, self.step = config, Accelerator(mixed_precision="no"), 0     # `dtype` below decides
+        from accelerate import Accelerator, DistributedDataParallelKwargs
+        handlers = [DistributedDataParallelKwargs(broadcast_buffers=False)]         # `after_step` keeps them equal
+        self.accelerator = Accelerator(mixed_precision="no", kwargs_handlers=handlers)      # `dtype` below decides
+        _check_whole(self.accelerator)
+        self.config, self.step = config, 0
         self.model = model.to(self.accelerator.device)
         self.ema = copy.deepcopy(self.model).eval().requires_grad_(False)
         self.optimizers = make_optimizers(self.model, config)
@@ -114,6 +108,13 @@ class TrainState:
         return self.accelerator.prepare(_Loss(self.model))
 
 
+def _check_whole(accelerator) -> None:
+    """ValueError where weights are cut up over processes: the optimisers here hold whole ones."""
+    kind = accelerator.distributed_type.value
+    if kind in ("FSDP", "DEEPSPEED", "MEGATRON_LM"):
+        raise ValueError(f"{kind} is set for accelerate, which cuts weights up; only whole copies are trained here: accelerate launch --multi_gpu")
+
+
 class _Loss(nn.Module):
     def __init__(self, model: nn.Module):
         super().__init__()
@@ -137,6 +138,7 @@ def fit(model: nn.Module, batches: Iterable, config: FitConfig = FitConfig(), *,
         loss = _gradients(state, batches, step)
         norm = _update(state, lr)
         _check_finite(step, loss, norm, state.scaler)
+        _remember(state)
         update_ema(state.ema, state.model, ema_decay(step, config.ema_decay))
         state.step = step
         yield Log(step, loss, norm, lr, time.perf_counter() - start), state.ema
@@ -172,6 +174,16 @@ def _update(state: TrainState, lr: float) -> float:
         state.scaler.step(optimizer)
     state.scaler.update()
     return norm.item()
+
+
+def _remember(state: TrainState) -> None:
+    """Move what learns without gradients (a codebook's averages, the losses seen at each t), once per step.
+
+    The loss changes nothing that a later shard of the step reads; modules note what they see.  after_step(gather) moves
+    them by what all shards noted; gather joins [n ...] of each process in shard order, so every process moves alike."""
+    for module in state.model.modules():
+        if hasattr(module, "after_step"):
+            module.after_step(state.accelerator.gather)
 
 
 def _check_finite(step: int, loss: float, norm: float, scaler: torch.amp.GradScaler) -> None:

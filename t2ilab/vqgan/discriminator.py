@@ -22,6 +22,7 @@ class Discriminator(nn.Module):
 
     def __init__(self, config: DiscriminatorConfig = DiscriminatorConfig()):
         super().__init__()
+        self.least = max(4, 3 * 2 ** config.critic_halvings)           # pixels along each side that leave one mark
         widths = [config.critic_channels * min(2 ** k, 8) for k in range(config.critic_halvings + 1)]
         layers: list[nn.Module] = [nn.Conv2d(3, widths[0], 4, stride=2, padding=1), nn.LeakyReLU(0.2)]
         for k, (above, width) in enumerate(zip(widths, widths[1:]), start=1):
@@ -29,7 +30,15 @@ class Discriminator(nn.Module):
             layers += [nn.Conv2d(above, width, 4, stride=stride, padding=1, bias=False), group_norm(width), nn.LeakyReLU(0.2)]
         self.layers = nn.Sequential(*layers, nn.Conv2d(widths[-1], 1, 4, padding=1))
 
+    def check(self, images: Tensor) -> None:
+        """ValueError for pictures [B 3 H W] that leave no patch to mark."""
+        if min(images.shape[-2:]) < self.least:
+            H, W = images.shape[-2:]
+            raise ValueError(f"pictures of {H} x {W} pixels are too small for this critic, "
+                             f"which needs {self.least} or more: choose fewer --critic-halvings, or --adversarial 0")
+
     def forward(self, images: Tensor) -> Tensor:
+        self.check(images)
         return self.layers(images)
 
 

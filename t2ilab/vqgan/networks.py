@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..nets.attention import Attention
-from ..nets.layers import Double, Halve, group_norm
+from ..nets.layers import Downsample, Upsample, group_norm
 from .quantizers import QUANTIZERS
 
 
@@ -74,7 +74,7 @@ def encoder(c: VQGANConfig) -> nn.Sequential:
     widths = [c.channels * m for m in c.mults]
     layers = [nn.PixelUnshuffle(c.patch), nn.Conv2d(3 * c.patch ** 2, c.channels, 3, padding=1)]
     for above, width, attention in zip([c.channels, *widths], widths, c.attention):
-        layers += _level(above, width, c.blocks, attention) + [Halve(width, tf_padding=True)]
+        layers += _level(above, width, c.blocks, attention) + [Downsample(width, tf_padding=True)]
     layers.pop()                                                                             # the last level does not halve
     return nn.Sequential(*layers, *_middle(widths[-1]), norm(widths[-1]), nn.SiLU(), nn.Conv2d(widths[-1], c.z_channels, 3, padding=1))
 
@@ -84,7 +84,7 @@ def decoder(c: VQGANConfig) -> nn.Sequential:
     widths = [c.channels * m for m in reversed(c.mults)]
     layers = [nn.Conv2d(c.z_channels, widths[0], 3, padding=1), *_middle(widths[0])]
     for below, width, attention in zip([widths[0], *widths], widths, reversed(c.attention)):
-        layers += _level(below, width, c.blocks + 1, attention) + [Double(width)]
+        layers += _level(below, width, c.blocks + 1, attention) + [Upsample(width)]
     layers.pop()
     return nn.Sequential(*layers, norm(widths[-1]), nn.SiLU(), nn.Conv2d(widths[-1], 3 * c.patch ** 2, 3, padding=1), nn.PixelShuffle(c.patch))
 
@@ -96,20 +96,21 @@ class VQGAN(nn.Module):
         super().__init__()
         self.config = config
         self.encoder, self.decoder = encoder(config), decoder(config)
-        self.enter, self.leave = nn.Conv2d(config.z_channels, config.code_width, 1), nn.Conv2d(config.code_width, config.z_channels, 1)
+        self.quant_conv = nn.Conv2d(config.z_channels, config.code_width, 1)
+        self.post_quant_conv = nn.Conv2d(config.code_width, config.z_channels, 1)
         self.quantizer = QUANTIZERS[config.quantizer](config.codes, config.code_width)
 
     def forward(self, images: Tensor, generator=None) -> tuple[Tensor, Tensor, Tensor]:
         """(pictures painted again [B 3 H W], their codes [B h w], what the quantiser wants to be small [B]); straight-through gradients."""
         z_q, codes, loss = self.quantizer(self.features(images), generator)
-        return self.decoder(self.leave(z_q)), codes, loss
+        return self.decoder(self.post_quant_conv(z_q)), codes, loss
 
     def features(self, images: Tensor) -> Tensor:
         """What the encoder sees in each cell, before it is rounded to a code: [B D h w].  ValueError for sizes it cannot cut into cells."""
         side = self.config.factor
         if images.ndim != 4 or images.shape[1] != 3 or images.shape[2] % side or images.shape[3] % side:
             raise ValueError(f"images {list(images.shape)}: this codec takes [B 3 H W] with H and W divisible by {side}")
-        return self.enter(self.encoder(images))
+        return self.quant_conv(self.encoder(images))
 
     def encode(self, images: Tensor) -> Tensor:
         """The codes of pictures: [B h w] int64. Always the same ones for the same picture, whatever the quantiser does in training."""
@@ -119,7 +120,7 @@ class VQGAN(nn.Module):
         """The pictures [B 3 H W] of codes [B h w].  ValueError for codes outside 0..K-1."""
         if codes.ndim != 3 or codes.numel() and not 0 <= int(codes.min()) <= int(codes.max()) < self.config.codes:
             raise ValueError(f"codes {list(codes.shape)}: this codec takes [B h w] in 0..{self.config.codes - 1}")
-        return self.decoder(self.leave(self.quantizer.embed(codes)))
+        return self.decoder(self.post_quant_conv(self.quantizer.embed(codes)))
 
     def with_codes(self, kept: Sequence[int]) -> "VQGAN":
         """The same codec with some of its codes alone: its code k is kept[k] here.

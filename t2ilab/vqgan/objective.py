@@ -22,7 +22,7 @@ class CodecLossConfig:
     perceptual: float = 1.0          # weight of how different both pictures look to a network
     eyes: str = "vgg16"              # that network: vgg16 (torchvision's weights, fetched once) or scenes (ships with the project)
     adversarial: float = 0.8         # weight of the critic's mark, on top of the adaptive weight; 0 = no critic
-    critic_from: int = 10_000        # batches after which the critic counts; it starts to learn there too
+    critic_from: int = 10_000        # steps after which the critic counts; it starts to learn there too
     critic: DiscriminatorConfig = field(default_factory=DiscriminatorConfig)
 
     def __post_init__(self):
@@ -43,6 +43,10 @@ class CodecObjective(nn.Module):
     def loss(self, x0: Tensor, cond: Cond = Cond(), generator=None) -> Tensor:
         """[B].  x0: pictures [B 3 H W] in [-1, 1].  Lesson: notebooks/07_codec.ipynb"""
         c = self.config
+        if self.critic is not None:
+            self.critic.check(x0)
+        has_critic = self.training and self.critic is not None
+        critic_counts = has_critic and bool(self.seen >= c.critic_from)      # asked here, where a GPU has nothing to do
         painted, _, rounding = self.codec(x0, generator)
         painted = painted.float()
         error = painted - x0
@@ -50,16 +54,20 @@ class CodecObjective(nn.Module):
         if c.perceptual:
             alike = alike + c.perceptual * self.eyes(x0.device)(painted, x0)
         loss = alike + rounding
-        if self.training:
-            self.seen += 1
-            if self.critic is not None:
-                loss = loss + self._adversarial(x0, painted, alike)
+        if has_critic:
+            loss = loss + (self._adversarial(x0, painted, alike) if critic_counts else self._idle())
         return loss
+
+    def after_step(self, gather) -> None:
+        """Count the steps; training calls this after each."""
+        self.seen += 1
+
+    def _idle(self) -> Tensor:
+        """0, with a gradient of 0 for every weight of the critic: several processes want one for each."""
+        return sum(0 * p.sum() for p in self.critic.parameters())
 
     def _adversarial(self, x0: Tensor, painted: Tensor, alike: Tensor) -> Tensor:
         """[B]: minus the critic's mark, weighted so that it pulls the last layer as hard as the error does; plus what the critic itself minimises."""
-        if self.seen <= self.config.critic_from:
-            return sum(0 * p.sum() for p in self.critic.parameters())                        # every process gets a gradient for every weight
         frozen = {name: p.detach() for name, p in self.critic.named_parameters()}
         fool = -functional_call(self.critic, frozen, (painted,)).flatten(1).mean(1)          # no gradient for the critic here
         learn = hinge(self.critic(x0), self.critic(painted.detach()))                        # and none for the codec here
@@ -68,7 +76,9 @@ class CodecObjective(nn.Module):
     def adaptive_weight(self, alike: Tensor, fool: Tensor) -> Tensor:
         """How hard the error pulls the decoder's last layer, divided by how hard the critic does."""
         last = next(layer for layer in reversed(self.codec.decoder) if isinstance(layer, nn.Conv2d)).weight
-        pulls = [torch.autograd.grad(loss.mean(), last, retain_graph=True)[0].norm() for loss in (alike, fool)]
+        scale = 2.0 ** 9 * len(alike)                              # else gradients of single pixels are 0 in fp16
+        pulls = [torch.autograd.grad(loss.mean() * scale, last, retain_graph=True)[0].float().norm() / scale
+                 for loss in (alike, fool)]
         return (pulls[0] / (pulls[1] + 1e-4)).clamp(0, 1e4).detach()                         # VQGAN adaptive weight
 
     def eyes(self, device) -> nn.Module:

@@ -46,6 +46,8 @@ class VGG16(nn.Module):
         from torchvision.models import VGG16_Weights, vgg16
         weights = VGG16_Weights.IMAGENET1K_V1
         path = Path(torch.hub.get_dir()) / "checkpoints" / Path(weights.url).name
+        for name, values in (("mean", self.MEAN), ("std", self.STD)):
+            self.register_buffer(name, torch.tensor(values)[:, None, None], persistent=False)
         net = vgg16()
         if not path.is_file():
             raise FileNotFoundError(f"the perceptual loss needs VGG16's weights; get them once: curl -L --create-dirs -o {path} {weights.url}   "
@@ -55,8 +57,7 @@ class VGG16(nn.Module):
 
     def features(self, images: Tensor) -> list[Tensor]:
         """What each group sees: [B C h w] each."""
-        mean, std = (torch.tensor(v, device=images.device)[:, None, None] for v in (self.MEAN, self.STD))
-        seen = [((images + 1) / 2 - mean) / std]
+        seen = [((images + 1) / 2 - self.mean) / self.std]
         for group in self.groups:
             seen.append(group(seen[-1]))
         return seen[1:]

@@ -2,8 +2,11 @@
 
 VQ-VAE (van den Oord et al. 2017): nearest entry, learned by gradients or by moving averages (its Appendix A.1); Gumbel-softmax (Jang et al. 2017), as
 in DALL-E (Ramesh et al. 2021). A code that nobody takes any more is put where pictures are.
+
+What training moves without a gradient moves once per step, by what all its shards saw: forward notes, after_step moves.
 """
 import math
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
@@ -17,27 +20,42 @@ DEAD = 0.03                      # a code taken less often than this share of an
 
 
 class Quantizer(nn.Module):
-    """z [B D h w] -> (z_q [B D h w], codes [B h w] int64, loss [B]).  In training it counts who takes what.
+    """z [B D h w] -> (z_q [B D h w], codes [B h w] int64, loss [B]).  In training it notes who takes what.
 
-    used: buffer [K], a moving average of how often each code is taken in a batch.  entries: the codebook [K D], of each kind's own making.
+    used: buffer [K], a moving average of how often each code is taken in a batch.  codebook: [K D], of each kind's own making.
     Lesson: notebooks/07_codec.ipynb"""
-    entries: Tensor
+    codebook: Tensor
 
     def __init__(self, codes: int, width: int):
         super().__init__()
         self.register_buffer("used", torch.zeros(codes))
+        self.noted: list[tuple[Tensor, ...]] = []                                          # of this step's shards
+
+    @torch.no_grad()
+    def after_step(self, gather: Callable[[Tensor], Tensor] = lambda v: v) -> None:
+        """Move by what all shards noted.  gather: [n ...] of this process's shards -> [S ...] of all, in shard order.
+
+        Training calls it once per step; a loop of your own does so after each of its steps, too."""
+        if self.noted:
+            columns = [torch.stack(column) for column in zip(*self.noted)]                   # [n ...] each
+            self.noted.clear()
+            self._move(gather, *columns)
+
+    def _move(self, gather: Callable[[Tensor], Tensor], taken: Tensor) -> None:
+        """taken: [n K] cells of each shard that took each code."""
+        self._count(gather(taken).sum(0))
 
     def nearest(self, z: Tensor) -> Tensor:
         """The code of each cell, without chance: [B D h w] -> [B h w]."""
         flat = z.float().movedim(1, -1).flatten(0, 2)                                        # [N D]
-        book = self.entries.float()
+        book = self.codebook.float()
         with torch.autocast(z.device.type, enabled=False):
             distance = book.square().sum(1) - 2 * flat @ book.T                              # [N K], up to |z|^2, which is the same for all codes
         return distance.argmin(1).view(len(z), *z.shape[2:])
 
     def embed(self, codes: Tensor) -> Tensor:
         """The entries of codes: [B h w] -> [B D h w]."""
-        return F.embedding(codes, self.entries).movedim(-1, 1)
+        return F.embedding(codes, self.codebook).movedim(-1, 1)
 
     def usage(self) -> dict[str, float]:
         """Share of the codes in use, and perplexity: how many codes, taken evenly, would be as hard to guess.  By the moving average, in which a code that
@@ -46,10 +64,13 @@ class Quantizer(nn.Module):
         alive = self.used > DEAD * self.used.mean()
         return {"codes_used": alive.float().mean().item(), "perplexity": (-(p * p.clamp(min=1e-12).log()).sum()).exp().item()}
 
-    @torch.no_grad()
-    def _count(self, codes: Tensor) -> Tensor:
-        """Update `used`; returns which codes are dead [K] bool."""
-        taken = all_processes(torch.bincount(codes.flatten(), minlength=len(self.used)).to(self.used))
+    def _taken(self, codes: Tensor) -> Tensor:
+        """How many cells took each code: [B h w] -> [K]."""
+        ones = torch.ones_like(codes.flatten(), dtype=self.used.dtype)
+        return torch.zeros_like(self.used).index_add_(0, codes.flatten(), ones)
+
+    def _count(self, taken: Tensor) -> Tensor:
+        """Update `used` by how many cells took each code [K]; returns which codes are dead [K] bool."""
         self.used.mul_(DECAY).add_(taken, alpha=1 - DECAY)
         return self.used < DEAD * taken.sum() / len(taken)
 
@@ -59,28 +80,34 @@ class NearestCode(Quantizer):
 
     def __init__(self, codes: int, width: int):
         super().__init__(codes, width)
-        self.entries = nn.Parameter(torch.empty(codes, width).uniform_(-1 / codes, 1 / codes))
+        self.codebook = nn.Parameter(torch.empty(codes, width).uniform_(-1 / codes, 1 / codes))
 
     def forward(self, z: Tensor, generator=None) -> tuple[Tensor, Tensor, Tensor]:
         codes = self.nearest(z)
         if self.training:
-            self._revive(self._count(codes), z, generator)
+            self.noted.append((self._taken(codes), self._candidates(z, generator)))
         e = self.embed(codes)
         loss = distance(z.detach(), e) + COMMITMENT * distance(z, e.detach())                # VQ-VAE loss
         return z + (e - z).detach(), codes, loss                                             # straight-through
 
-    @torch.no_grad()
-    def _revive(self, dead: Tensor, z: Tensor, generator) -> None:
-        """Put dead entries where cells of this batch are, on every process the same."""
-        if not dead.any():
+    def _candidates(self, z: Tensor, generator) -> Tensor:
+        """A cell for each code, in case it is dead: [K D]."""
+        flat = cells(z)
+        return flat[torch.randint(len(flat), (len(self.used),), generator=generator).to(flat.device)]
+
+    def _move(self, gather: Callable[[Tensor], Tensor], taken: Tensor, candidates: Tensor) -> None:
+        self._revive(self._count(gather(taken).sum(0)), gather, candidates)
+
+    def _revive(self, dead: Tensor, gather: Callable[[Tensor], Tensor], candidates: Tensor) -> None:
+        """Put dead entries [K] bool where cells of this step are, its shards taking turns.  candidates: [n K D]."""
+        if not dead.any():                                              # on all processes, or on none
             return
-        flat = z.detach().float().movedim(1, -1).flatten(0, 2)
-        chosen = flat[torch.randint(len(flat), (len(dead),), generator=generator).to(flat.device)]
-        self._put(dead, first_process(chosen))
+        candidates, k = gather(candidates), torch.arange(len(dead), device=dead.device)      # [S K D]
+        self._put(dead, candidates[k % len(candidates), k])
         self.used[dead] = self.used.mean()
 
     def _put(self, dead: Tensor, cells: Tensor) -> None:
-        self.entries[dead] = cells[dead]
+        self.codebook[dead] = cells[dead]
 
 
 class AverageCode(NearestCode):
@@ -88,29 +115,28 @@ class AverageCode(NearestCode):
 
     def __init__(self, codes: int, width: int):
         super().__init__(codes, width)
-        del self.entries
-        self.register_buffer("entries", torch.randn(codes, width))
-        self.register_buffer("total", self.entries.clone())
+        del self.codebook
+        self.register_buffer("codebook", torch.randn(codes, width))
+        self.register_buffer("total", self.codebook.clone())
 
     def forward(self, z: Tensor, generator=None) -> tuple[Tensor, Tensor, Tensor]:
         codes = self.nearest(z)
-        e = self.embed(codes)                                                                # as it was before this batch
+        e = self.embed(codes)
         if self.training:
-            self._average(z, codes, generator)
+            sums = torch.zeros_like(self.total).index_add_(0, codes.flatten(), cells(z))     # [K D]
+            self.noted.append((self._taken(codes), sums, self._candidates(z, generator)))
         return z + (e - z).detach(), codes, COMMITMENT * distance(z, e)                      # straight-through
 
-    @torch.no_grad()
-    def _average(self, z: Tensor, codes: Tensor, generator) -> None:
-        dead, flat = self._count(codes), z.detach().float().movedim(1, -1).flatten(0, 2)
-        sums = all_processes(torch.zeros_like(self.total).index_add_(0, codes.flatten(), flat))
-        self.total.mul_(DECAY).add_(sums, alpha=1 - DECAY)
+    def _move(self, gather: Callable[[Tensor], Tensor], taken: Tensor, sums: Tensor, candidates: Tensor) -> None:
+        dead = self._count(gather(taken).sum(0))
+        self.total.mul_(DECAY).add_(gather(sums).sum(0), alpha=1 - DECAY)
         n = self.used.sum()
         counts = (self.used + SMALLEST) / (n + len(self.used) * SMALLEST) * n
-        self.entries.copy_(self.total / counts[:, None])                                     # VQ-VAE moving averages
-        self._revive(dead, z, generator)
+        self.codebook.copy_(self.total / counts[:, None])                                     # VQ-VAE moving averages
+        self._revive(dead, gather, candidates)
 
     def _put(self, dead: Tensor, cells: Tensor) -> None:
-        self.entries[dead] = cells[dead]
+        self.codebook[dead] = cells[dead]
         self.total[dead] = cells[dead] * self.used.mean()
 
 
@@ -122,7 +148,7 @@ class GumbelCode(Quantizer):
     def __init__(self, codes: int, width: int):
         super().__init__(codes, width)
         self.choose = nn.Conv2d(width, codes, 1)
-        self.entries = nn.Parameter(torch.randn(codes, width))
+        self.codebook = nn.Parameter(torch.randn(codes, width))
         self.register_buffer("seen", torch.zeros((), dtype=torch.int64))
 
     @property
@@ -141,12 +167,15 @@ class GumbelCode(Quantizer):
         if not self.training:
             codes = logits.argmax(1)
             return self.embed(codes), codes, even
-        soft = ((logits + gumbel(logits.shape, generator).to(logits)) / self.temperature).softmax(1)
+        soft = ((logits + _noise(logits, generator)) / self.temperature).softmax(1)
         codes = soft.argmax(1)
-        hard = F.one_hot(codes, logits.shape[1]).movedim(-1, 1).to(soft)
-        self._count(codes)
+        hard = torch.zeros_like(soft).scatter_(1, codes[:, None], 1.0)
+        self.noted.append((self._taken(codes),))
+        return torch.einsum("bkhw,kd->bdhw", hard + soft - soft.detach(), self.codebook), codes, even       # straight-through
+
+    def _move(self, gather: Callable[[Tensor], Tensor], taken: Tensor) -> None:
+        super()._move(gather, taken)
         self.seen += 1
-        return torch.einsum("bkhw,kd->bdhw", hard + soft - soft.detach(), self.entries), codes, even       # straight-through
 
 
 def distance(a: Tensor, b: Tensor) -> Tensor:
@@ -154,18 +183,18 @@ def distance(a: Tensor, b: Tensor) -> Tensor:
     return (a.float() - b.float()).square().flatten(1).mean(1)
 
 
-def all_processes(v: Tensor) -> Tensor:
-    """The sum of a tensor over all processes of a training run."""
-    if torch.distributed.is_available() and torch.distributed.is_initialized():
-        torch.distributed.all_reduce(v)
-    return v
+def cells(z: Tensor) -> Tensor:
+    """The cells of a batch as a list, without gradient: [B D h w] -> [N D] float32."""
+    return z.detach().float().movedim(1, -1).flatten(0, 2)
 
 
-def first_process(v: Tensor) -> Tensor:
-    """The first process's tensor, on every process of a training run."""
-    if torch.distributed.is_available() and torch.distributed.is_initialized():
-        torch.distributed.broadcast(v, 0)
-    return v
+def _noise(logits: Tensor, generator=None) -> Tensor:
+    """Gumbel noise like logits [B K h w]: on a GPU drawn there, by a seed that the generator gives, because K numbers a
+    cell are too many to draw on the CPU.  A pure function of the generator, but another one on each kind of device."""
+    if logits.device.type == "cpu":
+        return gumbel(logits.shape, generator)
+    seed = int(torch.randint(2 ** 62, (), generator=generator))
+    return gumbel(logits.shape, torch.Generator(logits.device).manual_seed(seed), device=logits.device)
 
 
 QUANTIZERS = {"nearest": NearestCode, "ema": AverageCode, "gumbel": GumbelCode}

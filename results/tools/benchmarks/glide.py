@@ -59,7 +59,7 @@ def their_sampling(model, state, captions, steps):
 
 def our_sampling(model, state, captions, steps):
     """() -> pictures, by a TextToImage that visits the same times."""
-    pipeline = replace(model, sampling_steps=tuple(sections(model.T, (steps,)))).build()
+    pipeline = replace(model, sampling_steps=tuple(sections(model.T, (steps,)))).pipeline()
     pipeline.stages[0].denoiser.net.load_state_dict(convert(state, model), strict=True)
     pipeline.stages[0].denoiser.eval()
     return lambda: pipeline(captions)
@@ -84,7 +84,7 @@ def their_training(model, state, batches, steps, config):
 
 def our_training(model, state, batches, steps, config):
     """() -> None, steps of `fit`."""
-    denoiser = model.build().stages[0].denoiser
+    denoiser = model.build()
     denoiser.net.load_state_dict(convert(state, model), strict=True)
     run = fit(denoiser, cycle(batches), config, state=TrainState(denoiser, config))
     return lambda: [next(run) for _ in range(steps)]
@@ -93,8 +93,8 @@ def our_training(model, state, batches, steps, config):
 def measure(a):
     preset = PRESETS[a.preset]
     data = open_data("shapes", size=preset.model.size)
-    model = preset.model.for_data(data)
-    batches = [model.example(batch, generator(i)) for i, batch in enumerate(islice(stream(data, batch_size=a.batch, seed=0), 4))]
+    model = preset.model.fit_to_dataset(data)
+    batches = [model.to_training_pair(batch, generator(i)) for i, batch in enumerate(islice(stream(data, batch_size=a.batch, seed=0), 4))]
     captions = next(stream(data, batch_size=a.pictures, seed=1)).captions
     state = named(their_net(model)).state_dict()
     config = replace(preset.fit, steps=10 ** 9, batch_size=a.batch, precision="fp32")

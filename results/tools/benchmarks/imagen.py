@@ -98,7 +98,7 @@ def imagen_pytorch(model, parameters: int, lr: float) -> Contender:
 
 def ours(model, config) -> Contender:
     """As `t2ilab train` does it."""
-    pipeline = model.build()
+    pipeline = model.pipeline()
     state = TrainState(pipeline.stages[0].denoiser, config)
 
     def draw(text, mask, seed=0):
@@ -140,7 +140,7 @@ def steps(run: Iterator, n: int) -> None:
 def scenes(a, model) -> Iterator:
     """The captioned scenes, read by the frozen encoder: the same ones for everybody."""
     for step, batch in enumerate(stream(open_data("shapes", size=model.size), batch_size=a.batch, seed=0)):
-        yield model.example(batch, generator(step))
+        yield model.to_training_pair(batch, generator(step))
 
 
 def seconds_a_step(a, model, config) -> float:
@@ -155,7 +155,7 @@ def seconds_a_step(a, model, config) -> float:
 def alignments(a, model, config) -> dict:
     """How well pictures show what their captions say after so many seconds of training, drawing the scenes and reading captions included."""
     config = replace(config, steps=max(1, round(a.seconds / seconds_a_step(a, model, config))))
-    parameters = size_of(model.build().stages[0].denoiser)
+    parameters = size_of(model.build())
     builds = {"MinImagen": partial(minimagen, model, parameters, a.their_lr), "imagen-pytorch": partial(imagen_pytorch, model, parameters, a.their_lr),
               "ours": partial(ours, model, config)}
     return {name: alignment_of(name, build(), a, model) for name, build in builds.items()}

@@ -98,7 +98,7 @@ def diffusers(model) -> Peer:
 
 def ours(model, peer: Peer, layout: str):
     """Our TokenDenoiser with a peer's weights."""
-    denoiser, state = model.build().stages[0].denoiser, peer.net.state_dict()
+    denoiser, state = model.build(), peer.net.state_dict()
     denoiser.net.load_state_dict(convert_transformer(state, denoiser.net, layout), strict=True)
     return denoiser.eval()
 

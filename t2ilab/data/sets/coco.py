@@ -9,6 +9,7 @@ import os
 from pathlib import Path, PureWindowsPath
 from reprlib import repr as short
 
+from ..captions import clean, read_text
 from .listing import Listing, choose
 
 log = logging.getLogger(__name__)
@@ -62,14 +63,14 @@ def _rows(home, name, path):
     for number, caption in _entries(path, data, "annotations", ANNOTATION):
         if number not in said:
             raise ValueError(f"{path}: a caption of image {short(number)}, which it does not list: {short(caption)}")
-        said[number].append(_plain(caption))
+        said[number].append(clean(caption))
     folder = _folder(home, name, path, files.values())
     return [(folder / files[number], tuple(filter(None, said[number])) or ("",)) for number in sorted(files)]
 
 
 def _json(path):
     try:
-        return json.loads(path.read_text("utf-8-sig", errors="replace"))
+        return json.loads(read_text(path))
     except (ValueError, RecursionError) as error:               # the latter: thousands of brackets inside each other
         raise ValueError(f"{path}: not JSON: {error}") from error
 
@@ -92,11 +93,6 @@ def _inside(path, name):
     if not where.parts or where.anchor or ".." in where.parts or not name.isprintable():
         raise ValueError(f"{path}: file_name {short(name)} is no file below the folder of pictures")
     return name
-
-
-def _plain(caption):
-    """The caption in one line with single blanks; half a character, which has no bytes, is a question mark."""
-    return " ".join(caption.split()).encode("utf-8", "replace").decode("utf-8")
 
 
 def _folder(home, name, path, files):

@@ -7,7 +7,9 @@ import json
 import pickle
 from pathlib import Path
 
+from ..captions import clean, cleaned, lines, read_text, warn_guessed
 from .listing import Listing, choose, first_few
+from .places import is_data
 from .safe_pickle import text_only
 
 LISTS = ("filenames.txt", "filenames.json", "filenames.pickle")          # what may say which pictures a split has, first found
@@ -25,8 +27,11 @@ def cub(root: Path, split: str, download: bool) -> Listing:
     home = root / "birds" if (root / "birds").is_dir() else root
     images, texts = _first(home, "images", "CUB_200_2011/images"), _first(home, "text/text", "text")
     names = [name for part in parts for name in _names(home / part)]
-    kinds = sorted({path.name for path in images.iterdir() if path.is_dir()} | {name.split("/")[0] for name in names})
-    captions = [_captions(texts / f"{name}.txt") or (_kind(name.split("/")[0]),) for name in names]
+    folders = {path.name for path in images.iterdir() if path.is_dir() and is_data(path.name)}
+    kinds = sorted(folders | {name.split("/")[0] for name in names})
+    guessed: list[Path] = []
+    captions = [_captions(texts / f"{name}.txt", guessed) or (_kind(name.split("/")[0]),) for name in names]
+    warn_guessed(guessed, texts)
     return Listing(tuple(map(_kind, kinds)), [images / f"{name}.jpg" for name in names], captions, [kinds.index(name.split("/")[0]) for name in names])
 
 
@@ -47,8 +52,8 @@ def _names(folder: Path) -> list[str]:
         if path.suffix == ".pickle":
             names = text_only(path)
         else:
-            text = path.read_text("utf-8-sig")
-            names = json.loads(text) if path.suffix == ".json" else text.split("\n")
+            text = read_text(path)
+            names = json.loads(text) if path.suffix == ".json" else lines(text)
         names = [str(name).strip().removesuffix(".jpg") for name in names if str(name).strip()]
     except (pickle.UnpicklingError, ValueError, TypeError, EOFError, IndexError, KeyError, AttributeError) as error:
         raise ValueError(f"{path}: no list of pictures ({error})") from error
@@ -59,12 +64,11 @@ def _names(folder: Path) -> list[str]:
 
 def _kind(folder: str) -> str:
     """001.Black_footed_Albatross -> Black footed Albatross"""
-    return folder.split(".", 1)[-1].replace("_", " ")
+    return clean(folder.split(".", 1)[-1].replace("_", " "))
 
 
-def _captions(path: Path) -> tuple[str, ...]:
+def _captions(path: Path, guessed: list[Path]) -> tuple[str, ...]:
     """One a line, in single blanks; a few published files have other bytes where blanks should be."""
     if not path.is_file():
         return ()
-    lines = path.read_text("utf-8-sig", errors="replace").replace("\N{REPLACEMENT CHARACTER}", " ").splitlines()
-    return tuple(" ".join(line.split()).lower() for line in lines if line.strip())
+    return cleaned(lines(read_text(path, guessed).replace("\N{REPLACEMENT CHARACTER}", " ").lower()))

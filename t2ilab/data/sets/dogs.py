@@ -1,8 +1,8 @@
 """Stanford Dogs in its published layout."""
 from pathlib import Path
 
-from ..decode import SUFFIXES
 from .listing import Listing, choose, home_of, named
+from .places import pictures_in_classes
 from .prompt_templates import dog_captions
 
 
@@ -18,7 +18,7 @@ def dogs(root: Path, split: str, download: bool) -> Listing:
     home = home_of(root, "Images")
     if not home.is_dir():
         raise FileNotFoundError(f"no folder Images in {home.parent}: unpack images.tar of Stanford Dogs (and lists.tar, for the splits) there")
-    everything = sorted(path for path in home.glob("*/*") if path.suffix.lower() in SUFFIXES and not path.name.startswith("."))
+    everything = pictures_in_classes(home)
     if not everything:
         raise ValueError(f"{home}: no pictures in folders such as n02085620-Chihuahua")
     lists = {part: path for part in ("train", "test") for path in _dog_lists(home.parent, part)}

@@ -2,6 +2,7 @@
 import json
 from pathlib import Path
 
+from ..captions import cleaned, lines, read_text, warn_guessed
 from .listing import Listing, _compare, _warn, choose, home_of, named
 from .prompt_templates import flower_captions
 
@@ -9,7 +10,9 @@ from .prompt_templates import flower_captions
 def flowers102(root: Path, split: str, download: bool) -> Listing:
     """Oxford Flowers102: root/flowers-102/{jpg, imagelabels.mat, setid.mat}. split: train, val, test or all. Errors: see open_data.
 
-    Captions: captions.flower_captions. The .mat file and cat_to_name.json count classes from 1, our labels (and torchvision's) from 0: name "1" belongs to label 0."""
+    Captions: those of Reed et al. (2016) where text_c10/class_00001/image_06734.txt, one a line, lies in the
+    root or in flowers-102; else prompt_templates.flower_captions. The .mat file and cat_to_name.json count
+    classes from 1, our labels (and torchvision's) from 0: name "1" belongs to label 0."""
     from torchvision.datasets import Flowers102
     parts = choose(split, {"train": ["train"], "val": ["val"], "test": ["test"], "all": ["train", "val", "test"]})
     home = home_of(root, "flowers-102")
@@ -23,7 +26,19 @@ def flowers102(root: Path, split: str, download: bool) -> Listing:
         raise ValueError(f"{home}: .mat files not in Flowers102's layout: {error}") from error
     _warn(home, odd)
     paths, labels = zip(*(s[i] for s in sets for i in range(len(s))))
-    return named(_flower_names(home, Flowers102.classes), paths, labels, flower_captions)
+    listing = named(_flower_names(home, Flowers102.classes), paths, labels, flower_captions)
+    said = _described(home)
+    captions = [said.get(path.stem) or names for path, names in zip(paths, listing.captions)]
+    return listing._replace(captions=captions)
+
+
+def _described(home):
+    """Name of a picture -> its captions by people, ten each, where those are there."""
+    guessed: list[Path] = []
+    files = [path for place in (home.parent, home) for path in place.glob("text_c10/*/image_*.txt")]
+    said = {path.stem: cleaned(lines(read_text(path, guessed))) for path in files}
+    warn_guessed(guessed, home.parent)
+    return said
 
 
 def _flowers(odd):
@@ -38,7 +53,7 @@ def _flower_names(home, published):
     for path in (home.parent / "cat_to_name.json", home / "cat_to_name.json"):
         if path.is_file():
             try:
-                names = json.loads(path.read_text("utf-8"))
+                names = json.loads(read_text(path))
                 return [names[str(label + 1)] for label in range(102)]
             except (ValueError, KeyError, TypeError) as error:
                 raise ValueError(f"{path}: does not map \"1\" ... \"102\" to names: {error!r}") from error

@@ -2,87 +2,96 @@
 
 Nothing is opened here but lists and captions; decode.py opens the pictures.
 """
-import csv
-import json
+import logging
+import re
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
-from ..decode import SUFFIXES
-from .listing import Listing, choose
+from ..captions import clean, cleaned, lines, read_text, warn_guessed
+from ..decode import OTHER_SUFFIXES, SUFFIXES
+from .listing import Listing, choose, counted, first_few
+from .metadata import read_tables
+from .places import Names, files_below, is_picture
 
-
+log = logging.getLogger(__name__)
 SPLITS = {"train": ("train", "training"), "val": ("val", "valid", "validation"), "test": ("test",)}
+BESIDE = (".txt", ".caption")                   # endings of a picture's own file of captions, one a line
+MAY_HOLD_CAPTIONS = frozenset((*BESIDE, ".csv", ".tsv", ".json", ".jsonl", ".parquet", ".token"))
+THOUSANDS = re.compile(r"\d\d000")    # FFHQ's folders 00000, 01000, ..., a thousand pictures each: no classes
 
 
 def folder(root: Path, split: str, download: bool) -> Listing:
     """Every picture in a folder and below; two or more sub-folders are classes; train/, val/ and test/ are splits.
 
-    Captions, first found: metadata.jsonl or metadata.csv (columns file_name and text or caption), a .txt beside the picture with one caption
-    a line, the name of the class, nothing. Errors: see open_data."""
+    Captions, first found: metadata.csv or metadata.jsonl (columns file_name and text; metadata.py has more
+    names and lists), a .txt or .caption beside the picture, one a line, the name of the class, nothing.
+    Errors: see open_data."""
     if download:
         raise ValueError("download=True: a folder of your own has no address to download from")
     if not root.is_dir():
         raise FileNotFoundError(f"{root}: no such folder")
-    files = {path: base for base in _split_folders(root, split) for path in _below(base)}      # file -> the folder its class is read from
-    rows = [(path, texts, files[file]) for file in files if file.name in ("metadata.jsonl", "metadata.csv") for path, texts in _metadata(file)]
-    pictures = {path: base for path, base in files.items() if path.suffix.lower() in SUFFIXES} | {path: base for path, _, base in rows}
-    if not pictures:
-        raise ValueError(f"{root}: no pictures in this folder or below ({' '.join(sorted(SUFFIXES))})")
-    paths, table = sorted(pictures, key=Path.as_posix), {path: texts for path, texts, _ in rows}
-    classes, labels = _classes([path.relative_to(pictures[path]).parts[:-1] for path in paths])
-    captions = [table.get(path) or _beside(path) or (classes[label] if label >= 0 else "",) for path, label in zip(paths, labels)]
-    return Listing(classes, paths, captions, labels)
+    files, guessed = files_below(root), []
+    names, read = Names(root, files), partial(read_text, guessed=guessed)
+    table, used = read_tables(files, names, read)
+    pictures = sorted({path for path in files if is_picture(path)} | table.keys(), key=Path.as_posix)
+    tops = _tops(root, pictures, split)
+    paths = [path for path in pictures if tops is None or path.relative_to(root).parts[0] in tops]
+    left_out = _other_kinds(root, files)
+    if not paths:
+        others = f"; not read: {first_few(left_out)}" if left_out else ""
+        kinds = " ".join(sorted(SUFFIXES))
+        raise ValueError(f"{root}: no pictures in this folder or below ({kinds}){others}")
+    classes, labels = _classes([path.relative_to(root).parts[0 if tops is None else 1:-1] for path in paths])
+    own = {path: _beside(path, names, used, read) for path in paths if not table.get(path)}
+    captions = [table.get(path) or own[path] or (classes[label] if label >= 0 else "",)
+                for path, label in zip(paths, labels)]
+    warn_guessed(guessed, root)
+    unread = tuple(file.relative_to(root).as_posix() for file in files
+                   if file.suffix.lower() in MAY_HOLD_CAPTIONS and file not in used)
+    return Listing(classes, paths, captions, labels, left_out, unread)
 
 
-def _classes(parents):
+def _classes(parents: Sequence[tuple[str, ...]]) -> tuple[tuple[str, ...], list[int]]:
     """Class names and labels from the folders each picture lies in; fewer than two sub-folders are no classes."""
     names = sorted({parts[0] for parts in parents if parts})
-    number = {name: k for k, name in enumerate(names)} if len(names) > 1 else {}
-    return tuple(number), [number.get(parts[0], -1) if parts else -1 for parts in parents]
+    plain = len(names) < 2 or all(map(THOUSANDS.fullmatch, names))
+    number = {} if plain else {name: k for k, name in enumerate(names)}
+    return tuple(map(clean, number)), [number.get(parts[0], -1) if parts else -1 for parts in parents]
 
 
-def _below(root):
-    """Files in a folder and below, without hidden ones (macOS leaves ._photo.jpg files that are no pictures)."""
-    return [path for path in root.rglob("*") if path.is_file() and not any(part.startswith(".") for part in path.relative_to(root).parts)]
+def _tops(root: Path, pictures: Sequence[Path], split: str) -> set[str] | None:
+    """The folders that make up a split, where no other folder holds pictures; else None, the root itself."""
+    below = [path.relative_to(root).parts for path in pictures]
+    names = {parts[0] for parts in below if len(parts) > 1}
+    known = {part: {name for name in names if name.lower() in aliases} for part, aliases in SPLITS.items()}
+    known = {part: tops for part, tops in known.items() if tops}
+    splits = {name for tops in known.values() for name in tops}
+    if not splits or splits != names:
+        if splits:
+            log.warning("%s: %s and %s hold pictures, so all of them are classes and none is a split",
+                        root, ", ".join(sorted(splits)), first_few(sorted(names - splits), 3))
+        return choose(split, {"train": None, "all": None})
+    if top := [parts[0] for parts in below if len(parts) == 1]:
+        log.warning("%s: left out %s in no split: %s", root, counted(len(top), "picture"), first_few(top))
+    return choose(split, known | {"all": splits})
 
 
-def _split_folders(root, split):
-    """The folders that make up a split: train/, val/, test/ where nothing else is there, else the root itself."""
-    names = {path.name for path in root.iterdir() if path.is_dir() and not path.name.startswith(".")}
-    if not names or not names <= {name for aliases in SPLITS.values() for name in aliases}:
-        return choose(split, {"train": [root], "all": [root]})
-    known = {part: [root / name for name in aliases if name in names] for part, aliases in SPLITS.items()}
-    return choose(split, {part: bases for part, bases in known.items() if bases} | {"all": sum(known.values(), [])})
+def _beside(path: Path, names: Names, used: set[Path], read: Callable[[Path], str]) -> tuple[str, ...]:
+    """The captions in photo.txt, photo.caption or photo.jpg.txt, one a line; adds the file to those used."""
+    stem = path.with_suffix("").name
+    for name in (*(stem + ending for ending in BESIDE), path.name + ".txt"):
+        if file := names.get(path.parent, name):
+            used.add(file)
+            return cleaned(lines(read(file)))
+    return ()
 
 
-def _metadata(path):
-    """(picture, captions) for each row of a metadata file; file_name is relative to the file's own folder."""
-    for number, row in _rows(path):
-        if not (isinstance(row, dict) and row.get("file_name")):
-            raise ValueError(f"{path}, row {number}: no file_name in {row}")
-        text = row.get("text") or row.get("caption") or ""
-        yield path.parent / row["file_name"], _captions(text if isinstance(text, list) else [text])
-
-
-def _rows(path):
-    with open(path, encoding="utf-8-sig", errors="replace", newline="") as file:
-        if path.suffix == ".csv":
-            yield from enumerate(csv.DictReader(file), 1)
-            return
-        for number, line in enumerate(file, 1):
-            try:
-                row = json.loads(line) if line.strip() else None
-            except ValueError as error:
-                raise ValueError(f"{path}, row {number}: not JSON: {error}") from error
-            if row is not None:
-                yield number, row
-
-
-def _beside(path):
-    """The captions in the .txt file beside a picture, one a line; bytes that are not UTF-8 show as the replacement character."""
-    text = path.with_suffix(".txt")
-    return _captions(text.read_text("utf-8-sig", errors="replace").splitlines()) if text.is_file() else ()
-
-
-def _captions(lines):
-    """Captions without empty ones, each with single blanks."""
-    return tuple(" ".join(str(line).split()) for line in lines if str(line).strip())
+def _other_kinds(root: Path, files: Sequence[Path]) -> tuple[str, ...]:
+    """Pictures of kinds that are not read here, with one warning that counts and names them."""
+    others = [path for path in files if path.suffix.lower() in OTHER_SUFFIXES]
+    names = tuple(path.relative_to(root).as_posix() for path in others)
+    if names:
+        log.warning("%s: left out %s of a kind that is not read here: %s",
+                    root, counted(len(names), "file"), first_few(names))
+    return names

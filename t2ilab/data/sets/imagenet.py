@@ -5,8 +5,9 @@ A class is a folder named by its WordNet id; sorted, those ids are the classes 0
 import json
 from pathlib import Path
 
-from ..decode import SUFFIXES
+from ..captions import lines, read_text
 from .listing import Listing, choose, first_few, named
+from .places import is_picture, pictures_in_classes
 
 INDEX = "imagenet_class_index.json"              # {"0": ["n01440764", "tench"], ...}
 
@@ -22,30 +23,31 @@ def imagenet(root: Path, split: str, download: bool) -> Listing:
         raise ValueError("download=True: ImageNet wants your consent to its terms: fetch it from image-net.org and unpack it in the root")
     if not root.is_dir():
         raise FileNotFoundError(f"{root}: no such folder")
-    pictures = [path for part in parts for path in _pictures(root, part)] or sorted(path for path in root.glob("n*_*") if path.suffix.lower() in SUFFIXES)
+    flat = sorted(path for path in root.glob("n*_*") if is_picture(path))
+    pictures = [path for part in parts for path in _pictures(root, part)] or flat
     if not pictures:
         raise FileNotFoundError(f"{root}: no pictures such as {parts[0]}/n01440764/n01440764_18.JPEG")
     ids = [path.parent.name if path.parent != root else path.name.split("_")[0] for path in pictures]
     if odd := sorted({name for name in ids if not (name.startswith("n") and name[1:].isdigit())}):
         raise ValueError(f"{root}: a class of ImageNet is named like n01440764, not {first_few(odd, 3)}")
     names = _names(root)
-    flat = {name: path.stem.split("_", 1)[1].replace("_", " ") for name, path in zip(ids, pictures) if path.parent == root}
+    words = {name: path.stem.split("_", 1)[1].replace("_", " ") for name, path in zip(ids, pictures) if path.parent == root}
     classes = sorted(names or set(ids))
     number = {name: k for k, name in enumerate(classes)}
     if unknown := sorted(set(ids) - set(number)):
         raise ValueError(f"{root / INDEX} does not know {first_few(unknown, 3)}")
-    return named([names.get(name) or flat.get(name, name) for name in classes], pictures, [number[name] for name in ids])
+    return named([names.get(name) or words.get(name, name) for name in classes], pictures, [number[name] for name in ids])
 
 
 def _pictures(root: Path, part: str) -> list[Path]:
     """The pictures of a split, from its list or its folders, sorted."""
     listed = root / f"ILSVRC2012_name_{part}.txt"
     if listed.is_file():
-        lines = [line.strip() for line in listed.read_text("utf8").splitlines() if line.strip()]
-        if odd := [line for line in lines if len(Path(line).parts) != 2 or ".." in line or Path(line).is_absolute()]:
+        names = [line.strip() for line in lines(read_text(listed)) if line.strip()]
+        if odd := [line for line in names if len(Path(line).parts) != 2 or ".." in line or Path(line).is_absolute()]:
             raise ValueError(f"{listed}: these are no pictures of ImageNet: {first_few([repr(line[:60]) for line in odd], 2)}")
-        return [root / part / line for line in lines]
-    return sorted(path for path in (root / part).glob("*/*") if path.suffix.lower() in SUFFIXES and not path.name.startswith("."))
+        return [root / part / line for line in names]
+    return pictures_in_classes(root / part) if (root / part).is_dir() else []
 
 
 def _names(root: Path) -> dict[str, str]:
@@ -54,6 +56,6 @@ def _names(root: Path) -> dict[str, str]:
     if not path.is_file():
         return {}
     try:
-        return {number: name.replace("_", " ") for number, name in json.loads(path.read_text("utf8")).values()}
+        return {number: name.replace("_", " ") for number, name in json.loads(read_text(path)).values()}
     except (ValueError, TypeError, AttributeError) as error:
         raise ValueError(f"{path}: does not map \"0\" ... to [id, name] ({error})") from error

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from ..captions import clean
 
 log = logging.getLogger(__name__)
 
@@ -17,12 +18,15 @@ class Listing(NamedTuple):
     pictures: Sequence                          # Paths, or arrays [H W 3] uint8
     captions: Sequence[tuple[str, ...]]
     labels: Sequence[int]                       # index into classes, -1 = none
+    left_out: tuple[str, ...] = ()              # pictures of kinds that are not read here
+    unread: tuple[str, ...] = ()                # files that may hold captions and were not read
 
 
 def named(classes: Sequence[str], pictures: Sequence, labels: Sequence[int], say: Callable = lambda name: (name,)) -> Listing:
     """The listing whose captions follow from the class alone. say: class name -> captions."""
+    classes = tuple(map(clean, classes))
     captions = [say(name) for name in classes]
-    return Listing(tuple(classes), pictures, [captions[label] for label in labels], labels)
+    return Listing(classes, pictures, [captions[label] for label in labels], labels)
 
 
 def choose(split: str, known: dict):
@@ -35,6 +39,11 @@ def choose(split: str, known: dict):
 def first_few(reasons: Sequence[str], most: int = 5) -> str:
     """Some of many reasons, in one line."""
     return "; ".join(reasons[:most]) + (f"; and {len(reasons) - most} more" if len(reasons) > most else "")
+
+
+def counted(n: int, what: str) -> str:
+    """A number of things: "1 picture", "2,000 pictures"."""
+    return f"{n:,} {what}{'' if n == 1 else 's'}"
 
 
 def home_of(root: Path, name: str) -> Path:

@@ -3,9 +3,10 @@ import json
 import logging
 from pathlib import Path
 
+from ..captions import clean, cleaned, lines, read_text, warn_guessed
 from ..decode import SUFFIXES
-from .folder import _beside, _captions
 from .listing import Listing, choose, first_few
+from .places import is_data
 
 
 log = logging.getLogger(__name__)
@@ -22,7 +23,9 @@ def sbu(root: Path, split: str, download: bool) -> Listing:
     if download:
         raise ValueError("download=True: SBU is a list of addresses, not of pictures: fetch them with img2dataset --output_format files")
     home = root / "sbucaptions" if (root / "sbucaptions").is_dir() else root
-    entries = [entry for shard in sorted(home.glob("[0-9]*/")) for entry in _entries(shard)]
+    guessed: list[Path] = []
+    entries = [entry for shard in sorted(home.glob("[0-9]*/")) for entry in _entries(shard, guessed)]
+    warn_guessed(guessed, home)
     if not entries:
         raise FileNotFoundError(f"{home}: nothing that img2dataset wrote (with --output_format files), such as 00000/000000000.json and .jpg")
     missing = [f"{path.relative_to(home).as_posix()}: {why}" for path, _, why in entries if why]
@@ -34,27 +37,32 @@ def sbu(root: Path, split: str, download: bool) -> Listing:
     return Listing((), [path for path, _ in good], [texts or ("",) for _, texts in good], [-1] * len(good))
 
 
-def _entries(shard):
+def _entries(shard, guessed):
     """(picture, captions, "") for each entry of a shard, or (name, (), why it is left out)."""
-    files = {path.name: path for path in shard.iterdir() if not path.name.startswith(".")}
+    files = {path.name: path for path in shard.iterdir() if is_data(path.name)}
     pictures = {path.stem: path for path in files.values() if path.suffix.lower() in SUFFIXES}
     for stem in sorted(pictures.keys() | {path.stem for path in files.values() if path.suffix == ".json"}):
         row, why = _row(files.get(f"{stem}.json"))
         why = why or ("" if stem in pictures else "no picture")
-        yield (shard / stem, (), why) if why else (pictures[stem], _said(row) or _beside(pictures[stem]), "")
+        said = () if why else _said(row) or _beside(files.get(f"{stem}.txt"), guessed)
+        yield (shard / stem, (), why) if why else (pictures[stem], said, "")
 
 
 def _row(path):
     """What img2dataset noted about one entry, and why it is no use; ({}, "") where it noted nothing."""
     try:
-        row = json.loads(path.read_text("utf-8", errors="replace")) if path else {}
+        row = json.loads(read_text(path)) if path else {}
     except ValueError:
         row = None
     if not isinstance(row, dict):
         return {}, "its .json is damaged"
     status = row.get("status", "success")
-    return row, "" if status == "success" else _captions([row.get("error_message") or f"status {status}"])[0]
+    return row, "" if status == "success" else clean(str(row.get("error_message") or f"status {status}"))
 
 
 def _said(row):
-    return _captions([row["caption"]]) if isinstance(row.get("caption"), str) else ()
+    return cleaned([row["caption"]]) if isinstance(row.get("caption"), str) else ()
+
+
+def _beside(path, guessed):
+    return cleaned(lines(read_text(path, guessed))) if path else ()

@@ -1,4 +1,4 @@
-"""Pictures that a list only names: captions and addresses in, a folder of captioned pictures out, in the layout that folders.sbu reads.
+"""Pictures that a list only names: captions and addresses in, a folder of captioned pictures out, in the layout that sets/sbu.py reads.
 
 Conceptual Captions (Sharma et al. 2018) and most captioned sets since are such lists. Each address is fetched once: manifest.jsonl remembers what
 became of it, so a killed run goes on where it was. Left out on purpose: archives as output, several machines, logins.
@@ -157,6 +157,8 @@ def picture(content: bytes, size: int | None) -> tuple[bytes, str]:
     """What to keep of a fetched file, and its suffix: the file itself, or an RGB JPEG shrunk to size on its shorter side. Dead if it is broken."""
     try:
         image, sides = open_rgb(io.BytesIO(content), at_least=size or 1)
+        if sides == (1, 1):
+            raise Dead("a tracking pixel")
         if size is None:
             kind = Image.open(io.BytesIO(content), formats=FORMATS).format
             return content, ".jpg" if kind in ("JPEG", "MPO") else f".{kind.lower()}"
@@ -190,7 +192,7 @@ def fetch(links: Sequence[Link], out, fetching: Fetching = Fetching(), *, retry_
     (out / PARTS).mkdir(parents=True)
     pool = ThreadPoolExecutor(fetching.threads)
     try:
-        known = _known(out, {link.row: link.url for link in links}, retry_dead)
+        known = _known(out, {link.row: link.url for link in links}, fetching.size, retry_dead)
         yield from ((link, known[link.row]) for link in links if link.row in known)
         work = partial(_settle, out=out, fetching=fetching, stop=stop, lock=lock)
         yield from _as_done(pool, work, (link for link in links if link.row not in known), 2 * fetching.threads)
@@ -202,17 +204,19 @@ def fetch(links: Sequence[Link], out, fetching: Fetching = Fetching(), *, retry_
         shutil.rmtree(out / PARTS, ignore_errors=True)
 
 
-def _known(out, urls, retry_dead):
+def _known(out, urls, size, retry_dead):
     """Row -> why it is dead, or "", of the manifest, without the dead if they are to be tried again; writes it anew, one line a row and none torn."""
     known, manifest = {}, out / MANIFEST
     for line in manifest.read_bytes().splitlines() if manifest.exists() else ():
         try:
             found = json.loads(line)
-            row, url, why = int(found["row"]), found["url"], str(found["error"])
+            row, url, why, kept_at = int(found["row"]), found["url"], str(found["error"]), found.get("size", size)
         except (ValueError, KeyError, TypeError):               # torn by a kill or a full disk: that address is fetched again
             continue
         if urls.get(row, url) != url:
             raise ValueError(f"{out} was begun with another list: row {row} was {url:.200}, now {urls[row]:.200}; name a new folder")
+        if kept_at != size:
+            raise ValueError(f"{out} was begun with size {kept_at}, now {size}: name a new folder, or keep the size")
         known[row] = why, line
     (out / PARTS / MANIFEST).write_bytes(b"".join(line + b"\n" for _, line in known.values()))
     os.replace(out / PARTS / MANIFEST, manifest)
@@ -236,7 +240,8 @@ def _settle(link, out, fetching, stop, lock):
         why = str(dead)
     if why != NO_DNS:
         with lock, open(out / MANIFEST, "a") as file:
-            file.write(json.dumps({"row": link.row, "url": link.url, "status": "dead" if why else "kept", "error": why}) + "\n")
+            row = {"row": link.row, "url": link.url, "status": "dead" if why else "kept", "error": why}
+            file.write(json.dumps(row | {"size": fetching.size}) + "\n")
     return link, why
 
 

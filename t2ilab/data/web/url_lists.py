@@ -57,7 +57,10 @@ def _pairs(rows):
 def _text(path):
     tabs = path.suffix.lower() != ".csv"
     with open(path, encoding="utf-8-sig", errors="replace", newline="\n" if tabs else "") as file:
-        yield from ((line.rstrip("\r\n").split("\t") for line in file if line.strip()) if tabs else filter(None, csv.reader(file)))
+        if tabs:
+            yield from (line.rstrip("\r\n").split("\t") for line in file if line.strip())
+        else:
+            yield from filter(None, csv.reader(file, strict=True))
 
 
 def _parquet(path):

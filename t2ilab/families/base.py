@@ -1,0 +1,82 @@
+"""What a family is: a frozen config that builds what is trained, says how to sample from it, and turns batches into training pairs.
+
+One paper, one file, one row in FAMILIES. What most families need not say has a default here.
+"""
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..diffusion.cond import Cond
+
+
+class FamilyConfig:
+    """The base of every family's config, a frozen dataclass.  A family says at least size, build, pipeline and to_training_pair."""
+    size: int                                    # pixels, H = W
+
+    def build(self) -> nn.Module:
+        """What is trained, with random weights: a module with .loss(x0, cond, generator) -> [B]."""
+        raise NotImplementedError
+
+    def pipeline(self, model: nn.Module | None = None):
+        """How to sample from a trained model (None: from one with random weights): something that is called with captions."""
+        raise NotImplementedError
+
+    def to_training_pair(self, batch, generator: torch.Generator | None = None) -> tuple[Tensor, Cond]:
+        """(x0 [B ...], Cond) from a batch of images, captions and labels."""
+        raise NotImplementedError
+
+    def preview_inputs(self, batch) -> tuple[Any, dict]:
+        """(captions or a number of images, options of the pipeline) for samples that show how training is going."""
+        return (batch.captions if self.reads == "text" else len(batch.images)), {"picture": batch.images} if self.needs_image else {}
+
+    @property
+    def reads(self) -> str:
+        """What conditions it: "text", "label" or "none"."""
+        return "none"
+
+    @property
+    def needs_image(self) -> bool:
+        """Whether sampling wants an image to begin with, as an upsampler and an autoencoder do."""
+        return False
+
+    @property
+    def new_parameters(self) -> tuple[str, ...]:
+        """Parameters that the weights of another run may lack, such as a null embedding; they keep their fresh initialisation."""
+        return ()
+
+    def fit_to_dataset(self, dataset) -> "FamilyConfig":
+        """The same model with what it takes from its data set, such as a vocabulary.  ValueError if they do not fit."""
+        return self
+
+    def adapt_to_checkpoint(self, first: "FamilyConfig") -> "FamilyConfig":
+        """The same model with what the weights of another run of its family know, such as their vocabulary."""
+        return self
+
+    def extend(self, tensors: Mapping[str, Tensor], first: "FamilyConfig", own: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        """The weights of another run of its family in the shapes that this model has; own: its fresh ones."""
+        return tensors
+
+    def as_upsampler_of(self, base: "FamilyConfig") -> "FamilyConfig":
+        """The same model as the stage of a cascade that enlarges another one's images.  ValueError if it is none."""
+        raise ValueError(f"{type(self).__name__} enlarges no images")
+
+
+def check_choices(config, **allowed) -> None:
+    """ValueError for the first field of a config that is none of the names allowed for it."""
+    for name, names in allowed.items():
+        if (value := getattr(config, name)) not in names:
+            raise ValueError(f"{name}={value!r}: choose one of {', '.join(map(str, names))}")
+
+
+def check_classes(classes: int, dataset) -> None:
+    """ValueError if a network's classes are not as many as the data set's."""
+    if classes and classes != len(dataset.classes):
+        n = len(dataset.classes)
+        raise ValueError(f"classes={classes}, but the data set has {n}: train with --classes {n}")
+
+
+def label_cond(labels: Tensor) -> Cond:
+    """Labels [B] int64 as a condition; -1 is no label."""
+    return Cond(labels.clamp(min=0)[:, None], (labels >= 0)[:, None])

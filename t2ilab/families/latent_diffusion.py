@@ -1,0 +1,121 @@
+"""Latent diffusion (Rombach et al. 2022): DDPM in the latent space of a frozen autoencoder, so that most of the work is where pixels are few.
+
+The autoencoder is a trained VQGAN; its latents are what its encoder says before they are rounded to codes, divided by their standard
+deviation, and decoding rounds them. Left out: KL-regularised autoencoders, and text (GLIDE and Imagen show how captions join a U-Net).
+"""
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from ..data.loaders import stream
+from ..diffusion.cond import Cond
+from ..diffusion.gaussian import variance_preserving
+from ..diffusion.gaussian_denoiser import GaussianDenoiser, ObjectiveConfig
+from ..diffusion.sampling import SAMPLERS
+from ..diffusion.schedules import SCHEDULES
+from ..nets.unet import UNet, UNetConfig
+from ..pipeline.stage import Stage
+from ..pipeline.walk import TextToImage
+from ..training.checkpoint import find_weights
+from .base import FamilyConfig, check_choices, check_classes, label_cond
+from .ddpm import Labels
+from .frozen_codec import FrozenCodec, fingerprint
+from .vqgan import fitted
+
+
+@dataclass(frozen=True)
+class LatentDiffusion(FamilyConfig):
+    """DDPM over the latents of a frozen VQGAN, with class labels or without."""
+    codec: str = "vq-codec-shapes"           # the run of the VQGAN: a folder, or one that ships with the project
+    codec_weights: str = ""                  # fingerprint of its weights; training fills it in, and other weights are refused from then on
+    codes: int = 512                         # codebook size of the VQGAN
+    latent_channels: int = 32                # C of its latents
+    grid: int = 8                            # latents along each side of an image
+    size: int = 64                           # pixels of its images, H = W
+    scale: float = 1.0                       # latents are divided by it, so that their standard deviation is 1; training fills it in
+    schedule: str = "cosine"                 # linear (DDPM) or cosine (improved DDPM)
+    T: int = 1000                            # noising steps
+    net: UNetConfig = field(default_factory=UNetConfig)
+    objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
+    sampler: str = "ancestral"               # ancestral (DDPM), ddim or dpm_solver_pp_2m
+    sampling_steps: int = 100                # network calls per image
+    guidance_scale: float = 1.0              # 1 = off, 0 = unconditional; needs labels
+    labels: tuple[str, ...] = ()             # names of the net's classes; training fills them in from the data set
+
+    def __post_init__(self):
+        check_choices(self, schedule=SCHEDULES, sampler=SAMPLERS)
+
+    @property
+    def reads(self) -> str:
+        return "label" if self.net.classes else "none"
+
+    def build(self) -> GaussianDenoiser:
+        """The denoiser of latents, with random weights."""
+        C = self.latent_channels
+        unet = UNet(self.net, in_channels=C, out_channels=2 * C if self.objective.variance == "learned" else C)
+        return GaussianDenoiser(unet, variance_preserving(SCHEDULES[self.schedule](self.T)), self.objective, pixels=False)
+
+    def pipeline(self, model: GaussianDenoiser | None = None) -> TextToImage:
+        """One stage, from noise to latents to pixels; the VQGAN is loaded when it is first needed."""
+        stage = Stage(denoiser=model or self.build(), shape=(self.latent_channels, self.grid, self.grid), steps=self.sampling_steps,
+                      guidance_scale=self.guidance_scale, sampler=SAMPLERS[self.sampler], codec=self.latents)
+        return TextToImage(Labels(self.labels, self.net.classes), (stage,))
+
+    @cached_property
+    def latents(self) -> "LatentCodec":
+        """What turns images into latents and back."""
+        return LatentCodec(FrozenCodec(self.codec, self.codes, self.grid, weights=self.codec_weights), self.scale)
+
+    def fit_to_dataset(self, dataset) -> "LatentDiffusion":
+        """The same model with the data set's class names, and with the standard deviation of the latents of some of its images."""
+        check_classes(self.net.classes, dataset)
+        if (width := self.latents.codec.config.net.code_width) != self.latent_channels:
+            raise ValueError(f"latent_channels={self.latent_channels}: the latents of codec={self.codec!r} have {width} channels")
+        images = next(stream(dataset, batch_size=64, seed=0)).images
+        scale = self.scale if self.codec_weights else self.latents.encode(images).std().item() * self.scale
+        return replace(self, scale=scale, labels=tuple(dataset.classes) if self.net.classes else self.labels,
+                       codec_weights=self.codec_weights or fingerprint(self.latents.codec.whole))
+
+    def adapt_to_checkpoint(self, first: "LatentDiffusion") -> "LatentDiffusion":
+        """The same model with what the weights of another one know: its codec's latents and their scale."""
+        try:
+            find_weights(self.codec)
+            codec = self.codec
+        except FileNotFoundError:
+            codec = first.codec
+        return replace(self, codec=codec, codec_weights=first.codec_weights, scale=first.scale)
+
+    def to_training_pair(self, batch, generator=None):
+        """(latents [B C h w], Cond) from a batch of images and labels; a label of -1 is no label."""
+        return self.latents.encode(batch.images), label_cond(batch.labels) if self.net.classes else Cond()
+
+
+@dataclass(frozen=True)
+class LatentCodec:
+    """A frozen VQGAN as a codec of latents: images [B 3 H W] in [-1, 1] <-> latents [B C h w] of standard deviation about 1."""
+    codec: FrozenCodec
+    scale: float
+
+    @property
+    def size(self) -> int:
+        """Pixels along each side of its images."""
+        return self.codec.size
+
+    @property
+    def cell(self) -> int:
+        """Pixels along each side of what one latent stands for."""
+        return self.codec.cell
+
+    @torch.no_grad()
+    def encode(self, images: Tensor) -> Tensor:
+        """[B 3 H W] of any size -> [B C h w], before they are rounded to codes."""
+        net = self.codec.net.to(images.device)
+        return net.features(fitted(images, self.size)) / self.scale
+
+    @torch.no_grad()
+    def decode(self, latents: Tensor) -> Tensor:
+        """[B C h w] -> [B 3 H W], each latent rounded to the nearest code first."""
+        net = self.codec.net.to(latents.device)
+        return net.decode(net.quantizer.nearest(latents * self.scale))

@@ -1,0 +1,56 @@
+"""Rectified flow (Liu, Gong & Liu 2023): data and noise joined by straight lines, and a network that says which way they lead.
+
+The same U-Net and the same loop as DDPM's; what differs are the two tables of the process, the target, and the steps, which are
+Euler's. With labels, some are taken away in training, so that guidance can be turned on when sampling.
+"""
+from dataclasses import dataclass, field, replace
+
+from ..diffusion.cond import Cond
+from ..diffusion.constraints import clip
+from ..diffusion.gaussian import rectified_flow
+from ..diffusion.gaussian_denoiser import GaussianDenoiser, ObjectiveConfig
+from ..diffusion.sampling import ddim
+from ..nets.unet import UNet, UNetConfig
+from ..pipeline.stage import Stage
+from ..pipeline.walk import TextToImage
+from .base import FamilyConfig, check_classes, label_cond
+from .ddpm import Labels
+
+
+@dataclass(frozen=True)
+class RectifiedFlow(FamilyConfig):
+    """Rectified flow over pixels, with class labels or without."""
+    size: int = 32                           # pixels, H = W
+    T: int = 1000                            # times that training draws from
+    net: UNetConfig = field(default_factory=UNetConfig)
+    objective: ObjectiveConfig = ObjectiveConfig(predict="velocity")
+    sampling_steps: int = 50                 # network calls per image, each an Euler step
+    guidance_scale: float = 1.0              # 1 = off, 0 = unconditional; needs labels
+    labels: tuple[str, ...] = ()             # names of the net's classes; training fills them in from the data set
+
+    def __post_init__(self):
+        if self.objective.variance != "small":
+            raise ValueError(f"variance={self.objective.variance!r}: a flow adds no noise on its way, so choose small")
+
+    @property
+    def reads(self) -> str:
+        return "label" if self.net.classes else "none"
+
+    def build(self) -> GaussianDenoiser:
+        """The denoiser, with random weights."""
+        return GaussianDenoiser(UNet(self.net), rectified_flow(self.T), self.objective)
+
+    def pipeline(self, model: GaussianDenoiser | None = None) -> TextToImage:
+        """One stage, from noise to pixels by Euler's steps."""
+        stage = Stage(denoiser=model or self.build(), shape=(3, self.size, self.size), steps=self.sampling_steps,
+                      guidance_scale=self.guidance_scale, constrain=(clip,), sampler=ddim(0.0))
+        return TextToImage(Labels(self.labels, self.net.classes), (stage,))
+
+    def fit_to_dataset(self, dataset) -> "RectifiedFlow":
+        """The same model with the data set's class names.  ValueError if their number is not the network's."""
+        check_classes(self.net.classes, dataset)
+        return replace(self, labels=tuple(dataset.classes)) if self.net.classes else self
+
+    def to_training_pair(self, batch, generator=None):
+        """(x0 [B 3 H W] in [-1, 1], Cond) from a batch of images and labels; a label of -1 is no label."""
+        return batch.images, label_cond(batch.labels) if self.net.classes else Cond()

@@ -1,0 +1,28 @@
+"""A stop from outside waits for the end of the step: Ctrl-C, a scheduler's SIGTERM, the SIGHUP of a closed terminal. A second one does not wait."""
+import signal
+
+SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+
+
+class Uninterrupted:
+    """with Uninterrupted() as stop: one step.  `stop.asked`: was a signal held back?  Outside the main thread nothing is."""
+
+    def __enter__(self):
+        self.asked = False
+        self.before = {}
+        try:
+            for number in SIGNALS:
+                if signal.getsignal(number) not in (signal.SIG_IGN, None):        # nohup ignores SIGHUP: let it
+                    self.before[number] = signal.signal(number, self._hold_back)
+        except ValueError:                                                      # only the main thread may
+            pass
+        return self
+
+    def _hold_back(self, *_):
+        if self.asked:
+            raise KeyboardInterrupt
+        self.asked = True
+
+    def __exit__(self, *_):
+        for number, handler in self.before.items():
+            signal.signal(number, handler)

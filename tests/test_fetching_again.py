@@ -1,0 +1,26 @@
+"""Lists and folders that are fetched into once more: what differs from the first time, and what is damaged, is named."""
+from dataclasses import replace
+
+import pytest
+from test_urls import QUICK, became, encoded, reply, web  # noqa: F401
+from tiny_data import own_cache  # noqa: F401
+
+from t2ilab.data.web.url_lists import read_links
+
+
+def test_another_size_in_the_same_folder_is_refused(web, tmp_path):
+    became(web.links("good1"), tmp_path, replace(QUICK, size=8))
+    assert became(web.links("good1"), tmp_path, replace(QUICK, size=8)) == {"good1": ""}
+    with pytest.raises(ValueError, match="was begun with size 8, now 16"):
+        became(web.links("good1"), tmp_path, replace(QUICK, size=16))
+
+
+def test_a_tracking_pixel_is_no_picture(web, tmp_path):
+    web.pages["pixel"] = reply(encoded("PNG", size=(1, 1)))
+    assert became(web.links("pixel"), tmp_path) == {"pixel": "a tracking pixel"}
+
+
+def test_a_quote_left_open_in_a_list_is_one_line(tmp_path):
+    (tmp_path / "a.csv").write_text('caption,url\n"a 5 inch pipe,http://a.org/1\na dog,http://a.org/2\n')
+    with pytest.raises(ValueError, match="a.csv, row 0: unexpected end of data"):
+        read_links(tmp_path / "a.csv")
