@@ -1,6 +1,6 @@
 """`python -m t2ilab` is the command `t2ilab`."""
 import sys
 
-from .cli.commands import main
+from .cli import main
 
 sys.exit(main())

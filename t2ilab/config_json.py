@@ -22,7 +22,8 @@ def check_range(config, *names: str, least=-math.inf, most=math.inf, above=-math
         value = getattr(config, name)
         numbers = value if isinstance(value, tuple) else () if value is None else (value,)
         if not all(math.isfinite(v) and least <= v <= most and above < v < below for v in numbers):
-            bounds = {f"{least} or more": least, f"more than {above}": above, f"{most} or less": most, f"less than {below}": below}
+            bounds = {f"{least} or more": least, f"more than {above}": above,
+                      f"{most} or less": most, f"less than {below}": below}
             allowed = [words for words, bound in bounds.items() if math.isfinite(bound)]
             raise ValueError(f"{name}={value}: choose {' and '.join(allowed) or 'a finite number'}")
 

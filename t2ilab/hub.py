@@ -1,12 +1,17 @@
 """Trained runs that come with the project: in a clone they lie in results/; after a plain `pip install` they are fetched once and checked.
 
 `checksums.json` holds the SHA-256 of every file of every shipped run; a file that differs by one byte is thrown away.
+Also which folder a run's name means, for every command and every other run that names one: `locate`.
 """
 import hashlib
 import http.client
 import json
 import os
+import sys
+import tempfile
+import time
 import urllib.request
+from functools import lru_cache
 from importlib.metadata import metadata
 from pathlib import Path
 
@@ -26,8 +31,55 @@ def repository() -> str:
 
 
 def cache_root() -> Path:
-    """Where this user keeps what was fetched or computed once."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "t2ilab"
+    """Where this user keeps what was fetched or computed once; a temporary folder without a home."""
+    if given := os.environ.get("XDG_CACHE_HOME"):
+        return Path(given) / "t2ilab"
+    try:
+        return Path.home() / ".cache" / "t2ilab"
+    except RuntimeError:                                        # as in a container whose user id has no name
+        return Path(tempfile.gettempdir()) / f"t2ilab-{os.getuid()}"
+
+
+def is_shipped(name: str | Path) -> bool:
+    """Whether this is the name of a run that ships with the project: a text, no path."""
+    return isinstance(name, str) and name in shipped()
+
+
+def locate(name: str | Path) -> Path:
+    """The folder that a run's name means; it need not be there.  A name and a path are never confused:
+
+    1. a path, which is a text with a separator (./x, runs/x) or a Path, is that folder;
+    2. the name of a run that ships is that run, whatever lies here (one line on stderr if a run of that name does);
+    3. any other name is the folder of that name here if it holds a run, else runs/NAME if that does."""
+    if is_shipped(name):
+        if _holds_run(Path(name)):
+            _say_once(f"{name}: the run that ships with the project; the one here is ./{name}")
+        return shipped_run(name)
+    folder = Path(name)
+    is_path = isinstance(name, Path) or len(folder.parts) != 1 or str(name) != folder.name
+    return folder if is_path or _holds_run(folder) or not _holds_run("runs" / folder) else "runs" / folder
+
+
+def reports(name: str | Path) -> Path:
+    """The folder for what is written about a run: its own, or runs/NAME for one that ships.
+
+    runs/NAME-shipped where runs/NAME is a run of yours."""
+    if not is_shipped(name):
+        return locate(name)
+    mine = Path("runs") / name
+    return mine.with_name(f"{name}-shipped") if _holds_run(mine) else mine
+
+
+def _holds_run(folder: Path) -> bool:
+    try:
+        return (folder / "config.json").is_file() or (folder / "checkpoints").is_dir()
+    except (OSError, ValueError):                               # a name too long, or one no file can have
+        return False
+
+
+@lru_cache
+def _say_once(line: str) -> None:
+    print(f"t2ilab: {line}", file=sys.stderr)
 
 
 def shipped_run(name: str) -> Path:
@@ -46,7 +98,21 @@ def shipped_run(name: str) -> Path:
 
 
 def _is_whole(path: Path, digest: str) -> bool:
-    return path.is_file() and _digest(path.read_bytes()) == digest
+    return path.is_file() and file_digest(path) == digest
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file, computed once a process as long as the file stays as it is."""
+    stat = path.stat()
+    settled = time.time_ns() - stat.st_mtime_ns > 10**9         # what was just written may change within a tick of the clock
+    known = _hashed if settled else _hashed.__wrapped__
+    return known(path.absolute(), stat.st_mtime_ns, stat.st_ctime_ns, stat.st_size)
+
+
+@lru_cache(maxsize=1024)
+def _hashed(path: Path, *stamp: int) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _fetch(name: str, file: str, digest: str, cache: Path) -> None:

@@ -14,7 +14,7 @@ from tiny_runs import logged, names, saved
 from t2ilab.cli import commands as cli
 from t2ilab.data.shapes import Scenes
 from t2ilab.presets import PRESETS, SaveConfig
-from t2ilab.runs.cascade import cascade
+from t2ilab.runs.cascade import cascade, plan
 from t2ilab.runs.export import export
 from t2ilab.runs.folder import find_run, read_preset
 from t2ilab.runs.load import load
@@ -74,9 +74,10 @@ def test_a_cascade_is_a_run_inside_a_run_on_the_same_data(tmp_path):
 def test_training_from_the_command_line_trains_the_stages_one_by_one(whole, tmp_path, capsys):
     out = tmp_path / "run"
     words = ("--size 8 --T 1000 --channels 8 --mults 1 2 --attention False True --head-channels 8 --patch 1 --text-width 8 --vocabulary 270 --text-length 99 "
-             "--text-layers 1 --text-heads 2 --sampling-steps 3 --steps 6 --batch-size 4 --warmup 2 --precision fp32 --checkpoint-steps 2 --sample-steps 0").split()
+             "--text-layers 1 --text-heads 2 --sampling-steps 3 --optimizer adamw --lr 0.001 --decay cosine --ema-decay 0.999 --steps 6 --batch-size 4 --warmup 2 --precision fp32 --checkpoint-steps 2 --sample-steps 0").split()
     assert cli.main(["train", "glide-shapes", *words, "--out", str(out)]) == 0
-    said = capsys.readouterr().out.splitlines()
+    plan, *said = capsys.readouterr().out.splitlines()
+    assert plan == f"2 stages: glide-shapes 6 steps, then {LATER} 6 steps"
     assert [line.split(": ")[0] for line in said] == [str(out), str(out / LATER)]
     assert names(out) == ["checkpoints", "config.json", LATER, "log.jsonl", "tensorboard"]
     assert [row["step"] for row in logged(out)] == [row["step"] for row in logged(out / LATER)] == list(range(1, 7))
@@ -170,3 +171,20 @@ def test_later_stages_take_over_the_vocabulary_the_data_and_the_size_of_the_firs
     assert (later.model.low_res, later.model.text, later.data, folder) == (changed.model.size, changed.model.text, changed.data, tmp_path / LATER)
     with pytest.raises(ValueError, match=f"{LATER} draws {later.model.size} px, so it cannot enlarge the {later.model.size} px of glide-shapes"):
         cascade(replace(first, model=replace(first.model, size=later.model.size)), tmp_path)
+
+
+def test_fit_options_that_were_asked_for_are_every_stages(tmp_path):
+    first = replace(SMALL["glide-shapes"], fit=replace(FIT, steps=10, batch_size=2, precision="bf16"))
+    monkeypatched = replace(SMALL[LATER], fit=replace(FIT, lr=5e-4))
+    PRESETS[LATER] = monkeypatched                                          # the fixture puts it back
+    parts = cascade(first, tmp_path)
+    assert parts[1][0].fit == replace(FIT, lr=5e-4, steps=10, batch_size=2, precision="bf16")
+    assert plan(parts) == f"2 stages: glide-shapes 10 steps, then {LATER} 10 steps"
+
+
+def test_a_new_number_of_steps_reaches_a_stage_that_has_begun(whole, tmp_path, capsys):
+    copy = shutil.copytree(whole, tmp_path / "copy")
+    assert cli.main(["resume", str(copy), "--steps", "7"]) == 0
+    assert [len(logged(run)) for run in (copy, copy / LATER)] == [7, 7]
+    assert capsys.readouterr().out.startswith(f"2 stages: glide-shapes 7 steps, then {LATER} 7 steps\n")
+    assert [preset.fit.steps for preset, _ in cascade(read_preset(copy), copy)] == [7, 7]

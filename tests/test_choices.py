@@ -135,8 +135,8 @@ def test_a_damaged_model_is_no_bad_one():
 def test_the_command_line_writes_the_choices_and_nothing_else(tmp_path, capsys):
     for _ in train(replace(TINY, model=replace(tiny_imagen.BASE, size=24)), tmp_path / "run"):
         pass
-    assert cli.main(["evaluate", str(tmp_path / "run"), "--n", "2", "--choices"]) == 0
+    assert cli.main(["evaluate", str(tmp_path / "run"), "choices", "--n", "2"]) == 0
     saved, out = json.loads((tmp_path / "run" / "choices.json").read_text()), capsys.readouterr().out
-    assert saved.keys() == {"samples", "draws", *CHANGES, NEW, "command"} and saved["command"].endswith("--n 2 --choices")
+    assert saved.keys() == {"samples", "draws", *CHANGES, NEW, "command"} and saved["command"].endswith("run choices --n 2")
     assert all(f"{saved[name]}" in out and name in out for name in (*CHANGES, NEW)) and str(tmp_path / "run" / "choices.json") in out
     assert (tmp_path / "run" / "choices.png").stat().st_size > 0 and not (tmp_path / "run" / "metrics.json").exists()

@@ -69,19 +69,19 @@ def test_a_sweep_marks_every_way(tmp_path):
 def test_the_command_line_marks_codecs_and_ways(tmp_path, capsys):
     for _ in train(replace(RUN, model=LARGE), tmp_path / "run"):
         pass
-    assert cli.main(["evaluate", str(tmp_path / "run"), "--n", "1", "--methods"]) == 0
+    assert cli.main(["evaluate", str(tmp_path / "run"), "methods", "--n", "1"]) == 0
     saved = json.loads((tmp_path / "run" / "methods.json").read_text())
-    assert saved["command"].endswith("--n 1 --methods") and saved["fast"]["calls"] == 2 and (tmp_path / "run" / "methods.png").stat().st_size > 0
+    assert saved["command"].endswith("run methods --n 1") and saved["fast"]["calls"] == 2 and (tmp_path / "run" / "methods.png").stat().st_size > 0
     assert cli.main(["evaluate", LARGE.codec, "--n", "1", "--out", str(tmp_path / "codec")]) == 0
     assert json.loads((tmp_path / "codec" / "metrics.json").read_text()).keys() >= {"psnr_one_object", "read_two_objects", "codes_used", "perplexity"}
     assert (tmp_path / "codec" / "painted.png").is_file() and (tmp_path / "codec" / "samples.png").is_file()
-    assert cli.main(["evaluate", LARGE.codec, "--n", "1", "--methods", "--out", str(tmp_path / "codec")]) == 1
-    assert "by runs that draw codes from them" in capsys.readouterr().err
-    for words, message in ((["--guidance", "1"], "is a codec: there is nothing to guide"), (["--choices"], "is a codec"), (["--n", "0"], "--n 0: choose 1 or more")):
+    assert cli.main(["evaluate", LARGE.codec, "methods", "--n", "1", "--out", str(tmp_path / "codec")]) == 1
+    assert "methods cannot be measured of" in capsys.readouterr().err
+    for words, message in ((["--guidance", "1"], "guidance cannot be measured of"), (["choices"], "of this run: reconstruction, codebook"), (["--n", "0"], "n=0: choose 1 or more")):
         assert cli.main(["evaluate", LARGE.codec, *words, "--out", str(tmp_path / "codec")]) == 1
         assert message in capsys.readouterr().err
     assert cli.main(["evaluate", str(tmp_path / "run"), "--augmentation", "0.5"]) == 1
-    assert "enlarges nothing" in capsys.readouterr().err
+    assert "augmentation cannot be measured of" in capsys.readouterr().err
 
 
 def test_a_codec_of_photographs_is_marked_on_them(tmp_path, capsys):

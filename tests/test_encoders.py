@@ -145,7 +145,7 @@ def test_a_caption_that_is_too_long_is_cut_with_one_warning_from_the_cache_too(f
     for _ in range(2):
         encoder = FrozenEncoder(folder, 8, width=16)
         with pytest.warns(UserWarning, match=r"1 of 3 captions have over 8 tokens and were cut: 'Red and blue ") as warned:
-            (features, mask), _ = encoder(["red", text, ""]), encoder(["blue " * 99])       # a run of a thousand steps is told once
+            (_, mask), _ = encoder(["red", text, ""]), encoder(["blue " * 99])       # a run of a thousand steps is told once
         assert len(warned) == 1 and "\n" not in str(warned[0].message) and mask[1].all()
     ids = TOKENIZER(text, truncation=True, max_length=8)["input_ids"]
     assert ids[-1] == TOKENIZER.eos_token_id                                # the end is never cut off

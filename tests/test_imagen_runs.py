@@ -10,6 +10,7 @@ from tiny_imagen import BASE, UPSAMPLER
 from tiny_runs import digests, logged, names, saved
 
 from t2ilab.cli import commands as cli
+from t2ilab.cli.train import train_all
 from t2ilab.data.loaders import Part, stream
 from t2ilab.data.shapes import Scenes
 from t2ilab.evaluation.caption_metrics import SEED
@@ -37,12 +38,12 @@ def small(monkeypatch):
 @pytest.fixture
 def trained(tmp_path):
     """Both stages, trained one after the other."""
-    cli._train_all(SMALL["imagen-shapes"], tmp_path / "run")
+    train_all(SMALL["imagen-shapes"], tmp_path / "run")
     return tmp_path / "run"
 
 
 def test_stages_trained_side_by_side_are_those_trained_one_after_the_other_bit_for_bit(trained, tmp_path):
-    cli._train_all(SMALL["imagen-shapes"], tmp_path / "both", together=True)
+    train_all(SMALL["imagen-shapes"], tmp_path / "both", together=True)
     assert saved(tmp_path / "both") == saved(trained) and saved(tmp_path / "both" / LATER) == saved(trained / LATER)
     assert load(tmp_path / "both")(["a red circle"]).shape == (1, 3, 16, 16)
 
@@ -57,12 +58,12 @@ def test_a_stage_killed_on_the_way_ends_bit_for_bit_as_if_nothing_had_happened(t
 
 
 def test_one_stage_can_be_trained_alone(tmp_path, monkeypatch):
-    cli._train_all(SMALL["imagen-shapes"], tmp_path / "run", whole=False)
+    train_all(SMALL["imagen-shapes"], tmp_path / "run", whole=False)
     assert LATER not in names(tmp_path / "run") and len(load(tmp_path / "run").stages) == 1
-    cli._train_all(SMALL[LATER], tmp_path / "run" / LATER)                              # the second when there is time for it
+    train_all(SMALL[LATER], tmp_path / "run" / LATER)                              # the second when there is time for it
     assert len(load(tmp_path / "run").stages) == 2
     seen = []
-    monkeypatch.setattr(cli, "_train_all", lambda preset, out, whole, together=False: seen.append((preset.name, whole, together)))
+    monkeypatch.setattr("t2ilab.cli.train.train_all", lambda preset, out, whole, together=False: seen.append((preset.name, whole, together)))
     for words in (["train", "imagen-shapes"], ["train", "imagen-shapes", "--no-cascade"], ["train", "imagen-shapes", "--together"], ["train", LATER]):
         assert cli.main([*words, "--out", str(tmp_path)]) == 0
     assert cli.main(["resume", str(tmp_path / "run"), "--no-cascade"]) == 0
@@ -80,7 +81,7 @@ def test_a_third_stage_enlarges_what_the_second_draws(tmp_path, monkeypatch):
     monkeypatch.setitem(PRESETS, "third", third)
     first = replace(SMALL["imagen-shapes"], then=(LATER, "third"))
     assert [part.model.low_res for part, _ in cascade(first, tmp_path)] == [0, 8, 16]
-    cli._train_all(first, tmp_path)
+    train_all(first, tmp_path)
     assert [stage.shape[-1] for stage in load(tmp_path).stages] == [8, 16, 32] and load(tmp_path)(["a red circle"]).shape == (1, 3, 32, 32)
 
 

@@ -42,7 +42,7 @@ def test_another_codec_and_another_choice_of_codes_share_nothing(encoded, tmp_pa
     x, other = from_uint8(to_uint8(pictures(2))), tmp_path / Path(FREE.codec).name          # another of this name
     other.mkdir()
     weights = load_file(codec_run(other) + "/model.safetensors")
-    save_file(weights | {"codec.enter.bias": weights["codec.enter.bias"] + 1}, other / "model.safetensors")
+    save_file(weights | {"codec.quant_conv.bias": weights["codec.quant_conv.bias"] + 1}, other / "model.safetensors")
     fewer = FrozenCodec(FREE.codec, 4, 4, used=(0, 2, 3, 8))
     for codec in (replace(FREE.frozen_codec), fewer, FrozenCodec(str(other), 9, 4)):
         assert torch.equal(codec.encode(x, keep=True), codec.encode(x))

@@ -24,13 +24,13 @@ FIT = {"steps": 8, "batch_size": 8, "optimizer": "adamw"}
 def codec(kind) -> Preset:
     """A codec with a critic that starts at its third step."""
     model = replace(CODEC, net=replace(CODEC.net, quantizer=kind), loss=replace(CRITIC, critic_from=2))
-    return replace(TINY, model=model, fit=replace(TINY.fit, **FIT), family="vq_codec")
+    return replace(TINY, model=model, fit=replace(TINY.fit, **FIT))
 
 
 RUNS = {
     "uniform times": tiny(fit=FIT),
     "importance-sampled times": tiny(fit=FIT | {"steps": 12}, model={"T": 3}, objective={"times": "importance"}),
-    "VQ-Diffusion": replace(TINY, model=replace(FREE, T=3), fit=replace(TINY.fit, **FIT | {"steps": 12}), family="vq_diffusion"),
+    "VQ-Diffusion": replace(TINY, model=replace(FREE, T=3), fit=replace(TINY.fit, **FIT | {"steps": 12})),
     **{f"{kind} codec": codec(kind) for kind in QUANTIZERS},
 }
 

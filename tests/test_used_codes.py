@@ -114,7 +114,7 @@ def test_every_cell_is_counted_once():
 
 
 def test_the_command_writes_the_codes_that_are_taken_the_most_used_first(codec, capsys):
-    assert cli.main(["codes", codec, "--n", "40"]) == 0
+    assert cli.main(["codebook", codec, "--n", "40"]) == 0
     images = torch.cat([few.images for _, few in zip(range(2), stream(Scenes(size=8), batch_size=32))])[:40]
     counts = torch.bincount(load(codec).model.codec.encode(images).flatten(), minlength=9)
     codes = json.loads((Path(codec) / USED_CODES).read_text())["codes"]
@@ -134,11 +134,12 @@ def test_every_picture_of_another_data_set_is_counted_once(codec, tmp_path):
     assert count_used(codec, 33, data="folder", root=str(tmp_path / "photos"))[1].sum() == 33 * 16
 
 
-def test_a_codec_that_ships_is_counted_beside_where_you_are(tmp_path, monkeypatch):
+def test_a_codec_that_ships_is_counted_in_runs_also_by_the_old_name_of_the_command(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert cli.main(["codes", "vq-codec-shapes", "--n", "8"]) == 0
-    codes = json.loads((tmp_path / "vq-codec-shapes" / USED_CODES).read_text())["codes"]
+    codes = json.loads((tmp_path / "runs" / "vq-codec-shapes" / USED_CODES).read_text())["codes"]
     assert FrozenCodec("vq-codec-shapes", 16, 8).kept == tuple(sorted(codes[:16]))
+    assert "codes is now: t2ilab codebook vq-codec-shapes\n" in capsys.readouterr().err and [p.name for p in tmp_path.iterdir()] == ["runs"]
 
 
 # ---------------------------------------------------------------------------------------------------------------------------- models and runs
@@ -207,11 +208,11 @@ def test_a_table_with_gaps_is_one_line():
 
 def test_a_codec_that_nobody_counted_says_the_command_that_does(codec, tmp_path, capsys):
     preset = replace(RUN, model=replace(FEW, codec=codec))
-    with pytest.raises(FileNotFoundError, match=f"has 9 codes, the model wants 4: count which it takes most: t2ilab codes {codec}; or train with --codes 9"):
+    with pytest.raises(FileNotFoundError, match=f"has 9 codes, the model wants 4: count which it takes most: t2ilab codebook {codec}; or train with --codes 9"):
         next(train(preset, tmp_path / "run"))
     assert not (tmp_path / "run").exists()
     shutil.copytree(codec, tmp_path / "my codec")
-    with pytest.raises(FileNotFoundError, match="t2ilab codes '.*/my codec'"):
+    with pytest.raises(FileNotFoundError, match="t2ilab codebook '.*/my codec'"):
         replace(FEW, codec=str(tmp_path / "my codec")).to_training_pair(batch(8, 2))
 
 
@@ -223,7 +224,7 @@ def test_a_codec_that_nobody_counted_says_the_command_that_does(codec, tmp_path,
 def test_a_table_that_does_not_fit_is_one_line(content, line, codec):
     with pytest.raises(ValueError, match=line) as error:
         replace(FEW, codec=counted(codec, content)).fit_to_dataset(Scenes())
-    assert USED_CODES in str(error.value) and f"t2ilab codes {codec}" in str(error.value) and "\n" not in str(error.value)
+    assert USED_CODES in str(error.value) and f"t2ilab codebook {codec}" in str(error.value) and "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize("used", [(0, 1, 2), (0, 1, 2, 3, 4), (0, 1, 2, 9), (0, 0, 1, 2), ("a", 1, 2, 3), ([1], 1, 2, 3)])
@@ -237,6 +238,6 @@ def test_codes_in_a_config_that_do_not_fit_are_one_line(used, codec):
                                         (["vq-codec-shapes", "--data", "folder"], "say which folder with root")])
 def test_a_mistake_in_counting_is_one_line(args, said, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    assert cli.main(["codes", *args]) == 1
+    assert cli.main(["codebook", *args]) == 1
     error = capsys.readouterr().err
     assert error.startswith("t2ilab: ") and said in error and error.count("\n") == 1 and not any(tmp_path.iterdir())

@@ -1,8 +1,8 @@
-"""Seconds per training step of every preset for a laptop, on one core of this CPU: `python results/tools/seconds_per_step.py`.
+"""Seconds per training step of every preset for a laptop, on one core: `python results/tools/seconds_per_step.py`.
 
-Twice: as the processor is, and as one without AVX-512 and bf16 units, which is what most laptops have. Writes results/seconds_per_step.json.
-The core's own time is counted, so that other programs on the machine count little, loading and logging included. Presets of photographs are timed
-on random pictures: what they show takes no time.
+Twice: as the processor is, and as one without AVX-512 and bf16 units, which is what most laptops have. Writes
+results/seconds_per_step.json. The core's own time is counted, so that other programs on the machine count little,
+loading and logging included. Presets of photographs are timed on random pictures: what they show takes no time.
 """
 import json
 import os
@@ -17,7 +17,8 @@ from itertools import islice, pairwise
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent.parent
-KINDS = {"as it is": {}, "as without AVX-512 and bf16 units": {"ONEDNN_MAX_CPU_ISA": "AVX2", "ATEN_CPU_CAPABILITY": "avx2"}}
+KINDS = {"as it is": {},
+         "as without AVX-512 and bf16 units": {"ONEDNN_MAX_CPU_ISA": "AVX2", "ATEN_CPU_CAPABILITY": "avx2"}}
 WARM_UP, STEPS, CLASSES = 1, 3, 102
 
 
@@ -33,7 +34,8 @@ def random_pictures(root: Path) -> None:
     from PIL import Image
     for k in range(CLASSES):
         (root / f"class {k:03d}").mkdir(parents=True)
-        Image.fromarray(np.random.default_rng(k).integers(0, 256, (96, 96, 3), dtype=np.uint8)).save(root / f"class {k:03d}" / "0.png")
+        noise = np.random.default_rng(k).integers(0, 256, (96, 96, 3), dtype=np.uint8)
+        Image.fromarray(noise).save(root / f"class {k:03d}" / "0.png")
 
 
 def seconds(preset, folder: Path) -> float:
@@ -41,7 +43,8 @@ def seconds(preset, folder: Path) -> float:
     from t2ilab.runs.train import train
     if preset.data.data != "shapes":
         random_pictures(folder / "pictures")
-        preset = replace(preset, data=replace(preset.data, data="folder", root=str(folder / "pictures"), split="train"))
+        data = replace(preset.data, data="folder", root=str(folder / "pictures"), split="train")
+        preset = replace(preset, data=data)
     preset = replace(preset, save=replace(preset.save, sample_steps=0, checkpoint_seconds=1e9))
     ends = [time.process_time() for _ in islice(train(preset, folder / "run"), WARM_UP + STEPS)]
     return round(statistics.median(b - a for a, b in pairwise(ends[WARM_UP - 1:])), 3)
@@ -58,21 +61,25 @@ def measure() -> dict:
         if preset.hardware.startswith("laptop"):
             with tempfile.TemporaryDirectory() as folder:
                 rows[name] = seconds(preset, Path(folder))
-    return {"precision auto": str(pick_precision("auto", torch.device("cpu"))).removeprefix("torch."), "seconds": rows}
+    dtype = pick_precision("auto", torch.device("cpu"))
+    return {"precision auto": str(dtype).removeprefix("torch."), "seconds": rows}
 
 
 def kind(environment: dict[str, str]) -> dict:
     """measure() in a process of its own: torch looks at these settings when it starts."""
     load = os.getloadavg()[0]
     told = os.environ | environment | {"OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
-    done = subprocess.run([sys.executable, __file__, "--measure"], env=told, stdout=subprocess.PIPE, text=True, check=True)
-    return {"environment": environment, "load average before": round(load, 2)} | json.loads(done.stdout.splitlines()[-1])
+    command = [sys.executable, __file__, "--measure"]
+    done = subprocess.run(command, env=told, stdout=subprocess.PIPE, text=True, check=True)
+    facts = {"environment": environment, "load average before": round(load, 2)}
+    return facts | json.loads(done.stdout.splitlines()[-1])
 
 
 def main() -> None:
     """Measure both kinds and write the file."""
     import torch
-    facts = {"command": "python results/tools/seconds_per_step.py", "processor": processor(), "torch": torch.__version__, "threads": 1,
+    facts = {"command": "python results/tools/seconds_per_step.py", "processor": processor(),
+             "torch": torch.__version__, "threads": 1,
              "seconds": f"of processor time per step, median of {STEPS} steps after {WARM_UP}"}
     report = facts | {"kinds": {name: kind(environment) for name, environment in KINDS.items()}}
     (HERE / "seconds_per_step.json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf8")

@@ -1,6 +1,6 @@
 """`python -m t2ilab.cli`, as `accelerate launch -m` wants it."""
 import sys
 
-from .commands import main
+from . import main
 
 sys.exit(main())

@@ -8,11 +8,12 @@ A new data set is one file and one row:
   4. its name in README's list of data sets (a test looks)
 """
 import logging
-import numpy as np
 import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
+
+import numpy as np
 
 from .decode import Fit
 from .image_check import Bad, check

@@ -11,7 +11,6 @@ from typing import NamedTuple
 from ..hub import cache_root
 from .decode import measure
 
-
 MISSING = "no such file"
 
 

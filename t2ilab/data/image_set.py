@@ -2,11 +2,12 @@
 
 Left out on purpose: caching decoded pixels, sizes other than square.
 """
-import torch
-from PIL import Image
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+import torch
+from PIL import Image
 
 from .decode import Fit, open_rgb
 from .example import Example

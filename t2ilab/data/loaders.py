@@ -76,15 +76,15 @@ def stream(dataset, *, batch_size: int, seed: int = 0, start: int = 0, shard: in
 def _read_ahead(steps: Steps, start: int, workers: int) -> Iterator[Batch]:
     """The same batches in the same order, each built by a worker process a little before it is needed."""
     own = torch.Generator()                                 # DataLoader draws a seed: not from the global stream, which the run may use
-    for batch in DataLoader(_Caught(steps), batch_size=None, sampler=count(start), num_workers=workers, collate_fn=_as_is, generator=own,
-                            worker_init_fn=_left_to_the_run):
+    for batch in DataLoader(_Caught(steps), batch_size=None, sampler=count(start), num_workers=workers,
+                            collate_fn=_as_is, generator=own, worker_init_fn=_left_to_the_run):
         if isinstance(batch, Exception):
             raise batch
         yield batch
 
 
 def _left_to_the_run(_worker: int) -> None:
-    """Ctrl-C reaches every process of a terminal: the run ends its workers itself, after it has finished its step with what they read."""
+    """Ctrl-C reaches every process of a terminal: the run finishes its step with what workers read, then ends them."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 

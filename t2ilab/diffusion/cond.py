@@ -2,10 +2,11 @@
 
 "No caption" is an all-False mask. Left out: what the network is, and where captions come from.
 """
-import torch
 from dataclasses import dataclass, fields, replace
-from torch import Tensor
 from typing import NamedTuple
+
+import torch
+from torch import Tensor
 
 
 class Prediction(NamedTuple):

@@ -2,15 +2,16 @@
 
 DDPM (Ho et al. 2020), improved DDPM (Nichol & Dhariwal 2021). Left out: what the network is, and where captions come from.
 """
-import torch
 from dataclasses import dataclass
+
+import torch
 from torch import Tensor, nn
 
 from ..tensors import like
 from .cond import Cond, Prediction, conditioned
-from .gaussian import GaussianDiffusion, PREDICTS
+from .gaussian import PREDICTS, GaussianDiffusion
 from .losses import WEIGHTS, vlb_term
-from .timestep_samplers import ImportanceTimes, TIMES
+from .timestep_samplers import TIMES, ImportanceTimes
 
 
 @dataclass(frozen=True)

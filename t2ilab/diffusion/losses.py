@@ -4,11 +4,11 @@ DDPM (Ho et al. 2020), improved DDPM (Nichol & Dhariwal 2021), min-SNR (Hang et 
 Every weight is written for an error in x_0, so one table serves all parameterisations.
 """
 import math
+
 import torch
 from torch import Tensor
 
 from ..tensors import like
-
 
 WEIGHTS = {   # weight of the squared error in x_0 as a function of snr = (signal / noise)^2.  A plain squared error in x0, eps, v or
               # velocity has the weight of that name.

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from ..tensors import one_hot
 from .cond import Cond, Prediction, conditioned
-from .timestep_samplers import ImportanceTimes, uniform_times
 from .mask_replace import MaskReplaceDiffusion
+from .timestep_samplers import ImportanceTimes, uniform_times
 
 
 @dataclass(frozen=True)

@@ -4,19 +4,19 @@ Captions are drawn fresh for every measurement: of one object, of two, and of co
 judge (alignment.py), so nothing here is a matter of taste.
 """
 import time
+from dataclasses import replace
+
 import torch
 import torch.nn.functional as F
-from dataclasses import replace
 from torch import Tensor
 
-from ..data.shapes import COLOURS, Object, SHAPES, SIZES, Scene, Scenes, describe
+from ..data.shapes import COLOURS, SHAPES, SIZES, Object, Scene, Scenes, describe
 from ..pipeline.edit import Edit
 from ..tensors import generator
 from ..viz.tiles import strip
 from .alignment import alignment
 from .image_metrics import bicubic, psnr
 from .scene_metrics import drawn, sample_many
-
 
 KINDS = {   # captions to draw, by what they ask for
     "one_object": Scenes(objects=(1,)),

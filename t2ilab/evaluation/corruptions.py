@@ -3,8 +3,6 @@ import torch
 from scipy import ndimage
 from torch import Tensor
 
-
-
 LEVELS = {                                      # what is spoiled -> how much
     "blur": (0.0, 0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 2.0),    # standard deviation of a Gaussian, in pixels
     "noise": (0.0, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3),    # standard deviation, pixels in [-1, 1]

@@ -13,14 +13,14 @@ from statistics import median
 
 import torch
 
-from ..viz import notebook, plots
 from ..data.captions import clean
-from ..data.example import ENDLESS
-from ..data.decode import Fit
-from ..data.image_set import ImageSet
 from ..data.datasets import DATASETS, open_data
+from ..data.decode import Fit
+from ..data.example import ENDLESS
+from ..data.image_set import ImageSet
 from ..data.loaders import permutation
 from ..tensors import from_uint8, generator
+from ..viz import notebook, plots
 
 CHANNELS = ("red", "green", "blue")
 NOT_READ = {"pictures of other kinds, not read": "left_out", "text files, not read": "unread"}

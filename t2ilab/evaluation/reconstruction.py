@@ -1,6 +1,7 @@
 """What a VQGAN loses: PSNR of reconstructions, whether scenes are still read, and how many codes are in use."""
-import torch
 from collections.abc import Iterable
+
+import torch
 from torch import Tensor
 
 from ..viz.tiles import strip

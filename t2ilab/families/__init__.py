@@ -5,8 +5,8 @@ from .glide import GLIDE
 from .imagen import Imagen
 from .latent_diffusion import LatentDiffusion
 from .rectified_flow import RectifiedFlow
-from .vqgan import VQCodec
 from .vq_diffusion import VQDiffusion
+from .vqgan import VQCodec
 
 FAMILIES = {
     "ddpm": DDPM,

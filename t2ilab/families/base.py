@@ -46,6 +46,9 @@ class FamilyConfig:
         """Parameters that the weights of another run may lack, such as a null embedding; they keep their fresh initialisation."""
         return ()
 
+    def check_parts(self) -> None:
+        """FileNotFoundError in one line, if something else that the model is made of, such as its text encoder, is not there."""
+
     def fit_to_dataset(self, dataset) -> "FamilyConfig":
         """The same model with what it takes from its data set, such as a vocabulary.  ValueError if they do not fit."""
         return self

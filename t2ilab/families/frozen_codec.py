@@ -4,24 +4,24 @@ VQ-Diffusion (Gu et al. 2022): the codec is trained before anything is drawn.
 """
 import hashlib
 import json
-import numpy as np
 import shlex
-import torch
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+
+import numpy as np
+import torch
 from torch import Tensor
 
 from ..config_json import from_dict
-from ..hub import cache_root
+from ..hub import cache_root, reports
 from ..tensors import to_uint8
 from ..text.feature_cache import FeatureCache
 from ..training.checkpoint import find_weights, load_weights
 from ..vqgan.networks import VQGAN
 from .vqgan import VQCodec, fitted
 
-
-USED_CODES = "used_codes.json"           # in a codec's folder: {"codes": those it takes, the most used first}, as `t2ilab codes` counted them
+USED_CODES = "used_codes.json"           # in a codec's folder: {"codes": those it takes, the most used first}, as `t2ilab codebook` counted them
 
 
 def fingerprint(codec: VQGAN) -> str:
@@ -76,7 +76,7 @@ class FrozenCodec:
         FileNotFoundError with the command that counts, if nobody has; ValueError for codes that it has not, or too few."""
         if not self.used and self.config.net.codes == self.codes:
             return ()
-        source, listed = ("used", self.used) if self.used else (Path(self.run) / USED_CODES, self._counted())
+        source, listed = ("used", self.used) if self.used else (reports(self.run) / USED_CODES, self._counted())
         remedy = "choose others, or train the model anew" if self.used else f"count again: {self._count}"
         known = self.config.net.codes
         if not all(type(code) is int and 0 <= code < known for code in listed) or len(set(listed)) < len(listed):
@@ -89,11 +89,11 @@ class FrozenCodec:
 
     @property
     def _count(self) -> str:
-        return f"t2ilab codes {shlex.quote(self.run)}"
+        return f"t2ilab codebook {shlex.quote(self.run)}"
 
     def _counted(self) -> list:
         """The codes that stand in the codec's folder, the most used first."""
-        path = Path(self.run) / USED_CODES
+        path = reports(self.run) / USED_CODES
         try:
             return list(json.loads(path.read_text(encoding="utf8"))["codes"])
         except FileNotFoundError as error:
@@ -116,6 +116,10 @@ class FrozenCodec:
             raise ValueError(f"codec={self.run!r} has other weights than the model was trained with ({found}, not {self.weights}), so its codes mean "
                              "something else now: bring the old ones back, or train the model anew")
         return self.whole.with_codes(self.kept).eval().requires_grad_(False) if self.kept else self.whole
+
+    def open(self) -> None:
+        """Read its weights now, so that what is missing is said before anything is drawn."""
+        self.net
 
     @property
     def size(self) -> int:

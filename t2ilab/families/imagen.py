@@ -24,6 +24,7 @@ from ..nets.unet import UNet, UNetConfig
 from ..pipeline.stage import Stage
 from ..pipeline.walk import TextToImage
 from ..tensors import Source
+from ..text.find_encoder import find_encoder
 from ..text.frozen_encoder import FrozenEncoder
 from .base import FamilyConfig, check_choices
 from .glide import shrink
@@ -113,6 +114,10 @@ class Imagen(FamilyConfig):
     def _enlarge(self, images: Tensor, generator: Source = None, share: float | None = None) -> dict[str, Tensor]:
         process = variance_preserving(SCHEDULES[self.low_res_schedule](self.T))
         return augmented(images, generator, small=self.low_res, size=self.size, diffusion=process, share=share)
+
+    def check_parts(self) -> None:
+        """FileNotFoundError with the command that fetches the encoder, if it is not there."""
+        find_encoder(self.encoder)
 
     def as_upsampler_of(self, base: "Imagen") -> "Imagen":
         """The same model as the stage that enlarges another one's images."""

@@ -108,6 +108,10 @@ class LatentCodec:
         """Pixels along each side of what one latent stands for."""
         return self.codec.cell
 
+    def open(self) -> None:
+        """Read the VQGAN now.  The errors of FrozenCodec."""
+        self.codec.open()
+
     @torch.no_grad()
     def encode(self, images: Tensor) -> Tensor:
         """[B 3 H W] of any size -> [B C h w], before they are rounded to codes."""

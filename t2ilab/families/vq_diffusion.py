@@ -19,6 +19,7 @@ from ..diffusion.unmasking import TOKEN_SAMPLERS
 from ..nets.token_transformer import TokenTransformer, TokenTransformerConfig
 from ..pipeline.stage import Stage
 from ..pipeline.walk import TextToImage
+from ..text.find_encoder import find_encoder
 from ..text.frozen_encoder import FrozenEncoder
 from ..training.checkpoint import find_weights
 from .base import FamilyConfig, check_choices, check_classes, label_cond
@@ -30,7 +31,7 @@ from .frozen_codec import FrozenCodec, fingerprint
 class VQDiffusion(FamilyConfig):
     """VQ-Diffusion: a transformer denoises the codes of a frozen codec, from captions, labels or nothing."""
     codec: str = "vq-codec-shapes"           # the run of the codec: a folder, or one that ships with the project
-    codes: int = 512                         # K: all of the codec's codes, or fewer: those that it takes most, by the count of t2ilab codes
+    codes: int = 512                         # K: all of the codec's codes, or fewer: those that it takes most, by the count of t2ilab codebook
     used: tuple[int, ...] = ()               # where the codec has more: which of them 0..K-1 stand for; training fills them in from that count
     codec_weights: str = ""                  # fingerprint of the codec's weights; training fills it in, and other weights are refused from then on
     grid: int = 8                            # codes along each side of a picture
@@ -120,6 +121,11 @@ class VQDiffusion(FamilyConfig):
 
     def _constraints(self) -> tuple:
         return (*((top_k(self.top_k),) if self.top_k else ()), *((top_r(self.truncation),) if self.truncation != 1 else ()))
+
+    def check_parts(self) -> None:
+        """FileNotFoundError with the command that fetches the encoder, if the model reads captions and it is not there."""
+        if self.reads == "text":
+            find_encoder(self.encoder)
 
     def fit_to_dataset(self, dataset) -> "VQDiffusion":
         """The same model with the data set's class names, and with the codes it draws, so that a later count changes nothing.

@@ -11,7 +11,18 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .attention import Attention
-from .layers import Downsample, Layer, ResBlock, Upsample, group_norm, run, shape_of, time_mlp, timestep_embedding, zero
+from .layers import (
+    Downsample,
+    Layer,
+    ResBlock,
+    Upsample,
+    group_norm,
+    run,
+    shape_of,
+    time_mlp,
+    timestep_embedding,
+    zero,
+)
 
 
 @dataclass(frozen=True)

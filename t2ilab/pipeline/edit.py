@@ -1,8 +1,9 @@
 """A picture to start from: inpainting and image-to-image as one small noun."""
-import torch
-import torch.nn.functional as F
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+
+import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 

@@ -24,6 +24,9 @@ class Codec(Protocol):
     def cell(self) -> int:
         """Pixels along each side of what one token or latent stands for."""
 
+    def open(self) -> None:
+        """Read it from disk now, so that what is missing is said before the first step."""
+
     def encode(self, images: Tensor) -> Tensor:
         """Images of any size in model space."""
 

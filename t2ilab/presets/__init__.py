@@ -2,8 +2,20 @@
 
 `t2ilab train NAME` runs one; every field is an option there. No YAML, no registry. One file a family.
 """
+from difflib import get_close_matches
+
 from . import ddpm, glide, imagen, latent_diffusion, rectified_flow, vq
 from .preset import DataConfig, Preset, SaveConfig
 
-__all__ = ["PRESETS", "DataConfig", "Preset", "SaveConfig"]
-PRESETS = {preset.name: preset for family in (ddpm, glide, imagen, vq, rectified_flow, latent_diffusion) for preset in family.PRESETS}
+__all__ = ["PRESETS", "DataConfig", "Preset", "SaveConfig", "named"]
+FILES = (ddpm, glide, imagen, vq, rectified_flow, latent_diffusion)
+PRESETS = {preset.name: preset for file in FILES for preset in file.PRESETS}
+
+
+def named(name: str) -> Preset:
+    """The preset of a name.  ValueError with the one that was probably meant."""
+    if name not in PRESETS:
+        close = get_close_matches(name, PRESETS, n=1)
+        hint = f"did you mean {close[0]}?" if close else f"choose one of {', '.join(PRESETS)}"
+        raise ValueError(f"no preset {name!r}: {hint}")
+    return PRESETS[name]

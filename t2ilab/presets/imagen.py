@@ -6,8 +6,8 @@ from ..families.imagen import BASE, Imagen
 from ..nets.efficient_unet import EfficientUNetConfig
 from ..nets.unet import UNetConfig
 from ..training.fit import FitConfig
-from .preset import LAPTOP, DataConfig, Preset, SaveConfig
 from .glide import WORDS
+from .preset import LAPTOP, DataConfig, Preset, SaveConfig
 
 IMAGEN_SHAPES = Imagen(size=32, encoder="t5-shapes", encoder_width=128, text_length=24, cache=False, sampling_steps=50, guidance_scale=2.0,
                        threshold="static",

@@ -2,12 +2,12 @@
 from dataclasses import replace
 
 from ..diffusion.token_denoiser import TokenObjectiveConfig
-from ..families.vqgan import VQCodec
 from ..families.vq_diffusion import VQDiffusion
+from ..families.vqgan import VQCodec
 from ..nets.token_transformer import TokenTransformerConfig
+from ..training.fit import FitConfig
 from ..vqgan.networks import VQGANConfig
 from ..vqgan.objective import CodecLossConfig
-from ..training.fit import FitConfig
 from .preset import LAPTOP, DataConfig, Preset, SaveConfig
 
 CODEC_SHAPES = VQCodec(size=64, net=VQGANConfig(channels=64, mults=(1, 2), blocks=1, attention=(False, True), z_channels=128, code_width=32,
@@ -19,7 +19,7 @@ VQ_SHAPES = VQDiffusion(cache=False, net=TokenTransformerConfig(width=128, layer
 WITHOUT_TEXT = replace(VQ_SHAPES.net, mlp="conv", mlp_mult=1, text_width=0)                                           # conv: as published without text
 F16 = VQGANConfig(mults=(1, 1, 2, 2, 4), attention=(False, False, False, False, True), codes=1024)                     # 72,141,699 parameters
 ITHQ = VQGANConfig(channels=64, mults=(1, 2, 4, 8), code_width=128, codes=4096, quantizer="ema")                       # 63,485,379
-# 388,780,871; draws the codes that are taken most: t2ilab codes runs/vq-codec-coco. No cache: 77 positions of each caption would be 65 GB for COCO.
+# 388,780,871; draws the codes that are taken most: t2ilab codebook runs/vq-codec-coco. No cache: 77 positions of each caption would be 65 GB for COCO.
 COCO = VQDiffusion(codec="runs/vq-codec-coco", codes=2887, grid=32, size=256, encoder="openai/clip-vit-base-patch32", encoder_normalised=True,
                    attend_padding=True, text_length=77, cache=False, truncation=0.86)
 PICTURES = TokenTransformerConfig(width=512, layers=24, mlp="conv", text_width=0, place_table=32)

@@ -15,11 +15,11 @@ from .. import __version__
 from ..families.frozen_codec import fingerprint
 from ..families.vq_diffusion import VQDiffusion
 from ..presets import PRESETS, Preset
-from .read import read_pickled
-from .glide import load_official
-from .vq_diffusion import convert_codec, convert_transformer, convert_used
 from ..training.checkpoint import save_weights, write_text
 from ..vqgan.objective import CodecLossConfig
+from .glide import load_official
+from .read import read_pickled
+from .vq_diffusion import convert_codec, convert_transformer, convert_used
 
 
 def convert(preset: str, file: Path, out: Path, *, table: Path | None = None, vocabulary: Path | None = None) -> None:

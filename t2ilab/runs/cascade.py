@@ -1,25 +1,51 @@
 """A preset and those that come after it: what `t2ilab train` trains, one by one."""
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from ..presets import PRESETS, Preset
+from ..training.fit import FitConfig
 from .folder import read_preset
 
 
 def cascade(preset: Preset, out: Path) -> list[tuple[Preset, Path]]:
     """The preset and those that come after it, with the folder of each: what `t2ilab train` trains, one by one.
 
-    The later ones share its data, its way of saving and its vocabulary, and enlarge what it draws, unless they have begun already.  ValueError
-    if it draws too large for them."""
+    The later ones share its data, its way of saving, its vocabulary and every fit option that differs from its own
+    preset's, and enlarge what it draws.  One that has begun stays as it is, but for fit options that changed since
+    then.  ValueError if it draws too large for them."""
+    begun = (out / "config.json").is_file()
+    since = _changed(preset.fit, read_preset(out).fit) if begun and preset.then else _asked_for(preset)
     parts = [(preset, out)]
     for later in preset.then:
-        begun = (out / later / "config.json").is_file()
-        parts.append((read_preset(out / later) if begun else _fitted(PRESETS[later], parts[-1][0]), out / later))
+        if (out / later / "config.json").is_file():
+            saved = read_preset(out / later)
+            part = replace(saved, fit=replace(saved.fit, **since))
+        else:
+            part = _fitted(PRESETS[later], parts[-1][0], _asked_for(preset))
+        parts.append((part, out / later))
     return parts
 
 
-def _fitted(later: Preset, first: Preset) -> Preset:
+def plan(parts: list[tuple[Preset, Path]]) -> str:
+    """What will be trained, in one line: "2 stages: imagen-tiny 10 steps, then imagen-tiny-upsampler 10 steps"."""
+    stages = [f"{preset.name} {preset.fit.steps:,} steps" for preset, _ in parts]
+    return f"{len(parts)} stages: {', then '.join(stages)}"
+
+
+def _asked_for(preset: Preset) -> dict:
+    """The fit options that are not the preset's own."""
+    return _changed(preset.fit, PRESETS[preset.name].fit) if preset.name in PRESETS else {}
+
+
+def _changed(fit: FitConfig, before: FitConfig) -> dict:
+    old = asdict(before)
+    return {name: value for name, value in asdict(fit).items() if value != old[name]}
+
+
+def _fitted(later: Preset, first: Preset, asked_for: dict) -> Preset:
     model = first.model
     if model.size >= later.model.size:
-        raise ValueError(f"{later.name} draws {later.model.size} px, so it cannot enlarge the {model.size} px of {first.name}: choose a smaller --size")
-    return replace(later, data=first.data, save=first.save, model=later.model.as_upsampler_of(model))
+        raise ValueError(f"{later.name} draws {later.model.size} px, so it cannot enlarge the {model.size} px of "
+                         f"{first.name}: choose a smaller --size")
+    fit = replace(later.fit, **asked_for)
+    return replace(later, data=first.data, save=first.save, fit=fit, model=later.model.as_upsampler_of(model))

@@ -1,15 +1,17 @@
-"""Which codes a VQGAN really takes: what `t2ilab codes` counts, so that a model can draw the most used alone."""
+"""Which codes a VQGAN really takes: `t2ilab codebook` counts, so that a model can draw the most used alone."""
 import json
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+
 from torch import Tensor
 
 from ..data.loaders import stream
 from ..evaluation.reconstruction import count_codes
 from ..families.frozen_codec import USED_CODES
+from ..hub import reports
 from ..training.checkpoint import write_text
-from .folder import find_run, read_preset
+from .folder import find
 from .load import load
 from .train import data_of
 
@@ -17,17 +19,19 @@ from .train import data_of
 def count_used(run: str, n: int, *, data: str | None = None, root: str | None = None) -> tuple[Path, Tensor]:
     """Write which codes a codec takes, the most used first: (the file, how often it takes each [K] int64).
 
-    The file lies in the folder of the codec's name, which is made here for one that ships with the project.
+    The file lies in the codec's folder, or in runs/ for one that ships with the project (`hub.reports`).
     n: pictures, at most, of the data set that it was trained on, or of another one.  ValueError for a run that is no codec."""
-    preset = read_preset(find_run(run))
+    found = find(run)
+    preset = found.preset
     if preset.family != "vq_codec":
         raise ValueError(f"{run} is no codec: choose a run that was trained as one, such as vq-codec-shapes")
     if n < 1:
         raise ValueError(f"n={n}: choose 1 or more")
     given = {name: value for name, value in (("data", data), ("root", root)) if value is not None}
     dataset, _ = data_of(replace(preset.data, **given), preset.model.size)
-    counts = count_codes(load(run).model.codec, _pictures(dataset, min(n, len(dataset)), preset.data.workers, run))
-    order, path = counts.argsort(descending=True, stable=True), Path(run) / USED_CODES
+    pictures = _pictures(dataset, min(n, len(dataset)), preset.data.workers, run)
+    counts = count_codes(load(found).model.codec, pictures)
+    order, path = counts.argsort(descending=True, stable=True), reports(run) / USED_CODES
     path.parent.mkdir(parents=True, exist_ok=True)
     write_text(path, json.dumps({"codes": order[:counts.count_nonzero()].tolist()}) + "\n")
     return path, counts

@@ -1,96 +1,111 @@
-"""What `t2ilab evaluate` measures of a run, by its kind, and the comparisons it makes instead where asked: numbers and a picture in the run's folder.
-
-And what `t2ilab codes` counts of a codec."""
+"""Measure a run: numbers and pictures in a folder of their own, by the rows of evaluation/registry.py."""
 import json
-import torch
+import math
+import shlex
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from difflib import get_close_matches
 from pathlib import Path
 
-from ..evaluation.ablations.augmentation import augmentation_sweep, draw_augmentation
-from ..evaluation.ablations.caption_choice import choice_metrics, draw_choices
-from ..evaluation.ablations.guidance import draw_sweep, guidance_sweep
-from ..evaluation.ablations.thresholds import draw_thresholds, threshold_sweep
-from ..evaluation.ablations.unmasking import draw_methods, method_sweep, methods
-from ..evaluation.caption_metrics import caption_metrics, draw_enlarging, draw_inpainting, enlarging_metrics
-from ..evaluation.reconstruction import codec_metrics, draw_codec, draw_painted, picture_metrics
-from ..evaluation.scene_metrics import scene_metrics, write_report
+import torch
+
+from ..evaluation.registry import ABLATIONS, ALL, METRICS, Subject, applicable
+from ..hub import reports
+from ..presets import Preset
 from ..training.checkpoint import write_text
 from ..viz.notebook import show
 from .codebook_usage import _pictures
-from .folder import find_run, read_preset
+from .folder import find
 from .load import load
+from .sample import check_settings
 from .train import data_of
 
 
-def report(preset, pipeline, out: Path, n: int, command: str) -> dict:
-    """What there is to say of a run, in files of its folder: metrics.json, which it returns, samples.png, and what else fits its kind.
+def evaluate(run: str | Path, names: str | Sequence[str] = (), *, n: int = 512, scales: Sequence[float] = (),
+             cascade: bool = False, root: str | None = None, out: str | Path | None = None) -> dict:
+    """Measure a run: {number: value} of metrics, and under its name what each ablation found.
 
-    A codec that was trained on other pictures than the scenes is marked on those, and shows them."""
-    if preset.data.data == "shapes":
-        metrics = marks(preset.model, pipeline, n)
-        write_report(pipeline, out, metrics, command=command)
-        draw_more(preset.model, pipeline, out)
-        return metrics
-    dataset, held = data_of(preset.data, preset.model.size)
-    true = torch.cat(list(_pictures(held or dataset, min(n, len(held or dataset)), preset.data.workers, preset.name)))
-    metrics = {"samples": len(true), "held_back": held is not None} | picture_metrics(pipeline, true)
+    names: rows of METRICS and ABLATIONS; the first metric that applies if none.  n: pictures, of each kind of caption.
+    scales: what an ablation varies.  cascade: measure what the stages that enlarge make of its pictures.
+    root: where its data set lies, if not as in training.
+    Writes metrics.json with samples.png, and NAME.json with NAME.png for an ablation, into `out`: the run's folder, or
+    runs/NAME for a run that ships.  Never copies weights.  ValueError in one line for what does not apply to it."""
+    found, names = find(run), [names] if isinstance(names, str) else list(names)
+    data = found.preset.data
+    preset = found.preset if root is None else replace(found.preset, data=replace(data, root=root))
+    _check(n, scales)
+    names = _that_apply(str(run), preset, names)
+    out, pipeline = Path(out) if out else reports(run), load(found, cascade=cascade)
+    subject = Subject(preset, pipeline, n, tuple(scales), reload=lambda **fields: load(found, cascade=False, **fields),
+                      pictures_of=lambda: _read(preset, n))
+    words = ["t2ilab", "evaluate", str(run)]
+    options = ["--n", str(n), *(["--cascade"] if cascade else [])]
+    metrics = [name for name in names if name in METRICS]
+    result: dict = {}
+    if metrics:
+        asked = [] if metrics == applicable(preset)[:1] else metrics
+        result |= _measure(subject, metrics, out, shlex.join([*words, *asked, *options]))
+    for name in (name for name in names if name in ABLATIONS):
+        result[name] = _ablate(subject, name, out, [*words, name, *options])
+    return result
+
+
+def _check(n: int, scales: Sequence[float]) -> None:
+    if n < 1:
+        raise ValueError(f"n={n}: choose 1 or more")
+    for scale in scales:
+        if not math.isfinite(scale):
+            raise ValueError(f"scales: {scale} is no finite number")
+        check_settings({"guidance_scale": scale})
+
+
+def _that_apply(run: str, preset: Preset, names: Iterable[str]) -> list[str]:
+    """The names, or the first that applies if there are none.  ValueError that says why one does not."""
+    there = applicable(preset)
+    for name in names:
+        if name not in ALL:
+            close = get_close_matches(name, ALL, n=1)
+            hint = f"did you mean {close[0]}?" if close else f"choose of {', '.join(ALL)}"
+            raise ValueError(f"{name!r} is nothing to measure: {hint}")
+        if reason := ALL[name].refuses(preset):
+            can = ", ".join(there) or "nothing yet"
+            raise ValueError(f"{name} cannot be measured of {run}: {reason}; of this run: {can}")
+    if not names and not any(name in METRICS for name in there):
+        raise ValueError(f"{run} was trained on {preset.data.data}: no metric applies yet; look at its pictures: "
+                         f"t2ilab sample {shlex.quote(run)}")
+    return list(names) or there[:1]
+
+
+def _measure(subject: Subject, names: list[str], out: Path, command: str) -> dict:
+    metrics: dict = {}
+    for name in names:
+        metrics |= METRICS[name].run(subject)
+    out.mkdir(parents=True, exist_ok=True)
     write_text(out / "metrics.json", json.dumps(metrics | {"command": command}, indent=1) + "\n")
-    show(draw_painted(pipeline, true[:8]), path=out / "painted.png")
+    for name in names:
+        _show(METRICS[name].plot(subject, metrics), out)
     return metrics
 
 
-def marks(model, pipeline, n: int) -> dict:
-    """The numbers that fit a run: of a codec, of a stage that enlarges, of a model that reads captions, or labels, or nothing."""
-    if not pipeline.stages:
-        return codec_metrics(pipeline, n=n)
-    if getattr(model, "low_res", 0):
-        return enlarging_metrics(pipeline, model.low_res, n=n)
-    return caption_metrics(pipeline, n=n) if model.net.text_width else scene_metrics(pipeline, n=n)
+def _ablate(subject: Subject, name: str, out: Path, command: list[str]) -> dict:
+    row = ABLATIONS[name]
+    subject = replace(subject, scales=(subject.scales or row.scales) if row.scales else ())
+    scales = ["--scales", *(f"{v:g}" for v in subject.scales)] if subject.scales else []
+    found = row.run(subject) | {"command": shlex.join([*command, *scales])}
+    out.mkdir(parents=True, exist_ok=True)
+    write_text(out / f"{name}.json", json.dumps(found, indent=1) + "\n")
+    _show(row.plot(subject, found), out)
+    return found
 
 
-def draw_more(model, pipeline, out: Path) -> None:
-    """The picture that a run of this kind has beside its samples."""
-    if not pipeline.stages:
-        show(draw_codec(pipeline), path=out / "painted.png")
-    elif getattr(model, "low_res", 0):
-        show(draw_enlarging(pipeline, model.low_res), path=out / "enlarged.png")
-    elif getattr(model, "known", 0):
-        show(draw_inpainting(pipeline), path=out / "inpainting.png")
+def _show(pictures: dict, out: Path) -> None:
+    for file, picture in pictures.items():
+        show(picture, path=out / file)
 
 
-def compare_guidance(pipeline, scales: tuple[float, ...], out: Path, n: int, command: str) -> Path:
-    """What guidance does: guidance.json, whose path it returns, and guidance.png."""
-    result = guidance_sweep(pipeline, scales, n=n)
-    return _write_comparison("guidance", result, draw_sweep(result), out, command, scales)
-
-
-def compare_thresholds(pipeline, scales: tuple[float, ...], out: Path, n: int, command: str) -> Path:
-    """What thresholds do under guidance: thresholds.json, whose path it returns, and thresholds.png."""
-    return _write_comparison("thresholds", threshold_sweep(pipeline, scales, n=n), draw_thresholds(pipeline, scales), out, command, scales)
-
-
-def compare_augmentation(run: str, levels: tuple[float, ...], out: Path, n: int, command: str) -> Path:
-    """What noise on the picture to enlarge does: augmentation.json, whose path it returns, and augmentation.png."""
-    result = augmentation_sweep(lambda level: load(run, cascade=False, augmentation=level), read_preset(find_run(run)).model.low_res, levels, n=n)
-    return _write_comparison("augmentation", result, draw_augmentation(result), out, command, levels)
-
-
-def compare_methods(model, out: Path, n: int, command: str) -> Path:
-    """The ways to sample codes: methods.json, whose path it returns, and methods.png.  ValueError for a run that draws pixels."""
-    if not hasattr(model, "prior_weight") or not model.net.text_width:
-        raise ValueError(f"{out}: ways to sample codes are compared on captions, by runs that draw codes from them, such as vq-shapes")
-    ways = methods(model.T, model.guidance_scale)
-    return _write_comparison("methods", method_sweep(lambda f: load(out, **f), ways, n=n), draw_methods(lambda f: load(out, **f), ways), out, command)
-
-
-def compare_choices(pipeline, out: Path, n: int, command: str) -> Path:
-    """Which of two captions the model takes for a picture: choices.json, whose path it returns, and choices.png."""
-    result = choice_metrics(pipeline, n=n)
-    return _write_comparison("choices", result, draw_choices(result), out, command)
-
-
-def _write_comparison(name: str, result: dict, picture, out: Path, command: str, values: tuple[float, ...] = ()) -> Path:
-    result = result | {"command": " ".join([command, f"--{name}", *(f"{v:g}" for v in values)])}
-    path = out / f"{name}.json"
-    path.write_text(json.dumps(result, indent=1) + "\n", encoding="utf8")
-    show(picture, path=path.with_suffix(".png"))
-    return path
+def _read(preset: Preset, n: int) -> tuple[torch.Tensor, bool]:
+    """n pictures [n 3 H W] of a run's data set, of what is held back if anything is; and whether it is."""
+    dataset, held = data_of(preset.data, preset.model.size)
+    source = dataset if held is None else held
+    pictures = _pictures(source, min(n, len(source)), preset.data.workers, preset.name)
+    return torch.cat(list(pictures)), held is not None

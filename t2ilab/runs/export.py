@@ -1,12 +1,31 @@
 """A run as a folder small enough to ship: its config and its averaged weights in half precision."""
 import os
 import shutil
-import torch
+from functools import lru_cache
 from pathlib import Path
-from safetensors.torch import save_file
 
+import torch
+from safetensors.torch import save_file
+from torch.overrides import TorchFunctionMode
+
+from ..hub import shipped
 from ..presets import PRESETS
 from ..training.checkpoint import read_tensors
+from .folder import find
+
+
+def export_run(run: str | Path, out: str | Path, *, cascade: bool = True) -> list[Path]:
+    """Export a run by its name or path: the folders that were written.
+
+    cascade: the stages after it too, each into a folder inside of it.  ValueError if `out` is the run's own folder.  The errors of `find`."""
+    found, out = find(run), Path(out)
+    if out.resolve() in (found.path.resolve(), found.home.resolve()):
+        raise ValueError(f"{out} is the run itself: choose another folder")
+    later = found.later() if cascade else []
+    parts = {out: found.path} | {out / run.preset.name: run.path for run in later}
+    for folder, path in parts.items():
+        export(path, folder)
+    return list(parts)
 
 
 def export(folder: Path, out: Path) -> None:
@@ -22,12 +41,26 @@ def export(folder: Path, out: Path) -> None:
 
 
 def describe_presets() -> list[dict]:
-    """One row a preset: parameters counted on the `meta` device, resolution, expected metric, hardware."""
-    rows = []
-    for name, preset in PRESETS.items():
-        with torch.device("meta"):
-            parameters = list(preset.model.build().parameters())
-        rows.append({"preset": name, "trainable": sum(p.numel() for p in parameters if p.requires_grad),
-                     "frozen": sum(p.numel() for p in parameters if not p.requires_grad), "pixels": preset.model.size,
-                     "expected": preset.expected, "hardware": preset.hardware})
-    return rows
+    """One row per preset: parameters of what a run is used with, resolution, expected metric, hardware."""
+    return [{"preset": name, "trainable": _parameters(preset.model), "pixels": preset.model.size,
+             "shipped": name in shipped(), "expected": preset.expected, "hardware": preset.hardware}
+            for name, preset in PRESETS.items()]
+
+
+@lru_cache(maxsize=None)
+def _parameters(config) -> int:
+    """The number of parameters of a model, counted on the `meta` device.
+
+    Of a codec those that turn pictures into codes and back, without what only trains it."""
+    with torch.device("meta"), _Unfilled():
+        model = config.build()
+    return sum(p.numel() for p in getattr(model, "codec", model).parameters())
+
+
+class _Unfilled(TorchFunctionMode):
+    """Leaves new weights as they are: on `meta` there is nothing to fill, and "filling" is most of the
+    time."""
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        fills = getattr(function, "__name__", "") in ("normal_", "uniform_", "kaiming_uniform_", "zeros_")
+        return (args or tuple(kwargs.values()))[0] if fills else function(*args, **kwargs or {})

@@ -30,9 +30,12 @@ def alone(folder: Path) -> Iterator[None]:
 def _lock(file, folder: Path) -> None:
     try:
         if fcntl:
-            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)        # of the process, not of its children: loaders may outlive it for seconds
+            # of the process, not of its children: loaders may outlive it for seconds
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except (BlockingIOError, PermissionError) as error:
         file.seek(0)
-        raise BlockingIOError(f"another process ({file.read().decode() or 'unknown'}) is at work in {folder}: wait for it, or choose another --out") from error
+        other = file.read().decode() or "unknown"
+        raise BlockingIOError(f"another process ({other}) is at work in {folder}: "
+                              "wait for it, or choose another --out") from error
     except OSError:                                         # a file system without locks
         pass

@@ -1,6 +1,8 @@
 """Pictures on demand, from Python and from the command line: options and files in, tensors through the pipeline, named files and a record out."""
 import json
+import math
 import re
+import sys
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -14,27 +16,31 @@ from torch import Tensor
 
 from ..data.captions import cleaned, lines, read_text
 from ..data.decode import read_image
+from ..data.shapes import Scenes
 from ..pipeline.edit import Edit
 from ..pipeline.walk import TextToImage, listed
-from .folder import find_run, read_preset
-from .load import later_runs, load
-from ..tensors import from_uint8, to_uint8
+from ..presets import Preset
+from ..tensors import from_uint8, generator_per_image, to_uint8
 from ..viz.notebook import show_grid
+from .folder import RunFolder, find
+from .load import load, with_settings
 
 
 def sample(run: str | Path, captions: int | Sequence[str | int], *, method: str | None = None, seed: int = 0, out: str | Path | None = None,
            cascade: bool = True, **settings) -> Tensor:
-    """Pictures [B 3 H W] in [-1, 1], one a caption: `sample("vq-shapes", ["a red circle"], truncation=0.86, guidance_scale=2.0)`.
+    """Pictures [B 3 H W] in [-1, 1], one per caption: `sample("vq-shapes", ["a red circle"], truncation=0.86, guidance_scale=2.0)`.
 
     captions: texts, or labels by name or number, or how many pictures without any.
     method: of a run that draws codes, one of the ways that `methods` lists, such as "fast".  settings: any field of the run's family, for this call
     only; they win over method.  out: a folder that gets them as PNG files with their captions inside.  The weights stay in memory until another run,
     or other settings, are asked for.  ValueError for a method or a setting that the run has not, or an unknown class.
     Lesson: notebooks/08_vq_diffusion.ipynb"""
-    texts, settings = [str(caption) for caption in listed(captions)], method_settings(run, method, settings)
-    images = draw(_in_memory(str(run), _stamp(run, cascade), cascade, json.dumps(settings, sort_keys=True, default=str)), texts, seed=seed, label=str(run))
+    texts, found = [str(caption) for caption in listed(captions)], find(run)
+    settings = method_settings(found, method, settings)
+    images = draw(_in_memory(found, cascade, settings), texts, seed=seed, label=str(run))
     if out is not None:
-        save(images, texts, Path(out), {"run": str(run), "captions": texts, "n": len(images), "seed": seed, "cascade": cascade} | settings)
+        about = record(found, texts, seed, cascade, settings)
+        save(images, texts, Path(out), about | ({"method": method} if method else {}))
     return images
 
 
@@ -43,16 +49,34 @@ def sample_class(run: str | Path, label: str | int, n: int = 1, **options) -> Te
     return sample(run, [label] * n, **options)
 
 
-def method_settings(run: str | Path, method: str | None, given: dict) -> dict:
+def _in_memory(run: RunFolder, cascade: bool, settings: dict) -> TextToImage:
+    """The loaded run, kept as long as its files, its later stages' and the settings stay."""
+    stages = (run, *(run.later() if cascade else ()))
+    key = json.dumps([[stage.stamp for stage in stages], cascade, settings], sort_keys=True, default=str)
+    if _kept.get("key") != key:
+        _kept.clear()                                       # frees the old one before the new one is read
+        _kept.update(pipeline=load(run, cascade=cascade, **settings), key=key)
+    return _kept["pipeline"]
+
+
+_kept: dict = {}
+
+
+# What to draw with
+
+def method_settings(run: RunFolder, method: str | None, given: dict) -> dict:
     """The fields that make a run sample in one of the ways of the original VQ-Diffusion, by its name, and those given, which win over it.
 
-    method: None for the run's own way.  ValueError for a way that is not there, or a run that draws no codes."""
+    method: None for the run's own way.  ValueError for a way that is not there, a run that draws no codes, or a
+    setting out of range."""
+    check_settings(given)
     if method is None:
         return given
     from ..evaluation.ablations.unmasking import methods
-    model = read_preset(find_run(run)).model
+    model = run.preset.model
     if not hasattr(model, "prior_weight"):
-        raise ValueError(f"method={method!r}: {run} draws no codes; choose its sampler, sampling_steps and guidance_scale instead")
+        raise ValueError(f"method={method!r}: {run.name} draws no codes; choose its sampler, sampling_steps and "
+                         "guidance_scale instead")
     ways = methods(model.T, model.guidance_scale)
     if method not in ways:
         raise ValueError(f"method={method!r}: choose one of {', '.join(map(repr, ways))}")
@@ -60,27 +84,37 @@ def method_settings(run: str | Path, method: str | None, given: dict) -> dict:
     return kept | given
 
 
-@lru_cache(maxsize=1)
-def _in_memory(run: str, stamp: tuple, cascade: bool, settings: str) -> TextToImage:
-    return load(run, cascade=cascade, **json.loads(settings))
+RANGES = {      # of sampling settings, those that are numbers: (what is allowed, in words)
+    "sampling_steps": (lambda v: v >= 1, "1 or more"),
+    "guidance_scale": (lambda v: abs(v) <= 1000, "a number from -1000 to 1000; 1 = off"),
+    "truncation": (lambda v: 0 < v <= 1, "a number above 0, at most 1"),
+    "temperature": (lambda v: 0 < v < math.inf, "a number above 0"),
+    "top_k": (lambda v: v >= 0, "0 or more"),
+    "prior_weight": (lambda v: 0 <= v < math.inf, "0 or more"),
+}
 
 
-def _stamp(run: str | Path, cascade: bool) -> tuple:
-    """When the files of a run, and of the stages after it, were written."""
-    folders = [find_run(name) for name in (run, *(later_runs(run) if cascade else ()))]
-    return tuple((folder / file).stat().st_mtime_ns for folder in folders for file in ("model.safetensors", "config.json"))
+def check_settings(settings: dict) -> None:
+    """Before anything is loaded: ValueError for a sampling setting out of range, NaN too."""
+    for name, (allowed, words) in RANGES.items():
+        value = settings.get(name)
+        if isinstance(value, int | float) and not allowed(value):
+            raise ValueError(f"{name}={value}: choose {words}")
 
 
 @dataclass(frozen=True)
 class SamplingOptions:
     sampler: str | None = None              # ancestral, ddim, dpm_solver_pp_2m; VQ-Diffusion: ancestral, even, purity; the run's own if not given
-    sampling_steps: int | None = None       # network calls a picture; the run's own if not given
+    sampling_steps: int | None = None       # network calls per picture; the run's own if not given
     guidance_scale: float | None = None     # 1 = off, 0 = unconditional; the run's own if not given
     cascade: bool = True                    # with the stages that enlarge the first one's pictures
     truncation: float | None = None         # VQ-Diffusion: each code is drawn among the likeliest, up to this share; 1 = all
     top_k: int | None = None                # VQ-Diffusion: each code is drawn among so many; 0 = all
     prior_weight: float | None = None       # VQ-Diffusion, purity: how much surer a sure code is made
     zero_shot: bool = False                 # VQ-Diffusion: guide away from the empty caption, also where another was learned
+
+    def __post_init__(self):
+        check_settings(asdict(self))
 
 
 @dataclass(frozen=True)
@@ -91,26 +125,23 @@ class EditingOptions:
     strength: float = 1.0                   # how much of the image is noised away: 1 = all, 0.5 = half of the way
     picture: Path | None = None             # a small picture to enlarge, for a run that draws none itself
 
+    def __post_init__(self):
+        if not 0 < self.strength <= 1:
+            raise ValueError(f"strength={self.strength}: choose a number above 0, at most 1")
+        for name in ("mask", "strength"):
+            if getattr(self, name) not in (None, 1) and not self.image:
+                raise ValueError(f"--{name} says what to change of an image: give --image too")
+
 
 def chosen(options: SamplingOptions) -> dict:
-    """The options that differ from what they are anyway."""
-    return {name: value for name, value in asdict(options).items() if value != getattr(SamplingOptions(), name)}
-
-
-def read_captions(path: Path) -> list[str]:
-    """The captions of a text file, one a line; empty lines do not count.  ValueError if there are none."""
-    if not (found := cleaned(lines(read_text(path)))):
-        raise ValueError(f"{path}: no captions there")
-    return list(found)
+    """The fields of a run that were chosen, which are the options that differ from what they are anyway."""
+    usual = asdict(SamplingOptions())
+    return {name: v for name, v in asdict(options).items() if v != usual[name] and name != "cascade"}
 
 
 def edits(options: EditingOptions) -> dict:
     """The options of a sampling walk: pictures read from their files, square, in [-1, 1]."""
     found = {name: _square(from_uint8(read_image(path))[None]) for name in ("image", "mask", "picture") if (path := getattr(options, name))}
-    if options.mask and not options.image:
-        raise ValueError("--mask says which part of an image to paint anew: give --image too")
-    if options.strength != 1 and not options.image:
-        raise ValueError("--strength says how much of an image is noised away: give --image too")
     if options.mask and found["mask"].shape != found["image"].shape:
         raise ValueError(f"{options.mask} has another size than {options.image}")
     walk: dict = {"negative": None if options.negative is None else [options.negative], "picture": found.get("picture")}
@@ -127,21 +158,69 @@ def _square(image):
     return image[:, :, (H - S) // 2:(H + S) // 2, (W - S) // 2:(W + S) // 2]
 
 
+# What to draw
+
+def read_captions(path: Path) -> list[str]:
+    """The captions of a text file, one per line; empty lines do not count.  ValueError if there are none."""
+    if not (found := cleaned(lines(read_text(path)))):
+        raise ValueError(f"{path}: no captions there")
+    return list(found)
+
+
+def reads_text(preset: Preset) -> bool:
+    """Whether a run reads captions, not labels."""
+    return getattr(getattr(preset.model, "net", None), "text_width", 0) > 0
+
+
+def check_words(preset: Preset, words: Sequence[str]) -> None:
+    """ValueError for a caption without quotes: several captions of one word each, for a run that reads text."""
+    if reads_text(preset) and len(words) > 1 and all(len(word.split()) == 1 for word in words):
+        whole = " ".join(words)[:80]
+        raise ValueError(f'{len(words)} captions of one word each: put quotes around a caption, as in "{whole}"; '
+                         "or write one per line into a file: --captions FILE")
+
+
+def unknown_words(preset: Preset, captions: Sequence[str]) -> list[str]:
+    """The words that a run on the scenes was never shown; nothing is known of runs on other data."""
+    if preset.data.data != "shapes" or not reads_text(preset):
+        return []
+    known = _grammar()
+    words = re.findall(r"[^\W_]+", " ".join(captions).lower())
+    return [word for word in dict.fromkeys(words) if word not in known]
+
+
+@lru_cache(maxsize=1)
+def _grammar() -> frozenset[str]:
+    """Every word that captions of the scenes are made of."""
+    return frozenset(word for text in Scenes().texts() for word in re.findall(r"[^\W_]+", text.lower()))
+
+
+def warn_of_unknown_words(preset: Preset, captions: Sequence[str]) -> None:
+    """One line on stderr if a run was never shown some of the words."""
+    if unknown := unknown_words(preset, captions):
+        words = ", ".join(unknown[:8]) + " ..." * (len(unknown) > 8)
+        print(f"t2ilab: this model was never shown {words}: it will draw something else; it reads captions "
+              'such as "a large red circle left of a small blue square on a white background"', file=sys.stderr)
+
+
+# Drawing
+
 def draw(pipeline, captions: list[str], *, seed: int, label: str, **options) -> Tensor:
-    """Pictures [B 3 H W], at most 64 at a time, with a progress bar."""
+    """Images [B 3 H W], at most 64 at a time, with a progress bar.  No image depends on how many are drawn with it."""
     from tqdm import tqdm
-    chunks, images = [captions[i:i + 64] for i in range(0, len(captions), 64)] or [[]], []
-    with tqdm(total=len(chunks) * sum(len(stage.times) - 1 for stage in pipeline.stages), desc=label, unit="step") as bar:
-        for k, chunk in enumerate(chunks):
-            for name, value in pipeline.walk(chunk, seed + k, **options):
+    starts, images, sources = range(0, len(captions), 64), [], generator_per_image(captions, seed)
+    steps = sum(len(stage.times) - 1 for stage in pipeline.stages)
+    with tqdm(total=len(starts) * steps, desc=label, unit="step", disable=not steps) as bar:
+        for start in starts:
+            part = slice(start, start + 64)
+            for name, value in pipeline.walk(captions[part], sources=sources[part], **options):
                 bar.update(name == "frame")
             images.append(value.cpu())
     return torch.cat(images)
 
 
 def demonstrate(name: str, pipeline: TextToImage, out: Path) -> tuple[str, ...]:
-    """Let a model draw what shows it off, into a file of its name: (name, seconds a picture, how well it did, the file)."""
-    from ..data.shapes import Scenes
+    """Let a model draw what shows it off into a file: (name, seconds per picture, how well it did, the file)."""
     from ..evaluation.alignment import alignment, valid_share
     from ..evaluation.scene_metrics import demo_captions
     (captions, _), path, start = demo_captions(pipeline), out / f"{name}.png", time.perf_counter()
@@ -156,16 +235,42 @@ def demonstrate(name: str, pipeline: TextToImage, out: Path) -> tuple[str, ...]:
     return name, f"{seconds:.2f}", score, str(path)
 
 
+# Files
+
+def record(run: RunFolder, captions: list[str], seed: int, cascade: bool, settings: dict) -> dict:
+    """What pictures were drawn from: captions, runs, and every sampling field as it was used."""
+    used = asdict(with_settings(run, settings))
+    stages = [run.name, *(later.preset.name for later in (run.later() if cascade else ()))]
+    about = {"run": run.name, "stages": stages, "captions": captions, "n": len(captions), "seed": seed}
+    return about | {name: used[name] for name in asdict(SamplingOptions()) if name in used} | settings
+
+
 def save(images: Tensor, captions: Sequence[str], out: Path, record: dict) -> None:
-    """One PNG a picture, with its caption inside, all of them as grid.png, and samples.json with what they were drawn from.  captions: () for pictures without any."""
+    """One PNG per picture, its caption inside, all as grid.png, and samples.json: what they were drawn from.
+
+    captions: () for pictures without any.  Pictures of an earlier samples.json are removed; other files stay."""
     out.mkdir(parents=True, exist_ok=True)
+    earlier, files = _listed(out), []
     for i, image in enumerate(images):
         pixels = to_uint8(image).permute(1, 2, 0).cpu().numpy()                                  # [H W 3]
         about = PngInfo()
         about.add_itxt("Description", captions[i] if captions else "")
-        Image.fromarray(pixels).save(out / f"{i:03d}_{_slug(captions[i] if captions else 'sample')}_seed{record['seed']}.png", pnginfo=about)
+        files.append(f"{i:03d}_{_slug(captions[i] if captions else 'sample')}_seed{record['seed']}.png")
+        Image.fromarray(pixels).save(out / files[-1], pnginfo=about)
+    for name in earlier - set(files):
+        (out / name).unlink(missing_ok=True)
     show_grid(images, captions or None, path=out / "grid.png")
-    (out / "samples.json").write_text(json.dumps(record, indent=1, ensure_ascii=False, default=str) + "\n", encoding="utf8")
+    text = json.dumps(record | {"files": files}, indent=1, ensure_ascii=False, default=str)
+    (out / "samples.json").write_text(text + "\n", encoding="utf8")
+
+
+def _listed(out: Path) -> set[str]:
+    """The pictures that samples.json says were drawn here before: only names that `save` itself gives."""
+    try:
+        files = json.loads((out / "samples.json").read_text(encoding="utf8"))["files"]
+        return {name for name in files if re.fullmatch(r"\d{3,}_[a-z0-9-]+_seed-?\d+\.png", name)}
+    except (OSError, ValueError, KeyError, TypeError):
+        return set()
 
 
 def _slug(text: str) -> str:

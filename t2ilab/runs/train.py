@@ -2,7 +2,6 @@
 import json
 import shlex
 import sys
-import torch
 from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import replace
@@ -10,18 +9,20 @@ from functools import partial
 from itertools import chain, count
 from pathlib import Path
 
+import torch
+
 from .. import __version__
 from ..data.caption_check import check_captions
 from ..data.datasets import open_data
 from ..data.loaders import Part, stream
 from ..evaluation.caption_metrics import SEED
 from ..pipeline.walk import TextToImage
-from ..presets import DataConfig, Preset
+from ..presets import DataConfig, Preset, named
 from ..tensors import generator
 from ..training.checkpoint import Checkpoints, load_weights, newest, write_text
 from ..training.fit import Log, TrainState, fit
-from ..viz.notebook import show_grid
 from ..training.stop import Uninterrupted
+from ..viz.notebook import show_grid
 from .folder import find_run, read_preset
 from .lock import alone
 from .log import _Logger
@@ -37,12 +38,15 @@ def data_of(config: DataConfig, size: int):
     return Part(dataset, every), Part(dataset, every, held=True)
 
 
-def train(preset: Preset, out: Path) -> Iterator[tuple[Log, torch.nn.Module]]:
+def train(preset: Preset | str, out: Path | None = None) -> Iterator[tuple[Log, torch.nn.Module]]:
     """Train a preset into a run folder, going on from its newest checkpoint if it has one.  Yields (Log, averaged model) every step.
 
+    preset: or its name.  out: runs/PRESET if not given.
     Writes config.json, log.jsonl, TensorBoard events, checkpoints/ and samples/.  FileExistsError if the folder holds another run,
-    BlockingIOError if another process is at work in it.  A signal to stop waits for the end of the step, saves it, and is a KeyboardInterrupt."""
-    out = Path(out)
+    BlockingIOError if another process is at work in it.  A signal to stop waits for the end of the step, saves it,
+    and is a KeyboardInterrupt."""
+    preset = named(preset) if isinstance(preset, str) else preset
+    out = Path(out or Path("runs") / preset.name)
     if (out / "model.safetensors").is_file() and newest(out / "checkpoints") is None:
         raise FileExistsError(f"{out} holds weights and nothing to go on from: begin with them in another folder: --start {out} --out ANOTHER")
     if preset.data.data == "shapes" and preset.fit.seed == SEED:
@@ -51,6 +55,7 @@ def train(preset: Preset, out: Path) -> Iterator[tuple[Log, torch.nn.Module]]:
     if preset.model.reads == "text":
         check_captions(dataset)
     preset = replace(preset, model=_as_it_starts(preset, out).fit_to_dataset(dataset))
+    preset.model.check_parts()                               # before billions are built for nothing
     torch.manual_seed(preset.fit.seed)
     state = TrainState(preset.model.build(), preset.fit)
     pipeline = preset.model.pipeline(state.ema)              # sampling settings are checked before the first step
@@ -147,7 +152,8 @@ def _write_config(preset: Preset, out: Path, state: TrainState) -> dict:
         if getattr(begun.model, "codec_weights", None) == "":           # begun before models knew the weights of their codec
             begun = replace(begun, model=replace(begun.model, codec_weights=preset.model.codec_weights))
         old, new = _identity(begun), _identity(preset)
-        if changed := [f"{k} ({old[k]}, not {new[k]})" if k in ("seed", "optimizer") else k for k in new if old[k] != new[k]]:
+        if changed := [f"{k} ({old[k]}, not {new[k]})" if k in ("seed", "optimizer") else k
+                       for k in new if old[k] != new[k]]:
             raise FileExistsError(f"{out} holds a run with another {' and '.join(changed)}: choose another --out, or go on: t2ilab resume {out}")
         _check_steps(preset, begun, out)
     if state.accelerator.is_main_process:
@@ -160,7 +166,8 @@ def _check_steps(preset: Preset, begun: Preset, out: Path) -> None:
     last = newest(out / "checkpoints") if preset.fit.steps < begun.fit.steps else None
     done = int(last.name.removeprefix("step-")) if last else 0
     if preset.fit.steps < done:
-        raise ValueError(f"{out}: {done} steps are done, more than the {preset.fit.steps} asked for: choose --steps {done} or more")
+        raise ValueError(f"{out}: {done} steps are done, more than the {preset.fit.steps} asked for: "
+                         f"choose --steps {done} or more")
 
 
 def _identity(preset: Preset) -> dict:

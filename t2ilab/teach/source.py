@@ -17,8 +17,8 @@ from typing import NamedTuple
 
 import torch
 
-from .exercises import EXERCISES
 from ..viz.notebook import in_notebook
+from .exercises import EXERCISES
 
 PACKAGE = Path(__file__).resolve().parent.parent
 

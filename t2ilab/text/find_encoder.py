@@ -1,12 +1,12 @@
 """Where a frozen text encoder lies: a folder, one that ships with the project, or one of the Hugging Face hub that was fetched before."""
 import hashlib
-import numpy as np
 import shlex
 from functools import lru_cache
 from pathlib import Path
 
-from ..hub import shipped, shipped_run
+import numpy as np
 
+from ..hub import shipped, shipped_run
 
 GIB, MIB = 2**30, 2**20
 

@@ -6,9 +6,7 @@ computed once and then kept on disk. Left out on purpose: training the encoder (
 import hashlib
 import json
 import logging
-import numpy as np
 import struct
-import torch
 import warnings
 from collections.abc import Callable, Sequence
 from contextlib import contextmanager
@@ -16,14 +14,16 @@ from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from importlib.util import find_spec
 from pathlib import Path
-from torch import Tensor, nn
 from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
 
 from ..data.captions import clean
 from ..hub import cache_root
 from .feature_cache import FeatureCache
 from .find_encoder import GIB, find_encoder, fingerprint
-
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 BATCH = 64                      # captions encoded at a time
@@ -149,7 +149,9 @@ def _skeleton(folder: Path, mark: str) -> tuple[nn.Module, type]:
     """(the model without its numbers, what loads them), known from its config.json alone.  mark: its fingerprint; another one is another encoder."""
     with _library(folder):
         from transformers import AutoConfig, AutoModel, AutoModelForTextEncoding
-        from transformers.models.auto.modeling_auto import MODEL_FOR_TEXT_ENCODING_MAPPING
+        from transformers.models.auto.modeling_auto import (
+            MODEL_FOR_TEXT_ENCODING_MAPPING,
+        )
         config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
         config = getattr(config, "text_config", None) or config                         # of CLIP and the like: the half that reads
         loader = AutoModelForTextEncoding if type(config) in MODEL_FOR_TEXT_ENCODING_MAPPING else AutoModel

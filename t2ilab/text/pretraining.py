@@ -83,7 +83,15 @@ def learn_tokenizer(texts: Sequence[str], config: PretrainConfig = PretrainConfi
     """A byte-level vocabulary of the first 2,000 texts, as a tokenizer of transformers: any text in any script can be written in it.
 
     It reads in lower case and ends each text with </s>; <extra_id_0> ... are one token each."""
-    from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+    from tokenizers import (
+        Tokenizer,
+        decoders,
+        models,
+        normalizers,
+        pre_tokenizers,
+        processors,
+        trainers,
+    )
     from transformers import PreTrainedTokenizerFast
     marks = [f"<extra_id_{k}>" for k in range(config.sentinels)]
     bpe = Tokenizer(models.BPE())

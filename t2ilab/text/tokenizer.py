@@ -72,6 +72,7 @@ def learn_merges(captions: Iterable[str], vocabulary: int) -> tuple[str, ...]:
 
     Raises ValueError if the vocabulary cannot even hold the 256 bytes and an end token."""
     import json
+
     from tokenizers import Tokenizer as BPE
     from tokenizers.models import BPE as Model
     from tokenizers.trainers import BpeTrainer

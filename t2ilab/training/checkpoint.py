@@ -3,7 +3,6 @@
 safetensors and JSON only, never a pickle. `model.safetensors` holds the averaged weights you sample from, `train.safetensors` and `state.json` the
 rest of what resuming needs, `config.json` how to rebuild the model, `sha256.json` the checksum of every other file.
 """
-import hashlib
 import json
 import os
 import shutil
@@ -17,7 +16,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from ..hub import shipped, shipped_run
+from ..hub import file_digest as _digest
+from ..hub import locate
 from .fit import TrainState
 
 CHECKSUMS = "sha256.json"
@@ -96,15 +96,13 @@ def find_weights(name: str | Path) -> Path:
     """The folder with a config.json and weights of a run folder, a checkpoint folder, an exported folder, or a run that ships with the project.
 
     ValueError naming the file if a checkpoint is damaged; FileNotFoundError if there are none."""
-    folder = Path(name)
+    folder = locate(name)
     if checkpoint := newest(folder / "checkpoints"):
         return checkpoint
     if (folder / "train.safetensors").is_file():            # a checkpoint, whole or not
         verify(folder)
     if (folder / "model.safetensors").is_file():
         return folder
-    if str(name) in shipped():
-        return shipped_run(str(name))
     what = "every checkpoint there is damaged" if any(folder.glob("checkpoints/step-*")) else "no trained run there"
     raise FileNotFoundError(f"{name}: {what}")
 
@@ -125,9 +123,11 @@ class Checkpoints:
     def save(self, state: TrainState) -> Path:
         """Write a checkpoint folder in one atomic step, then drop the oldest beyond `keep`.
 
-        OSError in one line if the disk is full, FloatingPointError if a weight is not finite; earlier checkpoints are untouched."""
+        OSError in one line if the disk is full, FloatingPointError if a weight is not finite;
+        earlier checkpoints are untouched."""
         if broken := _not_finite(state):
-            raise FloatingPointError(f"step {state.step}: {broken} is not finite; training stopped, and this step is not saved")
+            raise FloatingPointError(f"step {state.step}: {broken} is not finite; "
+                                     "training stopped, and this step is not saved")
         path, tmp = self.folder / f"step-{state.step:08d}", self.folder / f".tmp-{state.step:08d}-{os.getpid()}"
         try:
             shutil.rmtree(tmp, ignore_errors=True)
@@ -160,13 +160,15 @@ class Checkpoints:
         tensors, saved = read_tensors(path / "train.safetensors"), json.loads((path / "state.json").read_text(encoding="utf8"))
         state.model.load_state_dict({k.removeprefix("model."): v for k, v in tensors.items() if k.startswith("model.")}, strict=True)
         if broken := _not_finite(state):
-            raise ValueError(f"{path}: {broken} is not finite, nothing can be learned from there; remove it to go on from an earlier one")
+            raise ValueError(f"{path}: {broken} is not finite, nothing can be learned from there; "
+                             "remove it to go on from an earlier one")
         slots = [_slots(tensors, f"optimizer.{k}.") for k in range(len(state.optimizers) + 1)]
         if slots.pop() or not all(map(_fits, state.optimizers, slots)):
-            raise ValueError(f"{path} is of a run with another optimizer: go on with that one, or begin in another folder")
+            raise ValueError(f"{path} is of a run with another optimizer: "
+                             "go on with that one, or begin in another folder")
         for optimizer, of_it in zip(state.optimizers, slots):
             optimizer.load_state_dict({"state": of_it, "param_groups": optimizer.state_dict()["param_groups"]})
-        if state.scaler.is_enabled() and saved["scaler"]:           # begun in fp32 or bf16 there is none: a fresh one finds its scale
+        if state.scaler.is_enabled() and saved["scaler"]:       # none if begun in fp32 or bf16: a fresh one finds its scale
             state.scaler.load_state_dict(saved["scaler"])
         state.step = saved["step"]
 
@@ -202,7 +204,8 @@ def _slots(tensors: dict[str, Tensor], prefix: str) -> dict[int, dict[str, Tenso
 def _fits(optimizer: torch.optim.Optimizer, slots: dict[int, dict[str, Tensor]]) -> bool:
     """Are these slots of this optimiser's weights?  Numbers beside them, such as a count of steps, have no shape."""
     weights = [p for group in optimizer.param_groups for p in group["params"]]
-    return all(i < len(weights) and v.shape in ((), weights[i].shape) for i, of_it in slots.items() for v in of_it.values())
+    return all(i < len(weights) and v.shape in ((), weights[i].shape)
+               for i, of_it in slots.items() for v in of_it.values())
 
 
 def _save(tensors: dict[str, Tensor], path: Path) -> None:
@@ -213,8 +216,3 @@ def _save(tensors: dict[str, Tensor], path: Path) -> None:
     path.chmod(0o666 & ~mask)                               # safetensors keeps it to its owner
     with open(path, "rb+") as file:
         os.fsync(file.fileno())
-
-
-def _digest(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -58,7 +58,9 @@ DECAYS = {
 
 
 def learning_rate(step: int, config: FitConfig) -> float:
-    """The learning rate of step 1..steps: a ramp up, then the decay, which would be at 0 one step after the last: no batch is for nothing."""
+    """The learning rate of step 1..steps: a ramp up, then the decay.
+
+    It would be at 0 one step after the last, so that no batch is for nothing."""
     done = max(0, step - config.warmup) / (max(config.steps, config.warmup) + 1 - config.warmup)
     return config.lr * min(1.0, step / max(1, config.warmup)) * DECAYS[config.decay](done)
 
@@ -112,7 +114,8 @@ def _check_whole(accelerator) -> None:
     """ValueError where weights are cut up over processes: the optimisers here hold whole ones."""
     kind = accelerator.distributed_type.value
     if kind in ("FSDP", "DEEPSPEED", "MEGATRON_LM"):
-        raise ValueError(f"{kind} is set for accelerate, which cuts weights up; only whole copies are trained here: accelerate launch --multi_gpu")
+        raise ValueError(f"{kind} is set for accelerate, which cuts weights up; "
+                         "only whole copies are trained here: accelerate launch --multi_gpu")
 
 
 class _Loss(nn.Module):

@@ -1,8 +1,9 @@
 """Which optimiser moves which weights: AdamW for everything, or Muon for matrices and AdamW for the rest.
 
 Muon (Jordan et al. 2024) makes every update of a matrix orthogonal, so that all directions learn at the same pace; a small U-Net here needs
-about half the steps. It moves weights as torch.optim.Muon does, which orthogonalises in bfloat16 whatever the hardware: 20 times slower on a
-CPU without bf16 units. A convolution's weight is shown to it as the matrix [C_out, C_in * 9].
+about half the steps. It moves weights as torch.optim.Muon does, but that one orthogonalises
+in bfloat16 whatever the hardware, 20 times slower on a CPU without bf16 units. A convolution's weight is shown to it
+as the matrix [C_out, C_in * 9].
 """
 import math
 

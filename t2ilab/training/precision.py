@@ -1,4 +1,7 @@
-"""In which number format a device computes fast: bfloat16 only where the hardware has units for it; elsewhere it is emulated, up to 20 times slower."""
+"""In which number format a device computes fast.
+
+bfloat16 is fast only where the hardware has units for it; elsewhere it is emulated, up to 20 times slower.
+"""
 import torch
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -10,11 +13,14 @@ def has_bf16(device: torch.device) -> bool:
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device) >= (8, 0)
     # the first is what torch's kernels use, the second what the processor could do
-    return device.type == "cpu" and torch.backends.cpu.get_cpu_capability() == "AVX512" and torch.cpu._is_avx512_bf16_supported()
+    avx512 = device.type == "cpu" and torch.backends.cpu.get_cpu_capability() == "AVX512"
+    return avx512 and torch.cpu._is_avx512_bf16_supported()
 
 
 def pick_precision(precision: str, device: torch.device) -> torch.dtype:
-    """The dtype for autocast.  auto: bf16 where the hardware has it (a T4 only emulates it, slowly), else fp16 on a GPU, else fp32."""
+    """The dtype for autocast.
+
+    auto: bf16 where the hardware has it (a T4 only emulates it, slowly), else fp16 on a GPU, else fp32."""
     if precision != "auto":
         return DTYPES[precision]
     if has_bf16(device):

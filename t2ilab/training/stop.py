@@ -1,4 +1,7 @@
-"""A stop from outside waits for the end of the step: Ctrl-C, a scheduler's SIGTERM, the SIGHUP of a closed terminal. A second one does not wait."""
+"""A stop from outside waits for the end of the step; a second one does not wait.
+
+It comes as Ctrl-C, a scheduler's SIGTERM or the SIGHUP of a closed terminal.
+"""
 import signal
 
 SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]

@@ -5,8 +5,9 @@ The only module that imports ipywidgets, and it does so late. Left out on purpos
 import io
 import sys
 import time
-import torch
 from pathlib import Path
+
+import torch
 from torch import Tensor
 
 from .tiles import grid, strip

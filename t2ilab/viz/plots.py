@@ -1,11 +1,11 @@
 """Plots: curves, clouds of points and bars as pillow images. The only module that imports matplotlib, and it does so late."""
 import io
 import logging
+
 import torch
 from PIL import Image
 
 from .notebook import show
-
 
 # Plots
 
@@ -57,7 +57,7 @@ def plot_bars(series: dict, *, xlabel="", ylabel="", title=None, log=(), path=No
 
 def _axes(xlabel, ylabel, title, log):
     logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)   # a first run says on stderr that it looks for fonts
-    from matplotlib.figure import Figure                                  # no pyplot: no global state, no backend
+    from matplotlib.figure import Figure  # no pyplot: no global state, no backend
     figure = Figure(figsize=(7, 3.6), dpi=80, layout="constrained")
     axes = figure.subplots()
     axes.set(xlabel=xlabel, ylabel=ylabel, title=title or "", **{f"{axis}scale": "log" for axis in log})

@@ -5,7 +5,6 @@ from torch import Tensor
 
 from ..tensors import to_uint8
 
-
 GAP, TEXT, WIDTH = 6, 12, 96                    # pixels: between tiles, height of letters, smallest width of a tile
 
 

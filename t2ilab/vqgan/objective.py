@@ -11,8 +11,8 @@ from torch.func import functional_call
 
 from ..diffusion.cond import Cond
 from .discriminator import Discriminator, DiscriminatorConfig, hinge
-from .perceptual import PERCEPTUAL
 from .networks import VQGAN, VQGANConfig
+from .perceptual import PERCEPTUAL
 
 
 @dataclass(frozen=True)

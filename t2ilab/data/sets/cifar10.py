@@ -1,6 +1,7 @@
 """CIFAR-10 in its published layout. Copies that differ from it are read too, with a warning that names what differs."""
-import numpy as np
 from pathlib import Path
+
+import numpy as np
 
 from .listing import Listing, _compare, _warn, choose, home_of, named
 from .safe_pickle import _arrays_only

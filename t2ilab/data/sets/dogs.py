@@ -5,7 +5,6 @@ from .listing import Listing, choose, home_of, named
 from .places import pictures_in_classes
 from .prompt_templates import dog_captions
 
-
 # Stanford Dogs
 
 def dogs(root: Path, split: str, download: bool) -> Listing:

@@ -8,7 +8,6 @@ from ..decode import SUFFIXES
 from .listing import Listing, choose, first_few
 from .places import is_data
 
-
 log = logging.getLogger(__name__)
 
 

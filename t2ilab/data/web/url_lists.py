@@ -64,7 +64,7 @@ def _text(path):
 
 
 def _parquet(path):
-    from pyarrow.parquet import ParquetFile                     # comes with datasets
+    from pyarrow.parquet import ParquetFile  # comes with datasets
     with ParquetFile(path) as file:
         names = file.schema_arrow.names
         chosen = [name for name in names if name.strip().lower() in sum(COLUMNS, ())]           # other columns may hold whole pictures

@@ -1,6 +1,7 @@
 """Ablation of noise conditioning augmentation, the noise on the picture to enlarge (Imagen, Saharia et al. 2022, 2.4)."""
-import torch
 from collections.abc import Callable, Sequence
+
+import torch
 from torch import Tensor
 
 from ...tensors import generator

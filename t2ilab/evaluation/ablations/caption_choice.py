@@ -10,7 +10,15 @@ from itertools import count, islice
 import torch
 from torch import Tensor
 
-from ...data.shapes import BACKGROUNDS, COLOURS, HELD_OUT, SHAPES, SIZES, Scene, describe
+from ...data.shapes import (
+    BACKGROUNDS,
+    COLOURS,
+    HELD_OUT,
+    SHAPES,
+    SIZES,
+    Scene,
+    describe,
+)
 from ...diffusion.cond import Cond
 from ...pipeline.stage import Stage
 from ...tensors import generator

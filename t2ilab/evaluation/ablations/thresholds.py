@@ -1,7 +1,8 @@
 """Ablation of thresholding under strong guidance: none, static, dynamic (Imagen, Saharia et al. 2022, 2.3)."""
-import torch
 from collections.abc import Sequence
 from dataclasses import replace
+
+import torch
 from torch import Tensor
 
 from ...diffusion.constraints import THRESHOLDS

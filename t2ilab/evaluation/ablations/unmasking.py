@@ -2,13 +2,13 @@
 import time
 from collections.abc import Callable, Sequence
 from itertools import pairwise
+
 from torch import Tensor
 
 from ...viz.tiles import strip
 from ..alignment import alignment
 from ..caption_metrics import fresh_scenes
 from ..scene_metrics import sample_many
-
 
 PLAIN = dict(guidance_scale=1.0, truncation=0.86, sampler="ancestral", prior_weight=0.0)
 

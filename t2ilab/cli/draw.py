@@ -1,0 +1,91 @@
+"""`t2ilab demo` and `t2ilab sample`."""
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from ..presets import PRESETS
+from ..runs import load as loading
+from ..runs.folder import find
+from ..runs.sample import (
+    EditingOptions,
+    SamplingOptions,
+    check_words,
+    chosen,
+    demonstrate,
+    draw,
+    edits,
+    method_settings,
+    read_captions,
+    record,
+    save,
+    warn_of_unknown_words,
+)
+from .text_tables import print_table
+from .train import Word, train_all
+
+
+def demo(out: Path = Path("runs/demo"), train: bool = False, steps: int = 1200) -> None:
+    """See what this code can do: sample every shipped model, or train a small one on the spot.
+
+    Args:
+        out: folder for the pictures
+        train: train a small model from nothing instead (about 5 minutes on 2 cores)
+        steps: length of that training
+    """
+    if train:
+        _train_demo(out / "train", steps)
+        return
+    rows = [("model", "seconds per image", "alignment", "picture")]
+    rows += [demonstrate(name, loading.load(name), out) for name in loading.first_runs()]
+    print_table(rows)
+    print("\nThe lessons: jupyter lab notebooks/01_data_analysis.ipynb   (or open them in Colab: the badges in README.md)")
+
+
+def _train_demo(out: Path, steps: int) -> None:
+    preset = PRESETS["ddpm-shapes"]
+    preset = replace(preset, fit=replace(preset.fit, steps=steps), save=replace(preset.save, sample_steps=max(1, steps // 4)))
+    train_all(preset, out)
+    print(f"Pictures from step to step: {out / 'samples'}")
+
+
+def sample(run: Annotated[Word, tyro.conf.arg(metavar="RUN")], captions: tyro.conf.Positional[tuple[str, ...]] = (), *,
+           file: Annotated[Path | None, tyro.conf.arg(name="captions")] = None, out: Path = Path("runs/samples"), n: int | None = None, seed: int = 0,
+           method: str | None = None, sampling: SamplingOptions = SamplingOptions(), editing: EditingOptions = EditingOptions()) -> None:
+    """Draw pictures with a trained run from captions (class names or numbers for models with labels), or without.
+
+    Args:
+        run: a run's folder, or the name of a run that ships with the project (see `t2ilab presets`)
+        captions: what to draw
+        file: a text file with more captions, one a line
+        out: folder for the pictures
+        n: how many of each caption, 1 if not given; or without captions, 8 if not given
+        seed: the same seed draws the same pictures
+        method: of a run that draws codes, a way that evaluate methods compares, such as fast; other options win over it
+    """
+    if n is not None and n < 1:
+        raise ValueError(f"--n {n}: choose 1 or more")
+    words = [_printable(caption) for caption in captions]
+    asked = [caption for caption in (*words, *(read_captions(file) if file else ())) for _ in range(n or 1)]
+    found = find(run)
+    check_words(found.preset, words)
+    settings, start = method_settings(found, method, chosen(sampling)), edits(editing)
+    pipeline = loading.load(found, cascade=sampling.cascade, **settings)
+    warn_of_unknown_words(found.preset, asked)
+    images = draw(pipeline, asked or [""] * (n or 8), seed=seed, label=run, **start)
+    about = record(found, asked, seed, sampling.cascade, settings) | {"n": len(images)}
+    save(images, asked, out, about | _given(editing, method))
+    plural = "" if len(images) == 1 else "s"
+    print(f"{len(images)} picture{plural} in {out}; all together: {out / 'grid.png'}")
+
+
+def _given(editing: EditingOptions, method: str | None) -> dict:
+    """The options that were given of those that a run has no value of its own for."""
+    given = asdict(editing) | {"method": method, "strength": editing.strength if editing.image else None}
+    return {name: value for name, value in given.items() if value is not None}
+
+
+def _printable(text: str) -> str:
+    """A word of the command line in which bytes that are no UTF-8 are question marks."""
+    return text.encode("utf8", "surrogateescape").decode("utf8", "replace")

@@ -1,0 +1,99 @@
+"""`t2ilab evaluate` and `t2ilab codebook`."""
+import shlex
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from ..evaluation.registry import ABLATIONS, METRICS
+from ..hub import reports
+from .text_tables import print_comparison, print_table
+from .train import Word
+
+RUN = Annotated[Word, tyro.conf.arg(metavar="RUN")]
+METRIC = Annotated[tyro.conf.Positional[tuple[str, ...]], tyro.conf.arg(metavar="METRIC")]
+OldScales = Annotated[tuple[float, ...], tyro.conf.arg(help="the old way to say its name and --scales")]
+OldFlag = Annotated[bool, tyro.conf.arg(help="the old way to say its name")]
+
+
+def evaluate(run: RUN, metrics: METRIC = (), *, out: Path | None = None, n: int = 512,
+             scales: tuple[float, ...] = (), cascade: bool = False, root: str | None = None,
+             guidance: OldScales = (), thresholds: OldScales = (), augmentation: OldScales = (),
+             methods: OldFlag = False, choices: OldFlag = False) -> None:
+    """Measure a run: writes metrics.json and samples.png, or NAME.json and NAME.png of an ablation."""
+    old = {"guidance": guidance or None, "thresholds": thresholds or None, "augmentation": augmentation or None,
+           "methods": () if methods else None, "choices": () if choices else None}
+    asked = [_reworded(run, name, varied) for name, varied in old.items() if varied is not None]
+    for names, varied in [(list(metrics), scales)] * (bool(metrics) or not asked) + asked:
+        _evaluate(run, names, out, n=n, scales=varied, cascade=cascade, root=root)
+
+
+def _reworded(run: str, name: str, scales: tuple[float, ...]) -> tuple[list[str], tuple[float, ...]]:
+    """An old option as the new words, which are said in one line."""
+    words = [name, *(["--scales", *(f"{v:g}" for v in scales)] if scales else [])]
+    print(f"t2ilab: --{name} is now: t2ilab evaluate {shlex.quote(run)} {' '.join(words)}", file=sys.stderr)
+    return [name], scales
+
+
+def _evaluate(run: str, names: list[str], out: Path | None, **options) -> None:
+    from ..runs.evaluate import evaluate as measure
+    found, folder = measure(run, names, out=out, **options), out or reports(run)
+    numbers = {name: value for name, value in found.items() if name not in ABLATIONS}
+    if numbers:
+        print_table([("metric", "value"), *((name, str(value)) for name, value in numbers.items())])
+        print(f"{folder / 'metrics.json'}")
+    for name in found.keys() - numbers.keys():
+        print(folder / f"{name}.json")
+        print_comparison(found[name])
+
+
+def _rows(rows: dict) -> str:
+    return ", ".join(f"{name} ({row.help})" for name, row in rows.items())
+
+
+evaluate.__doc__ += f"""
+
+    Args:
+        run: a run's folder, or the name of a run that ships with the project
+        metrics: what to measure, the first that applies if not given. Metrics: {_rows(METRICS)}. Ablations: {_rows(ABLATIONS)}
+        out: folder for the report; the run's own if not given, or runs/NAME for a run that ships
+        n: pictures to measure, of each kind of caption
+        scales: what an ablation varies, as in guidance --scales 0 1 2 3 6 12
+        cascade: measure what the stages that enlarge make of its pictures
+        root: folder that its data set lies in, if it is needed and lies elsewhere than in training
+    """
+
+
+SHARES = (0.9, 0.99, 0.999, 1.0)
+
+
+def codebook(run: RUN, data: str | None = None, root: str | None = None, n: int = 10_000) -> None:
+    """Count which of its codes a codec really takes, so that a model can draw the most used alone; writes used_codes.json.
+
+    Args:
+        run: a codec's run folder, or the name of one that ships with the project
+        data: data set to count on; the one it was trained on if not given
+        root: folder it lies in
+        n: pictures to count on, at most
+    """
+    from ..runs.codebook_usage import count_used
+    path, counts = count_used(run, n, data=data, root=root)
+    shares, taken = counts.sort(descending=True).values.double().cumsum(0) / counts.sum(), int(counts.count_nonzero())
+    print_table([("share of all cells", "codes"),
+                 *((f"{share:.1%}", f"{int((shares < share).sum()) + 1:,}") for share in SHARES)])
+    print(f"{path}: {taken:,} of {len(counts):,} codes taken.  "
+          f"Draw these or fewer: t2ilab train PRESET --codec {shlex.quote(run)} --codes {taken}")
+
+
+def codes(run: RUN, data: str | None = None, root: str | None = None, n: int = 10_000) -> None:
+    """The old name of `t2ilab codebook`.
+
+    Args:
+        run: a codec's run folder, or the name of one that ships with the project
+        data: data set to count on; the one it was trained on if not given
+        root: folder it lies in
+        n: pictures to count on, at most
+    """
+    print(f"t2ilab: codes is now: t2ilab codebook {shlex.quote(run)}", file=sys.stderr)
+    codebook(run, data, root, n)

@@ -1,0 +1,108 @@
+"""`t2ilab train`, `resume` and `pretrain`."""
+import os
+import shlex
+from collections.abc import Iterator
+from dataclasses import replace
+from itertools import chain, zip_longest
+from pathlib import Path
+from typing import Annotated, Union
+
+import tyro
+
+from ..hub import is_shipped, locate
+from ..presets import PRESETS, Preset
+from ..runs.sample import read_captions
+from ..text.pretraining import PRETRAINING, PretrainConfig
+from ..training.fit import FitConfig
+
+
+def _subcommand(name: str, preset: Preset):
+    purpose = f"{preset.expected} ({preset.hardware})"
+    about = tyro.conf.subcommand(name, default=preset, prefix_name=False, description=purpose)
+    return Annotated[Preset[type(preset.model)], about]
+
+
+AnyPreset = Union[tuple(_subcommand(name, preset) for name, preset in PRESETS.items())]
+Word = tyro.conf.Positional[str]
+
+
+def train(preset: AnyPreset, out: Path | None = None, cascade: bool = True, together: bool = False) -> None:
+    """Train a preset; run it again to go on where it stopped.
+
+    Args:
+        out: the run's folder; runs/PRESET if not given
+        cascade: train the stages that enlarge its pictures too; --steps and the like are theirs too
+        together: train all stages side by side, a step each in turn, in place of one after the other; their weights are the same
+    """
+    train_all(preset, out or Path("runs") / preset.name, cascade, together)
+
+
+def resume(run: Annotated[Word, tyro.conf.arg(metavar="RUN")], steps: int | None = None, cascade: bool = True) -> None:
+    """Go on with a run where its newest checkpoint stopped.
+
+    Args:
+        run: the run's folder
+        steps: a new number of steps to reach, for each stage
+        cascade: train the stages that enlarge its pictures too
+    """
+    from ..runs.folder import read_preset
+    here = [Path(run), Path("runs") / run] if is_shipped(run) else [locate(run)]
+    folder = next((folder for folder in here if (folder / "config.json").is_file()), None)
+    if folder is None:
+        hint = f"; train one: t2ilab train {run}" if run in PRESETS else ""
+        raise FileNotFoundError(f"{run}: no run there (no config.json){hint}")
+    preset = read_preset(folder)
+    fit = preset.fit if steps is None else replace(preset.fit, steps=steps)
+    train_all(replace(preset, fit=fit), folder, cascade)
+
+
+def pretrain(out: Path = Path("runs/t5-shapes"), texts: Path | None = None, text: PretrainConfig = PretrainConfig(),
+             fit: FitConfig = PRETRAINING) -> None:
+    """Train a small language model on text alone, by filling gaps; its encoder then reads captions for Imagen: --encoder OUT --encoder-width WIDTH.
+
+    Killed, the same command goes on from the last minute.
+
+    Args:
+        out: folder for the encoder and its tokenizer, as transformers reads them
+        texts: a file with one text a line; endless descriptions of the scenes if not given
+    """
+    from ..text import pretraining
+    lines = read_captions(texts) if texts else pretraining.SceneTexts()
+    tokenizer = pretraining.learn_tokenizer(lines, text)
+    for _ in _with_bar(pretraining.pretrain(lines, tokenizer, text, fit, out=out), fit.steps, out):
+        pass
+    print(f"{out}: an encoder of {text.width} numbers a token.  "
+          f"Use it: t2ilab train imagen-shapes --encoder {shlex.quote(str(out))} --encoder-width {text.width}")
+
+
+def train_all(preset: Preset, out: Path, whole: bool = True, together: bool = False) -> None:
+    """Train a preset, and with `whole` the stages after it, under progress bars; the plan is said first."""
+    from ..runs.cascade import cascade, plan
+    parts = cascade(preset, out)[:None if whole else 1]
+    if len(parts) > 1:
+        print(plan(parts), flush=True)
+    stages = [_steps(part, folder) for part, folder in parts]
+    for _ in zip_longest(*stages) if together else chain(*stages):
+        pass
+
+
+def _steps(preset, out: Path) -> Iterator:
+    from ..runs.train import train as train_run
+    yield from _with_bar(train_run(preset, out), preset.fit.steps, out)
+    print(f"{out}: {preset.fit.steps} steps done.  {try_it(preset, out)}")
+
+
+def try_it(preset: Preset, out: Path) -> str:
+    """The command that samples from a run, as a shell takes it."""
+    image = " --picture photo.png" if preset.model.needs_image else ""
+    return f"Sample from it: t2ilab sample {shlex.quote(str(out))}{image}"
+
+
+def _with_bar(steps: Iterator, total: int, out: Path) -> Iterator:
+    """The (Log, model) of every step of a training run, under a progress bar."""
+    from tqdm import tqdm
+    with tqdm(total=total, desc=str(out), unit="step", mininterval=0.5, disable=os.environ.get("RANK", "0") != "0") as bar:
+        for log, model in steps:
+            bar.update(log.step - bar.n)
+            bar.set_postfix(loss=f"{log.loss:.4f}", refresh=False)
+            yield log, model
