@@ -14,7 +14,7 @@ import nbformat
 NOTEBOOKS = Path(__file__).resolve().parent
 ROOT = NOTEBOOKS.parent
 SECONDS_PER_CELL = 600
-COLAB_LACKS = ("tyro", "docstring-parser", "typeguard", "torchmetrics", "lightning-utilities")      # pure Python, so nothing else has to move
+COLAB_LACKS = ("tyro", "docstring-parser", "typeguard")      # pure Python, so nothing else has to move
 KERNEL = {"kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"}, "language_info": {"name": "python"}}
 WIDGET = "application/vnd.jupyter.widget-view+json"
 

@@ -10,8 +10,8 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 FLOORS = {"tensors": 0, "hub": 0, "config_json": 0, "diffusion": 1, "nets": 1, "data": 1, "viz": 1, "training": 2, "vqgan": 2, "pipeline": 2,
-          "text": 3, "evaluation": 4, "families": 4, "presets": 5, "runs": 6, "pretrained": 6, "teach": 6, "cli": 7, "app": 7, "__init__": 8, "__main__": 8}
-TOP = {".ci", ".gitattributes", ".gitignore", "LICENSE", "README.md", "conftest.py", "data_analysis", "environment.yml", "notebooks", "pyproject.toml",
+          "text": 3, "evaluation": 4, "families": 4, "presets": 5, "runs": 6, "pretrained": 6, "teach": 6, "cli": 7, "__init__": 8, "__main__": 8}
+TOP = {".ci", ".gitattributes", ".github", ".gitignore", "LICENSE", "README.md", "conftest.py", "data_analysis", "environment.yml", "notebooks", "pyproject.toml",
        "results", "t2ilab", "tests"}
 HEAVY = {"torchvision", "transformers", "datasets", "accelerate", "matplotlib", "ipywidgets", "diffusers", "torchmetrics", "tensorboard"}
 MODULES = {".".join(p.relative_to(ROOT / "t2ilab").with_suffix("").parts): ast.parse(p.read_text(encoding="utf8"))
@@ -47,8 +47,26 @@ def misplaced(modules):
                 yield f"{name} (floor {FLOORS[home]}) imports {target} (floor {FLOORS[there]})"
 
 
-def test_every_module_has_a_floor():
-    assert {name.split(".")[0] for name in MODULES} <= FLOORS.keys()
+def test_every_module_has_a_floor_and_every_floor_a_module():
+    assert {name.split(".")[0] for name in MODULES} == FLOORS.keys()
+
+
+def storeys():
+    """The floors in words, from the ground up."""
+    rooms = [[name for name, floor in FLOORS.items() if floor == n and not name.startswith("__")] for n in sorted(set(FLOORS.values()))]
+    return " → ".join(", ".join(names) for names in rooms if names)
+
+
+@pytest.mark.parametrize("page", ["README.md", ".github/CONTRIBUTING.md"])
+def test_the_floors_are_told_as_they_are(page):
+    words = " ".join((ROOT / page).read_text(encoding="utf8").replace(" (`tests/test_floors.py`)", "").split())
+    assert f"Inside the package, each floor imports only from floors on its left: {storeys()}." in words
+
+
+def test_readme_names_the_folders_at_the_top():
+    words = (ROOT / "README.md").read_text(encoding="utf8").split("## Layout\n")[1].split()
+    folders = {name for name in TOP if (ROOT / name).is_dir() and not name.startswith(".")}
+    assert {word.strip("`/.") for word in words if word.startswith("`") and "/`" in word} == folders
 
 
 def test_imports_go_down_only():

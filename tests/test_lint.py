@@ -1,0 +1,39 @@
+"""ruff and mypy find nothing in the code; what they look for, and why not more, stands in pyproject.toml."""
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+CHECKED = ["t2ilab", "tests", "results/tools", "notebooks/build.py", "conftest.py"]
+TYPE_ERRORS = 26                        # of November 2026; a number that may only fall
+RETURNS = "def f(x):\n    if x:\n        return 1\n    else:\n        return 2"
+
+
+def tool(name, *arguments, **given):
+    """What a tool of this environment prints, and its exit status; a skip where it is not installed."""
+    program = shutil.which(name, path=str(Path(sys.executable).parent)) or shutil.which(name)
+    if program is None:
+        pytest.skip(f'{name} is not installed: pip install -e ".[test]"')
+    return subprocess.run([program, *arguments], capture_output=True, text=True, cwd=ROOT, **given)
+
+
+def test_ruff_finds_nothing():
+    found = tool("ruff", "check", "--no-cache", "--output-format", "concise", *CHECKED)
+    assert found.returncode == 0, found.stdout + found.stderr
+
+
+@pytest.mark.parametrize("rule, line", [("B006", "def f(x=[]): return x"), ("C416", "y = [i for i in (1, 2)]"), ("RET505", RETURNS)])
+def test_ruff_reads_the_rules_of_this_project(rule, line):
+    found = tool("ruff", "check", "--no-cache", "--output-format", "concise", "--stdin-filename", "t2ilab/new.py", "-", input=f"{line}\n")
+    assert found.returncode == 1 and rule in found.stdout, found.stdout + found.stderr
+
+
+@pytest.mark.slow
+def test_types_of_the_core_get_no_worse(tmp_path):
+    found = tool("mypy", "--cache-dir", str(tmp_path))
+    errors = [line for line in found.stdout.splitlines() if ": error: " in line]
+    assert found.returncode in (0, 1) and "checked" in found.stdout.replace("no issues found in", "checked"), found.stdout + found.stderr
+    assert len(errors) <= TYPE_ERRORS, "\n".join(errors)
