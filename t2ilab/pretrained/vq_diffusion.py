@@ -6,7 +6,6 @@ same under other names; queries, keys and values, three layers there, are one or
 import re
 from collections.abc import Iterator
 
-import torch
 from torch import Tensor, nn
 
 from ..nets.attention import Attention

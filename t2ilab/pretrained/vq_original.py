@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ..families.frozen_codec import fingerprint
 from ..families.vq_diffusion import VQDiffusion
-from ..presets.preset import Preset
+from ..presets import PRESETS, Preset
 from ..vqgan.objective import CodecLossConfig, CodecObjective
 from .adapter import Extras, write_run
 from .read import Published, is_state_dict, read_pickled
@@ -42,7 +42,6 @@ def to_run(given: Published, preset: Preset, folder: Path, out: Path, extras: Ex
 
 def codec_of(preset: Preset) -> tuple[Preset, CodecObjective]:
     """The preset of the codec that a preset draws with, and its network; its critic was never published."""
-    from ..presets import PRESETS
     codec = PRESETS[Path(preset.model.codec).name]
     codec = replace(codec, model=replace(codec.model, loss=CodecLossConfig(perceptual=0.0, adversarial=0.0)))
     return codec, codec.model.build()
