@@ -12,7 +12,7 @@ from torch.testing import assert_close
 from t2ilab.data.scene_parser import parse
 from t2ilab.data.shapes import COLOURS, HELD_OUT, MARGIN, SHAPES, SIZES, Object, Scene, Scenes, describe, parse_caption, render
 from t2ilab.evaluation.alignment import SLACK, alignment, chance_level, is_valid, mark, share, valid_share, verdicts
-from t2ilab.evaluation.corruptions import spoil
+from t2ilab.evaluation.corruptions import corrupt_image
 from t2ilab.tensors import from_uint8, generator
 
 RED, BLUE = Object("circle", "red", "small", 0.2, 0.5), Object("square", "blue", "large", 0.72, 0.5)
@@ -165,12 +165,12 @@ def test_captions_that_do_not_fit_are_refused(captions, words):
 
 def test_spoiling_does_what_its_levels_say():
     grey = torch.zeros(3, 64, 64)
-    assert torch.equal(spoil(grey, generator(0)), grey)
-    assert abs(spoil(grey, generator(0), noise=0.1).std() - 0.1) < 0.005
-    drifted = spoil(grey, generator(0), drift=0.2)
+    assert torch.equal(corrupt_image(grey, generator(0)), grey)
+    assert abs(corrupt_image(grey, generator(0), noise=0.1).std() - 0.1) < 0.005
+    drifted = corrupt_image(grey, generator(0), drift=0.2)
     assert (drifted.std(dim=(1, 2)) < 1e-6).all() and 0 < drifted.abs().max() <= 0.2
     edge = torch.cat([-torch.ones(3, 64, 32), torch.ones(3, 64, 32)], dim=2)
-    right_of_edge = spoil(edge, generator(0), blur=2.0)[0, 32, 33].item()                       # its middle is 1.5 pixels from the edge
+    right_of_edge = corrupt_image(edge, generator(0), blur=2.0)[0, 32, 33].item()                       # its middle is 1.5 pixels from the edge
     assert_close(right_of_edge, erf(1.5 / (2 * 2**0.5)), rtol=0, atol=0.02)
 
 

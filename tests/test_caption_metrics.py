@@ -10,13 +10,13 @@ from t2ilab.evaluation.caption_metrics import KINDS, caption_metrics, draw_enlar
 from t2ilab.evaluation.image_metrics import bicubic, colourfulness, psnr
 from t2ilab.evaluation.ablations.guidance import draw_sweep, guidance_sweep
 from t2ilab.evaluation.scene_metrics import drawn
-from t2ilab.families.glide import GLIDE
+from t2ilab.families.glide import GLIDEConfig
 from t2ilab.nets.text_transformer import TextConfig
 from t2ilab.nets.unet import UNetConfig
 from t2ilab.pipeline.stage import Stage
 
 TRUTH = {caption: scene for kind in KINDS for scene, caption in fresh_scenes(kind, 64)}
-NET = UNetConfig(channels=8, mults=(1,), blocks=1, attention=(True,), dropout=0.0, text_width=8)
+NET = UNetConfig(channels=8, channel_mult=(1,), blocks=1, attention=(True,), dropout=0.0, text_width=8)
 
 
 class Painter:
@@ -30,7 +30,7 @@ class Painter:
 
 
 def tiny(**options):
-    return GLIDE(text=TextConfig(300, 96, text_layers=1, text_heads=1), net=NET, sampling_steps=2, **{"size": 16} | options).pipeline()
+    return GLIDEConfig(text=TextConfig(300, 96, text_layers=1, text_heads=1), net=NET, sampling_steps=2, **{"size": 16} | options).pipeline()
 
 
 def test_fresh_captions_are_of_their_kind_and_the_same_every_time():

@@ -59,9 +59,9 @@ def whole(tmp_path_factory):
 
 def test_every_preset_that_comes_later_exists_and_enlarges_what_the_first_draws():
     for preset in PRESETS.values():
-        chain = [preset, *map(PRESETS.get, preset.then)]
+        chain = [preset, *map(PRESETS.get, preset.cascade)]
         for before, later in zip(chain, chain[1:]):
-            assert later.model.low_res == before.model.size and type(later.model) is type(preset.model) and later.then == ()
+            assert later.model.low_res == before.model.size and type(later.model) is type(preset.model) and later.cascade == ()
 
 
 def test_a_cascade_is_a_run_inside_a_run_on_the_same_data(tmp_path):
@@ -73,7 +73,7 @@ def test_a_cascade_is_a_run_inside_a_run_on_the_same_data(tmp_path):
 
 def test_training_from_the_command_line_trains_the_stages_one_by_one(whole, tmp_path, capsys):
     out = tmp_path / "run"
-    words = ("--size 8 --T 1000 --channels 8 --mults 1 2 --attention False True --head-channels 8 --patch 1 --text-width 8 --vocabulary 270 --text-length 99 "
+    words = ("--size 8 --T 1000 --channels 8 --channel-mult 1 2 --attention False True --head-channels 8 --patch 1 --text-width 8 --vocabulary 270 --text-length 99 "
              "--text-layers 1 --text-heads 2 --sampling-steps 3 --optimizer adamw --lr 0.001 --decay cosine --ema-decay 0.999 --steps 6 --batch-size 4 --warmup 2 --precision fp32 --checkpoint-steps 2 --sample-steps 0").split()
     assert cli.main(["train", "glide-shapes", *words, "--out", str(out)]) == 0
     plan, *said = capsys.readouterr().out.splitlines()
@@ -82,7 +82,7 @@ def test_training_from_the_command_line_trains_the_stages_one_by_one(whole, tmp_
     assert names(out) == ["checkpoints", "config.json", LATER, "log.jsonl", "tensorboard"]
     assert [row["step"] for row in logged(out)] == [row["step"] for row in logged(out / LATER)] == list(range(1, 7))
     assert saved(out / LATER) == saved(whole / LATER)
-    assert read_preset(out).then == (LATER,) and read_preset(out / LATER).model.low_res == 8
+    assert read_preset(out).cascade == (LATER,) and read_preset(out / LATER).model.low_res == 8
 
 
 def test_a_run_killed_in_its_second_stage_ends_bit_for_bit_as_if_nothing_had_happened(whole, tmp_path):

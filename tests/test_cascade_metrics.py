@@ -8,7 +8,7 @@ from tiny_imagen import BASE, UPSAMPLER
 
 from t2ilab.diffusion.constraints import clip
 from t2ilab.evaluation.caption_metrics import fresh_scenes
-from t2ilab.evaluation.ablations.augmentation import augmentation_sweep, draw_augmentation, spoilt
+from t2ilab.evaluation.ablations.augmentation import augmentation_sweep, draw_augmentation, corrupted_image
 from t2ilab.evaluation.ablations.thresholds import draw_thresholds, saturation, threshold_sweep, with_threshold
 from t2ilab.evaluation.scene_metrics import drawn
 
@@ -46,5 +46,5 @@ def test_an_augmentation_sweep_marks_clean_and_spoilt_pictures_at_every_level():
 
 def test_spoilt_pictures_are_near_the_true_ones_and_not_the_same():
     images = drawn([scene for scene, _ in fresh_scenes("two_objects", 4)], 16)
-    off = (spoilt(images) - images).abs().mean((1, 2, 3))
-    assert off.min() > 0.01 and off.max() < 0.3 and torch.equal(spoilt(images), spoilt(images))
+    off = (corrupted_image(images) - images).abs().mean((1, 2, 3))
+    assert off.min() > 0.01 and off.max() < 0.3 and torch.equal(corrupted_image(images), corrupted_image(images))

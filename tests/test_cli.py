@@ -122,7 +122,7 @@ def test_training_goes_to_runs_and_the_presets_name_if_not_told_otherwise(here):
 def test_every_training_option_is_recorded(here):
     given = {"lr": 0.005, "seed": 7, "ema-decay": 0.5, "clip": 3.0, "accumulate": 2, "weight-decay": 0.25, "warmup": 1, "optimizer": "adamw",
              "decay": "none", "batch-size": 6, "keep": 1, "checkpoint-steps": 1, "checkpoint-seconds": 9.0, "T": 50, "schedule": "linear",
-             "sampler": "ancestral", "guidance-scale": 1.5, "drop": 0.5, "predict": "v", "times": "importance", "weight": "min_snr", "channels": 16,
+             "sampler": "ancestral", "guidance-scale": 1.5, "cond-drop-prob": 0.5, "predict": "v", "timestep-sampler": "importance", "loss-weighting": "min_snr", "channels": 16,
              "split": "held_out"}
     words = [word for k, v in given.items() for word in (f"--{k}", str(v))]
     assert cli.main(["train", "ddpm-shapes", *OPTIONS, *words, "--steps", "2", "--betas", "0.5", "0.6", "--out", "run"]) == 0
@@ -209,7 +209,7 @@ def test_data_inspect_reports_on_a_folder(here, capsys):
     (["train", "ddpm-shapes", "--keep", "0"], "keep=0: choose 1 or more"),
     (["train", "ddpm-shapes", "--precision", "fp8"], "precision='fp8': choose one of auto, fp32, bf16, fp16"),
     (["train", "ddpm-shapes", "--predict", "noise"], "predict='noise': choose one of"),
-    (["train", "ddpm-shapes", "--mults", "1", "2"], "mults has 2 levels, attention 3"),
+    (["train", "ddpm-shapes", "--channel-mult", "1", "2"], "channel_mult has 2 levels, attention 3"),
     (["train", "ddpm-shapes", *OPTIONS, "--size", "9", "--patch", "2", "--steps", "1"], "divisible by 2"),
     (["train", "ddpm-shapes", *OPTIONS, "--steps", "1", "--batch-size", "4", "--accumulate", "3"], "batch_size=4 in 3 shards"),
     (["data", "inspect", "folder", "nowhere"], "nowhere"),
@@ -268,8 +268,8 @@ def test_only_the_first_of_several_processes_shows_a_bar(here, monkeypatch, caps
 # Real photographs
 
 @pytest.mark.parametrize("preset, folder, options", [
-    ("ddpm-cifar10", "cifar10_subset", "--mults 1 2 --attention False False --size 32"),
-    ("ddpm-flowers102", "flowers102_72px", "--mults 1 2 --attention False False --head-channels 16 --size 32 --classes 102 --drop 0.1")])
+    ("ddpm-cifar10", "cifar10_subset", "--channel-mult 1 2 --attention False False --size 32"),
+    ("ddpm-flowers102", "flowers102_72px", "--channel-mult 1 2 --attention False False --head-channels 16 --size 32 --classes 102 --cond-drop-prob 0.1")])
 def test_50_steps_on_real_photographs(preset, folder, options, realdata, here):
     options += (" --channels 16 --blocks 1 --batch-size 4 --lr 2e-3 --warmup 10 --limit 64 --workers 0 --steps 50 --checkpoint-steps 25 "
                 "--sampling-steps 5 --sample-steps 50 --precision fp32 --out run")

@@ -21,7 +21,7 @@ LARGE = replace(BASE, codec=codec_run(mkdtemp(), replace(CODEC, size=24)), grid=
 
 class Mirror:
     """A codec that gives back what it gets, a little darker; of its 8 codes it takes 4, evenly."""
-    stages, size, encode_text, config = (), 64, None, SimpleNamespace(codes=8)
+    stages, size, encode_text, config = (), 64, None, SimpleNamespace(codebook_size=8)
 
     def __init__(self, darker=0.0):
         self.darker, self.model, self.codec = darker, self, self
@@ -32,8 +32,8 @@ class Mirror:
     def encode(self, images):
         return torch.arange(2, 6).expand(len(images), 4)
 
-    def __call__(self, captions, seed=0, picture=None):
-        return (picture - self.darker).clamp(-1, 1)
+    def __call__(self, captions, seed=0, low_res_image=None, sources=None):
+        return (low_res_image - self.darker).clamp(-1, 1)
 
 
 def test_a_perfect_codec_loses_nothing_and_a_dark_one_does():

@@ -1,4 +1,4 @@
-"""The codec: the critic's balance, published sizes, and runs that resume."""
+"""The codec: the discriminator's balance, published sizes, and runs that resume."""
 import json
 from dataclasses import replace
 
@@ -12,7 +12,7 @@ from toys import alone
 from t2ilab.cli import commands as cli
 from t2ilab.diffusion.cond import Cond
 from t2ilab.families.frozen_codec import FrozenCodec
-from t2ilab.families.vqgan import VQCodec
+from t2ilab.families.vqgan import VQGANRunConfig
 from t2ilab.vqgan.discriminator import Discriminator, DiscriminatorConfig, hinge
 from t2ilab.vqgan.quantizers import QUANTIZERS
 from t2ilab.vqgan.networks import VQGAN, VQGANConfig
@@ -21,11 +21,11 @@ from t2ilab.runs.export import export
 from t2ilab.runs.load import load
 from t2ilab.runs.train import train
 from t2ilab.tensors import generator
-from t2ilab.vqgan.objective import CodecLossConfig, CodecObjective
+from t2ilab.vqgan.objective import VQGANLossConfig, VQGANObjective
 
-NET = VQGANConfig(channels=8, mults=(1, 2), blocks=1, attention=(False, True), z_channels=6, code_width=4, codes=7)
-PLAIN = CodecLossConfig(squared=0.5, perceptual=0.0, adversarial=0.0, eyes="scenes")
-CRITIC = replace(PLAIN, adversarial=0.8, critic_from=0, critic=DiscriminatorConfig(8, 1))
+NET = VQGANConfig(channels=8, channel_mult=(1, 2), blocks=1, attention=(False, True), z_channels=6, codebook_dim=4, codebook_size=7)
+PLAIN = VQGANLossConfig(squared=0.5, perceptual=0.0, adversarial=0.0, perceptual_net="scenes")
+CRITIC = replace(PLAIN, adversarial=0.8, discriminator_start=0, discriminator=DiscriminatorConfig(8, 1))
 COUNTS = {"vq-codec-coco": 68_995_971, "vq-codec-imagenet": 76_073_859, "vq-codec-ffhq": 72_141_699, "vq-codec-ithq": 63_485_379}
 
 
@@ -74,22 +74,22 @@ def test_encoding_is_the_same_every_time(kind):
 # ---------------------------------------------------------------------------------------------------------------------------- losses
 
 def test_the_loss_is_the_sum_of_its_parts():
-    model, x0 = awake(CodecObjective(NET, PLAIN)).eval(), pictures()
+    model, x0 = awake(VQGANObjective(NET, PLAIN)).eval(), pictures()
     painted, _, rounding = model.codec(x0)
     error = (painted - x0).flatten(1)
     assert_close(model.loss(x0), error.abs().mean(1) + 0.5 * error.square().mean(1) + rounding)
 
 
 def test_the_critic_and_the_codec_each_get_the_gradient_of_their_own_loss():
-    model, x0 = awake(CodecObjective(NET, CRITIC)).train(), pictures(size=16)
+    model, x0 = awake(VQGANObjective(NET, CRITIC)).train(), pictures(size=16)
     model.codec.eval()                                                                       # so that painting twice is the same
     model.loss(x0, Cond(), generator(1)).mean().backward()
-    critic, codec = [[p.grad.clone() for p in part.parameters()] for part in (model.critic, model.codec)]
+    discriminator, codec = [[p.grad.clone() for p in part.parameters()] for part in (model.discriminator, model.codec)]
     painted, _, rounding = model.codec(x0, generator(1))
-    alone = torch.autograd.grad(hinge(model.critic(x0), model.critic(painted.detach())).mean(), list(model.critic.parameters()))
-    for a, b in zip(critic, alone):
+    alone = torch.autograd.grad(hinge(model.discriminator(x0), model.discriminator(painted.detach())).mean(), list(model.discriminator.parameters()))
+    for a, b in zip(discriminator, alone):
         assert_close(a, b, rtol=1e-3, atol=1e-6)
-    error, fool = (painted - x0).flatten(1), -model.critic(painted).flatten(1).mean(1)
+    error, fool = (painted - x0).flatten(1), -model.discriminator(painted).flatten(1).mean(1)
     alike = error.abs().mean(1) + CRITIC.squared * error.square().mean(1)
     own = alike + rounding + CRITIC.adversarial * model.adaptive_weight(alike, fool) * fool
     for a, b in zip(codec, torch.autograd.grad(own.mean(), list(model.codec.parameters()))):
@@ -98,9 +98,9 @@ def test_the_critic_and_the_codec_each_get_the_gradient_of_their_own_loss():
 
 def test_the_critic_pulls_the_last_layer_as_hard_as_the_error_does():
     """VQGAN adaptive weight: the ratio of the two gradients at the decoder's last layer, here measured by hand."""
-    model, x0 = awake(CodecObjective(NET, CRITIC)).train(), pictures(size=16)
+    model, x0 = awake(VQGANObjective(NET, CRITIC)).train(), pictures(size=16)
     painted = model.codec(x0, generator(1))[0]
-    alike, fool = (painted - x0).abs().flatten(1).mean(1), -model.critic(painted).flatten(1).mean(1)
+    alike, fool = (painted - x0).abs().flatten(1).mean(1), -model.discriminator(painted).flatten(1).mean(1)
     last = model.codec.decoder[-2].weight
     of_error, of_critic = (torch.autograd.grad(v.mean(), last, retain_graph=True)[0].norm() for v in (alike, fool))
     weight = model.adaptive_weight(alike, fool)
@@ -111,32 +111,32 @@ def test_the_critic_pulls_the_last_layer_as_hard_as_the_error_does():
 def test_a_pull_too_faint_for_half_precision_is_measured_all_the_same():
     """One pixel of 4 x 3 x 64 x 64, times a weight of 1e-3, is 2e-8: below the least number that fp16 has."""
     loss = replace(CRITIC, absolute=1e-3, squared=0.0)
-    model, x0 = awake(CodecObjective(NET, loss)).train(), pictures(4, 64)
+    model, x0 = awake(VQGANObjective(NET, loss)).train(), pictures(4, 64)
     found = {}
     for dtype in (torch.float32, torch.float16):
         with torch.autocast("cpu", dtype=dtype, enabled=dtype == torch.float16):
             painted = model.codec(x0, generator(1))[0].float()
-            fool = -model.critic(painted).float().flatten(1).mean(1)
+            fool = -model.discriminator(painted).float().flatten(1).mean(1)
             found[dtype] = model.adaptive_weight(loss.absolute * (painted - x0).abs().flatten(1).mean(1), fool).item()
     assert found[torch.float16] == pytest.approx(found[torch.float32], rel=0.05) and found[torch.float32] > 0
 
 
 def test_pictures_too_small_for_the_critic_are_refused_at_the_first_step():
-    model = CodecObjective(NET, replace(CRITIC, critic_from=10, critic=DiscriminatorConfig(8, 3))).train()
-    assert model.critic(pictures(1, 24)).shape == (1, 1, 1, 1)
-    with pytest.raises(ValueError, match="16 x 16 pixels are too small for this critic, which needs 24 or more: choose fewer --critic-halvings"):
+    model = VQGANObjective(NET, replace(CRITIC, discriminator_start=10, discriminator=DiscriminatorConfig(8, 3))).train()
+    assert model.discriminator(pictures(1, 24)).shape == (1, 1, 1, 1)
+    with pytest.raises(ValueError, match="16 x 16 pixels are too small for this discriminator, which needs 24 or more: choose fewer --discriminator-halvings"):
         model.loss(pictures(1, 16))
 
 
 def test_the_critic_waits_until_its_step():
-    model, x0 = awake(CodecObjective(NET, replace(CRITIC, critic_from=2))).train(), pictures(size=16)
+    model, x0 = awake(VQGANObjective(NET, replace(CRITIC, discriminator_start=2))).train(), pictures(size=16)
     moved = []
     for _ in range(4):
         model.zero_grad()
         for _ in range(2):                                                                   # shards of one step
             model.loss(x0, Cond(), generator(1)).mean().backward()
         model.after_step(alone)
-        moved.append(max(p.grad.abs().max().item() for p in model.critic.parameters()) > 0)
+        moved.append(max(p.grad.abs().max().item() for p in model.discriminator.parameters()) > 0)
     assert moved == [False, False, True, True]
 
 
@@ -146,14 +146,14 @@ def test_hinge_is_nothing_for_a_critic_that_is_sure():
 
 
 def test_a_critic_marks_patches():
-    critic = Discriminator(DiscriminatorConfig())
-    assert critic(torch.zeros(2, 3, 256, 256)).shape == (2, 1, 30, 30)
-    assert sum(p.numel() for p in critic.parameters()) == 2_765_633                           # PatchGAN's 70 x 70: 3136 + 131328 + 524800 + 2098176 + 8193
+    discriminator = Discriminator(DiscriminatorConfig())
+    assert discriminator(torch.zeros(2, 3, 256, 256)).shape == (2, 1, 30, 30)
+    assert sum(p.numel() for p in discriminator.parameters()) == 2_765_633                           # PatchGAN's 70 x 70: 3136 + 131328 + 524800 + 2098176 + 8193
 
 
 # ---------------------------------------------------------------------------------------------------------------------------- runs
 
-CODEC = VQCodec(size=16, net=replace(NET, quantizer="ema"), loss=CRITIC)
+CODEC = VQGANRunConfig(size=16, net=replace(NET, quantizer="ema"), loss=CRITIC)
 RUN = replace(TINY, model=CODEC)
 
 
@@ -164,13 +164,13 @@ def test_a_codec_run_logs_its_codes_and_paints_pictures_again(tmp_path):
     assert 0 < rows[-1]["codes_used"] <= 1 <= rows[-1]["perplexity"] <= 7
     export(next((tmp_path / "run" / "checkpoints").iterdir()), tmp_path / "small")
     pipeline, x = load(tmp_path / "small"), pictures(2, 16)
-    assert pipeline(2, picture=x).shape == (2, 3, 16, 16) and dict(pipeline.walk(2, picture=x))["codes"].shape == (2, 8, 8)
+    assert pipeline(2, low_res_image=x).shape == (2, 3, 16, 16) and dict(pipeline.walk(2, low_res_image=x))["codes"].shape == (2, 8, 8)
     with pytest.raises(ValueError, match="draws none itself"):
         pipeline(2)
     with pytest.raises(ValueError, match="reads no captions"):
-        pipeline(2, picture=x, negative=["dark"])
+        pipeline(2, low_res_image=x, negative_prompt=["dark"])
     frozen = FrozenCodec(str(tmp_path / "small"), 7, 8)
-    assert frozen.encode(x).shape == (2, 64) and torch.equal(frozen.decode(frozen.encode(x)).clamp(-1, 1), pipeline(2, picture=x))
+    assert frozen.encode(x).shape == (2, 64) and torch.equal(frozen.decode(frozen.encode(x)).clamp(-1, 1), pipeline(2, low_res_image=x))
     assert frozen.encode(pictures(1, 20)).shape == (1, 64)                                    # other sizes are made to fit
     with pytest.raises(ValueError, match="has 7 codes on a grid of 8 x 8, the model wants 9 on 8 x 8"):
         FrozenCodec(str(tmp_path / "small"), 9, 8).encode(x)
@@ -196,6 +196,6 @@ def test_no_codec_is_one_line():
 
 
 def test_a_trained_codec_says_how_to_try_it(tmp_path, capsys):
-    small = "--steps 1 --batch-size 1 --channels 8 --codes 4 --sample-steps 0".split()
+    small = "--steps 1 --batch-size 1 --channels 8 --codebook-size 4 --sample-steps 0".split()
     assert cli.main(["train", "vq-codec-shapes", *small, "--out", str(tmp_path / "run")]) == 0
-    assert f"t2ilab sample {tmp_path / 'run'} --picture photo.png" in capsys.readouterr().out
+    assert f"t2ilab sample {tmp_path / 'run'} --low-res-image photo.png" in capsys.readouterr().out

@@ -106,7 +106,7 @@ def test_help_ends_in_a_terminal_of_one_column(monkeypatch, capsys):
     assert os.environ["COLUMNS"] == "40" and "--seed" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("change", [{"then": ["nosuch"]}, {"then": 5}, {"net": {"mults": ["a"]}}, {"net": {"channels": 0}}])
+@pytest.mark.parametrize("change", [{"cascade": ["nosuch"]}, {"cascade": 5}, {"net": {"channel_mult": ["a"]}}, {"net": {"channels": 0}}])
 def test_a_config_that_nothing_can_be_built_from_is_one_line_with_its_name(change, mine, capsys):  # noqa: F811
     checkpoint = max((mine / "checkpoints").glob("step-*"))
     shutil.copy(checkpoint / "model.safetensors", mine / "model.safetensors")

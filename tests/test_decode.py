@@ -109,7 +109,7 @@ def claims_to_be_huge(path):
     return path
 
 
-@pytest.mark.parametrize("spoil, said", [
+@pytest.mark.parametrize("corrupt_image, said", [
     (lambda d: truncated(picture(d / "a.jpg")), "truncated"), (lambda d: truncated(picture(d / "a.png")), "truncated|broken"),
     (lambda d: (d / "a.jpg").write_text("hello"), "not a picture"), (lambda d: (d / "a.jpg").write_bytes(b""), "not a picture"),
     (lambda d: (d / "a.jpg").mkdir(), "directory|denied"), (lambda d: claims_to_be_huge(d / "a.png"), "400000000 pixels"),
@@ -118,8 +118,8 @@ def claims_to_be_huge(path):
     (lambda d: (d / "a.jpg").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n"), "not a picture")],
     ids=["truncated jpg", "truncated png", "text", "empty", "folder", "bomb", "float", "32 bits", "postscript"])
 @pytest.mark.parametrize("at_least", [None, 8])
-def test_a_file_that_is_no_picture_is_an_error_of_one_line_that_names_it(spoil, said, at_least, tmp_path):
-    spoil(tmp_path)
+def test_a_file_that_is_no_picture_is_an_error_of_one_line_that_names_it(corrupt_image, said, at_least, tmp_path):
+    corrupt_image(tmp_path)
     (path,) = tmp_path.iterdir()
     with pytest.raises(ValueError, match=said) as error:
         open_rgb(path, at_least)

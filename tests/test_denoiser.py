@@ -59,7 +59,7 @@ def test_nothing_is_dropped_where_there_is_nothing_to_drop():
 
 
 def test_a_loss_drops_captions_of_its_batch():
-    model = GaussianDenoiser(Recorder(), LINEAR, ObjectiveConfig(drop=0.25))
+    model = GaussianDenoiser(Recorder(), LINEAR, ObjectiveConfig(cond_drop_prob=0.25))
     n = 2000
     model.loss(torch.zeros(n, 1, 2, 2), Cond(torch.zeros(n, 1, dtype=torch.int64), torch.ones(n, 1, dtype=torch.bool)), generator(0))
     dropped = (~model.net.calls[0][2].mask).double().mean()
@@ -111,8 +111,8 @@ def test_pixels_out_of_range_are_refused(x0, found):
 
 @pytest.mark.parametrize("wrong, message", [
     (dict(predict="score"), "predict='score': choose one of eps, v, velocity, x0"), (dict(variance="huge"), "variance='huge'"), (dict(loss="l1"), "loss='l1'"),
-    (dict(weight="snr"), "weight='snr'.*min_snr.*p2"), (dict(times="soon"), "times='soon'.*importance, late"), (dict(drop=1.0), "drop=1.0"),
-    (dict(drop=-0.1), "drop=-0.1"), (dict(loss="hybrid"), "set variance='learned'")])
+    (dict(loss_weighting="snr"), "loss_weighting='snr'.*min_snr.*p2"), (dict(timestep_sampler="soon"), "timestep_sampler='soon'.*importance, late"), (dict(cond_drop_prob=1.0), "cond_drop_prob=1.0"),
+    (dict(cond_drop_prob=-0.1), "cond_drop_prob=-0.1"), (dict(loss="hybrid"), "set variance='learned'")])
 def test_an_objective_that_does_not_exist_is_refused(wrong, message):
     with pytest.raises(ValueError, match=message):
         ObjectiveConfig(**wrong)

@@ -50,18 +50,18 @@ def sample(run, *options) -> int:
 
 
 def test_only_the_white_part_of_a_mask_is_painted_anew(run, here):
-    assert sample(run, "--image", "photo.png", "--mask", "mask.png") == 0
+    assert sample(run, "--init-image", "photo.png", "--mask", "mask.png") == 0
     photo = np.asarray(Image.open("photo.png"))[:, 2:10]                # the middle of 12 x 8 is 8 x 8
     assert np.array_equal(drawn(here)[:, :4], photo[:, :4]) and not np.array_equal(drawn(here)[:, 4:], photo[:, 4:])
     record = json.loads((here / "out" / "samples.json").read_text())
-    assert (record["image"], record["mask"], record["strength"]) == ("photo.png", "mask.png", 1.0)
+    assert (record["init_image"], record["mask"], record["strength"]) == ("photo.png", "mask.png", 1.0)
 
 
 def test_a_little_strength_stays_near_the_photo(run, here):
     photo = np.asarray(Image.open("photo.png"))[:, 2:10].astype(int)
     far = {}
     for strength in ("0.1", "1.0"):
-        assert sample(run, "--image", "photo.png", "--strength", strength, "--sampling-steps", "50") == 0
+        assert sample(run, "--init-image", "photo.png", "--strength", strength, "--sampling-steps", "50") == 0
         far[strength] = abs(drawn(here).astype(int) - photo).mean()
     assert far["0.1"] < far["1.0"]
 
@@ -69,17 +69,17 @@ def test_a_little_strength_stays_near_the_photo(run, here):
 def test_a_negative_caption_changes_the_picture_and_is_recorded(run, here):
     pictures = {}
     for words in ("", "green square", "blue"):
-        assert sample(run, "--negative", words, "--guidance-scale", "4") == 0
+        assert sample(run, "--negative-prompt", words, "--guidance-scale", "4") == 0
         pictures[words] = drawn(here).tobytes()
     assert sample(run, "--guidance-scale", "4") == 0 and drawn(here).tobytes() == pictures[""]
-    want = load(run, guidance_scale=4.0)(["a red circle"], negative=["blue"])
+    want = load(run, guidance_scale=4.0)(["a red circle"], negative_prompt=["blue"])
     assert pictures["blue"] == to_uint8(want[0]).permute(1, 2, 0).numpy().tobytes()
 
 
 def test_an_upsampler_enlarges_a_picture_from_a_file(upsampler, here):
-    assert sample(upsampler, "--picture", "small.png") == 0
+    assert sample(upsampler, "--low-res-image", "small.png") == 0
     small = from_uint8(torch.from_numpy(np.asarray(Image.open("small.png")).copy()).permute(2, 0, 1))[None]
-    want = load(upsampler)(["a red circle"], picture=small)
+    want = load(upsampler)(["a red circle"], low_res_image=small)
     assert np.array_equal(drawn(here), to_uint8(want[0]).permute(1, 2, 0).numpy())
 
 
@@ -89,13 +89,13 @@ def test_more_captions_than_a_batch_holds_are_drawn_in_turns(run, here):
 
 
 @pytest.mark.parametrize("options, said", [
-    (["--mask", "mask.png"], "give --image too"),
-    (["--strength", "0.5"], "give --image too"),
-    (["--image", "photo.png", "--mask", "other.png"], "another size"),
-    (["--image", "photo.png", "--strength", "0"], "strength=0.0: choose a number above 0"),
-    (["--image", "photo.png", "--strength", "0.001"], "no step is left"),
-    (["--image", "nowhere.png"], "nowhere.png"),
-    (["--image", "out"], "out")])
+    (["--mask", "mask.png"], "give --init-image too"),
+    (["--strength", "0.5"], "give --init-image too"),
+    (["--init-image", "photo.png", "--mask", "other.png"], "another size"),
+    (["--init-image", "photo.png", "--strength", "0"], "strength=0.0: choose a number above 0"),
+    (["--init-image", "photo.png", "--strength", "0.001"], "no step is left"),
+    (["--init-image", "nowhere.png"], "nowhere.png"),
+    (["--init-image", "out"], "out")])
 def test_a_mistake_is_one_line(options, said, run, here, capsys):
     (here / "out").mkdir()
     assert sample(run, *options) == 1
@@ -105,4 +105,4 @@ def test_a_mistake_is_one_line(options, said, run, here, capsys):
 
 def test_an_upsampler_without_a_picture_says_what_it_needs(upsampler, here, capsys):
     assert sample(upsampler) == 1
-    assert "--picture" in capsys.readouterr().err.splitlines()[-1]
+    assert "--low-res-image" in capsys.readouterr().err.splitlines()[-1]

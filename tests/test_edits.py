@@ -157,23 +157,23 @@ def test_a_cascade_starts_only_its_first_stage_from_the_picture():
 def test_negative_captions_of_no_words_are_none_at_all(scale):
     pipeline = built(guidance_scale=scale)
     plain = pipeline(CAPTIONS)
-    assert torch.equal(pipeline(CAPTIONS, negative=["", ""]), plain) and torch.equal(pipeline(CAPTIONS, negative=[""]), plain)
+    assert torch.equal(pipeline(CAPTIONS, negative_prompt=["", ""]), plain) and torch.equal(pipeline(CAPTIONS, negative_prompt=[""]), plain)
 
 
 def test_negative_captions_count_from_scale_above_1_only_and_take_the_place_of_no_caption_at_0():
     off, on, away = built(guidance_scale=1.0), built(guidance_scale=4.0), built(guidance_scale=0.0)
-    assert torch.equal(off(CAPTIONS, negative=["blue"]), off(CAPTIONS))
-    assert (on(CAPTIONS, negative=["blue"]) - on(CAPTIONS)).abs().max() > 1e-3
-    assert torch.equal(away(CAPTIONS, negative=["blue", "green"]), off(["blue", "green"]))
+    assert torch.equal(off(CAPTIONS, negative_prompt=["blue"]), off(CAPTIONS))
+    assert (on(CAPTIONS, negative_prompt=["blue"]) - on(CAPTIONS)).abs().max() > 1e-3
+    assert torch.equal(away(CAPTIONS, negative_prompt=["blue", "green"]), off(["blue", "green"]))
 
 
 def test_pushing_away_from_the_caption_itself_leaves_the_conditional_picture():
-    assert_close(built(guidance_scale=4.0)(CAPTIONS, negative=CAPTIONS), built(guidance_scale=1.0)(CAPTIONS), rtol=0.0, atol=1e-4)
+    assert_close(built(guidance_scale=4.0)(CAPTIONS, negative_prompt=CAPTIONS), built(guidance_scale=1.0)(CAPTIONS), rtol=0.0, atol=1e-4)
 
 
 def test_one_negative_caption_is_for_all_pictures():
-    assert torch.equal(PIPELINE(CAPTIONS, negative=["blue"]), PIPELINE(CAPTIONS, negative=("blue", "blue")))
-    assert not torch.equal(PIPELINE(CAPTIONS, negative=["blue"]), PIPELINE(CAPTIONS, negative=["blue", "green"]))
+    assert torch.equal(PIPELINE(CAPTIONS, negative_prompt=["blue"]), PIPELINE(CAPTIONS, negative_prompt=("blue", "blue")))
+    assert not torch.equal(PIPELINE(CAPTIONS, negative_prompt=["blue"]), PIPELINE(CAPTIONS, negative_prompt=["blue", "green"]))
 
 
 # Cascades
@@ -184,12 +184,12 @@ def test_a_larger_picture_is_made_small_first():
 
 
 @pytest.mark.parametrize("options, said", [
-    ({"negative": "bl"}, "one string"),
-    ({"negative": []}, "no captions"),
-    ({"negative": ["a"] * 3}, "3 negative captions for 2 pictures"),
+    ({"negative_prompt": "bl"}, "one string"),
+    ({"negative_prompt": []}, "no captions"),
+    ({"negative_prompt": ["a"] * 3}, "3 negative captions for 2 pictures"),
     ({"edit": Edit(torch.zeros(3, 3, 8, 8))}, r"image \[3, 3, 8, 8\] for 2 pictures"),
     ({"edit": Edit(torch.zeros(1, 3, 8, 8), torch.ones(3, 1, 8, 8).bool())}, r"keep \[3, 1, 8, 8\] for 2 pictures"),
-    ({"picture": torch.zeros(1, 3, 8, 8)}, "enlarges none"),
+    ({"low_res_image": torch.zeros(1, 3, 8, 8)}, "enlarges none"),
 ])
 def test_what_does_not_fit_the_captions_is_one_clear_sentence(options, said):
     with pytest.raises(ValueError, match=said):
@@ -199,9 +199,9 @@ def test_what_does_not_fit_the_captions_is_one_clear_sentence(options, said):
 def test_an_upsampler_has_nothing_to_noise_only_partly():
     alone = replace(CASCADE, stages=CASCADE.stages[1:])
     with pytest.raises(ValueError, match="nothing to noise only partly"):
-        alone(CAPTIONS, picture=torch.zeros(1, 3, 8, 8), edit=Edit(torch.zeros(1, 3, 8, 8), strength=0.5))
-    with pytest.raises(ValueError, match=r"picture \[3, 3, 8, 8\] for 2 pictures"):
-        alone(CAPTIONS, picture=torch.zeros(3, 3, 8, 8))
+        alone(CAPTIONS, low_res_image=torch.zeros(1, 3, 8, 8), edit=Edit(torch.zeros(1, 3, 8, 8), strength=0.5))
+    with pytest.raises(ValueError, match=r"low_res_image \[3, 3, 8, 8\] for 2 pictures"):
+        alone(CAPTIONS, low_res_image=torch.zeros(3, 3, 8, 8))
 
 
 def test_a_cascade_hands_its_picture_on_and_shows_everything_in_order():
@@ -217,10 +217,10 @@ def test_a_cascade_hands_its_picture_on_and_shows_everything_in_order():
 
 def test_a_model_that_enlarges_takes_a_picture_of_yours():
     pipeline = built(replace(UPSAMPLER, low_res_noise=0.0))
-    seen = dict(pipeline.walk(CAPTIONS, picture=photo()))["low_res"]
+    seen = dict(pipeline.walk(CAPTIONS, low_res_image=photo()))["low_res"]
     assert torch.equal(seen, F.interpolate(from_uint8(to_uint8(photo())), (16, 16), mode="bilinear", align_corners=False))
-    assert torch.equal(pipeline(CAPTIONS, picture=photo(n=1)), pipeline(CAPTIONS, picture=photo(n=1).expand(2, -1, -1, -1)))
-    assert not torch.equal(pipeline(CAPTIONS, picture=photo()), pipeline(CAPTIONS, picture=-photo()))
+    assert torch.equal(pipeline(CAPTIONS, low_res_image=photo(n=1)), pipeline(CAPTIONS, low_res_image=photo(n=1).expand(2, -1, -1, -1)))
+    assert not torch.equal(pipeline(CAPTIONS, low_res_image=photo()), pipeline(CAPTIONS, low_res_image=-photo()))
 
 
 def test_a_model_that_enlarges_says_that_it_needs_a_picture():

@@ -49,7 +49,7 @@ def test_several_metrics_are_one_report_that_names_them(tmp_path, monkeypatch):
 
 
 def test_an_ablation_has_scales_and_an_old_option_says_the_new_words(tmp_path, capsys):
-    list(train(replace(TINY, model=replace(tiny_imagen.BASE, size=24), family="imagen"), tmp_path / "run"))
+    list(train(replace(TINY, model=replace(tiny_imagen.BASE, size=24)), tmp_path / "run"))
     assert cli.main(["evaluate", str(tmp_path / "run"), "thresholds", "--n", "1", "--scales", "1", "2.5"]) == 0
     new = json.loads((tmp_path / "run" / "thresholds.json").read_text())
     assert new["command"].endswith("run thresholds --n 1 --scales 1 2.5") and (tmp_path / "run" / "thresholds.png").is_file()

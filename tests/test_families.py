@@ -11,7 +11,7 @@ from t2ilab.data.shapes import Scenes
 from t2ilab.diffusion.cond import Cond
 from t2ilab.diffusion.gaussian_denoiser import ObjectiveConfig
 from t2ilab.families import FAMILIES
-from t2ilab.families.ddpm import DDPM
+from t2ilab.families.ddpm import DDPMConfig
 from t2ilab.presets import PRESETS as ALL
 from t2ilab.tensors import generator
 from t2ilab.training.fit import TrainState, fit
@@ -71,7 +71,7 @@ def test_presets_say_what_the_papers_say():
     assert (ho.model.schedule, ho.model.T, ho.model.objective.predict, ho.model.objective.variance) == ("linear", 1000, "eps", "large")
     assert (ho.fit.batch_size, ho.fit.lr, ho.fit.ema_decay, ho.fit.warmup, ho.model.net.dropout, ho.data.flip) == (128, 2e-4, 0.9999, 5000, 0.1, True)
     assert (iddpm.model.schedule, iddpm.model.T, iddpm.model.objective.variance, iddpm.model.objective.loss) == ("cosine", 4000, "learned", "hybrid")
-    assert (iddpm.fit.batch_size, iddpm.fit.lr, iddpm.model.net.dropout, iddpm.model.net.film) == (128, 1e-4, 0.3, True)
+    assert (iddpm.fit.batch_size, iddpm.fit.lr, iddpm.model.net.dropout, iddpm.model.net.scale_shift_norm) == (128, 1e-4, 0.3, True)
     assert flowers.model.size == 64 and flowers.data.split == "all"
 
 
@@ -94,7 +94,7 @@ def test_training_fills_in_the_names_of_the_classes():
 
 def test_a_network_learns_which_label_is_which_and_guidance_pushes_further():
     """Two labels, two plain pictures, dark and bright: after training a label gives its own, and no label gives either."""
-    preset = tiny(net={"classes": 2, "channels": 16, "dropout": 0.0}, objective={"drop": 0.2},
+    preset = tiny(net={"classes": 2, "channels": 16, "dropout": 0.0}, objective={"cond_drop_prob": 0.2},
                   model={"sampling_steps": 5, "labels": ("dark", "bright")},
                   fit={"steps": 120, "batch_size": 16, "lr": 5e-3, "warmup": 5, "ema_decay": 0.9})
     torch.manual_seed(0)
@@ -112,10 +112,10 @@ def test_a_network_learns_which_label_is_which_and_guidance_pushes_further():
 
 # Options that make no sense
 
-@pytest.mark.parametrize("wrong, said", [(lambda: DDPM(schedule="square"), "schedule='square': choose one of linear, cosine"),
-                                         (lambda: DDPM(sampler="euler"), "sampler='euler': choose one of ancestral, ddim, dpm_solver_pp_2m"),
-                                         (lambda: DDPM(schedule="linear", T=10).pipeline(), "T=10: choose T > 20"),
-                                         (lambda: DDPM(objective=ObjectiveConfig(loss="hybrid")), "set variance='learned'")])
+@pytest.mark.parametrize("wrong, said", [(lambda: DDPMConfig(schedule="square"), "schedule='square': choose one of linear, cosine"),
+                                         (lambda: DDPMConfig(sampler="euler"), "sampler='euler': choose one of ancestral, ddim, dpm_solver_pp_2m"),
+                                         (lambda: DDPMConfig(schedule="linear", T=10).pipeline(), "T=10: choose T > 20"),
+                                         (lambda: DDPMConfig(objective=ObjectiveConfig(loss="hybrid")), "set variance='learned'")])
 def test_a_model_that_cannot_be_is_refused_with_what_is_allowed(wrong, said):
     with pytest.raises(ValueError, match=said):
         wrong()

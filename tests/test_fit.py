@@ -22,13 +22,13 @@ from t2ilab.training.fit import FitConfig, TrainState, fit, learning_rate
 class Line(nn.Module):
     """The smallest model: a matrix that should turn x0 into its double, with a loss that can be spoilt at some calls."""
 
-    def __init__(self, spoil=lambda call: 1.0):
+    def __init__(self, corrupt_image=lambda call: 1.0):
         super().__init__()
-        self.layer, self.spoil, self.calls = nn.Linear(6, 6), spoil, 0
+        self.layer, self.corrupt_image, self.calls = nn.Linear(6, 6), corrupt_image, 0
 
     def loss(self, x0, cond, generator):
         self.calls += 1
-        return (self.layer(x0.flatten(1)) - 2 * x0.flatten(1)).square().mean(1) * self.spoil(self.calls)
+        return (self.layer(x0.flatten(1)) - 2 * x0.flatten(1)).square().mean(1) * self.corrupt_image(self.calls)
 
 
 def batches(size=4, start=0):
@@ -55,11 +55,11 @@ def run(out, preset, stop=math.inf):
 
 # Resuming
 
-EVERYTHING = {"net": {"dropout": 0.3}, "model": {"T": 5}, "objective": {"times": "importance", "drop": 0.5}}
+EVERYTHING = {"net": {"dropout": 0.3}, "model": {"T": 5}, "objective": {"timestep_sampler": "importance", "cond_drop_prob": 0.5}}
 VARIANTS = {
-    "dropout": {"net": {"dropout": 0.5}, "objective": {"drop": 0.0}},
-    "labels, some dropped": {"objective": {"drop": 0.5}},
-    "importance-sampled times": {"model": {"T": 3}, "objective": {"times": "importance"}, "fit": {"batch_size": 8}},
+    "dropout": {"net": {"dropout": 0.5}, "objective": {"cond_drop_prob": 0.0}},
+    "labels, some dropped": {"objective": {"cond_drop_prob": 0.5}},
+    "importance-sampled times": {"model": {"T": 3}, "objective": {"timestep_sampler": "importance"}, "fit": {"batch_size": 8}},
     "accumulation": {"fit": {"accumulate": 2}},
     "muon": {"fit": {"optimizer": "muon"}},
     "weight decay": {"fit": {"weight_decay": 0.1}},
@@ -130,7 +130,7 @@ def test_shards_that_do_not_divide_the_batch_are_refused(batch_size, accumulate)
 @pytest.mark.parametrize("value", [math.nan, math.inf])
 def test_a_loss_that_is_no_number_stops_with_the_step_and_leaves_the_weights_alone(value, precision, optimizer):
     state = line(precision=precision, optimizer=optimizer)
-    state.model.spoil = lambda call: value if call == 3 else 1.0
+    state.model.corrupt_image = lambda call: value if call == 3 else 1.0
     seen = []
     with pytest.raises(FloatingPointError, match="^step 3: loss is (nan|inf)"):
         for log, ema in fit(state.model, batches(), state.config, state=state):
@@ -192,7 +192,7 @@ def test_a_gradient_that_is_no_number_stops_without_fp16_at_once():
 
 def test_a_long_gradient_is_shortened_and_logged_at_its_full_length():
     state = line(clip=0.5, steps=1)
-    state.model.spoil = lambda call: 100.0
+    state.model.corrupt_image = lambda call: 100.0
     (log, _), = fit(state.model, batches(), state.config, state=state)
     gradient = torch.cat([p.grad.flatten() for p in state.model.parameters()])
     assert log.grad_norm > 5 and abs(gradient.norm().item() - 0.5) < 1e-4

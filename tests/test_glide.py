@@ -13,7 +13,7 @@ from t2ilab.data.loaders import Batch
 from t2ilab.data.shapes import Scenes
 from t2ilab.diffusion.cond import Cond
 from t2ilab.diffusion.schedules import FAST27
-from t2ilab.families.glide import GLIDE, enlarge, shrink, some_known
+from t2ilab.families.glide import GLIDEConfig, enlarge, shrink, some_known
 from t2ilab.nets.attention import Attention
 from t2ilab.nets.text_transformer import TextConfig, TextTransformer
 from t2ilab.pipeline.edit import given
@@ -27,7 +27,7 @@ PRESETS = {name: preset for name, preset in ALL.items() if preset.family == "gli
 SIZES = {"glide-shapes": 3_475_308, "glide-shapes-upsampler": 3_562_656, "glide-tiny": 1_625_798, "glide-flowers102": 43_540_294,
          "glide-mini": 156_947_494, "glide-mini-dogs": 156_947_494, "glide-mini-sbu": 156_947_494, "glide-base": 385_030_726,
          "glide-upsampler": 398_361_286}
-PUBLISHED = {"base": (GLIDE(), 385_030_726), "inpaint": (GLIDE(known=1.0), 385_037_638), "upsampler": (PUBLISHED_UPSAMPLER, 398_361_286),
+PUBLISHED = {"base": (GLIDEConfig(), 385_030_726), "inpaint": (GLIDEConfig(known=1.0), 385_037_638), "upsampler": (PUBLISHED_UPSAMPLER, 398_361_286),
              "upsampler-inpaint": (replace(PUBLISHED_UPSAMPLER, known=1.0), 398_368_198), "mini": (MINI, 156_947_494), "tiny": (TINY, 1_625_798)}
 
 
@@ -70,12 +70,12 @@ def test_published_networks_count_exactly_and_run_forward_and_backward_at_full_s
 
 def test_presets_say_what_the_paper_says():
     base, upsampler = PRESETS["glide-base"].model, PRESETS["glide-upsampler"].model
-    assert (base.size, base.schedule, base.T, base.guidance_scale, base.objective.drop) == (64, "cosine", 1000, 3.0, 0.2)
+    assert (base.size, base.schedule, base.T, base.guidance_scale, base.objective.cond_drop_prob) == (64, "cosine", 1000, 3.0, 0.2)
     assert (base.objective.predict, base.objective.variance, base.objective.loss) == ("eps", "learned", "hybrid")
     assert (upsampler.size, upsampler.low_res, upsampler.schedule, upsampler.temperature, upsampler.guidance_scale) == (256, 64, "linear", 0.997, 1.0)
     assert (base.text.text_length, base.text.text_layers, base.net.text_width, base.text.vocabulary) == (128, 16, 512, 50_257)
     assert narrow(upsampler).pipeline().stages[0].temperature == 0.997 and replace(narrow(upsampler), sampling_steps=FAST27).pipeline().stages[0].times == list(FAST27)
-    assert PRESETS["glide-base"].then == ("glide-upsampler",) and upsampler.sampling_steps == FAST27 and len(FAST27) == 28
+    assert PRESETS["glide-base"].cascade == ("glide-upsampler",) and upsampler.sampling_steps == FAST27 and len(FAST27) == 28
 
 
 @pytest.mark.parametrize("name", PRESETS)
@@ -196,7 +196,7 @@ def test_a_model_learns_which_word_is_which_and_guidance_pushes_further(taught):
 def test_a_negative_caption_pushes_the_other_way(taught):
     pipeline, _ = taught
     strong = replace(pipeline, stages=(replace(pipeline.stages[0], guidance_scale=2.0),))
-    plain, away = (strong([""] * 16, seed=2, **options).mean() for options in ({}, {"negative": ["bright"]}))
+    plain, away = (strong([""] * 16, seed=2, **options).mean() for options in ({}, {"negative_prompt": ["bright"]}))
     assert away < plain - 0.05
 
 
@@ -226,11 +226,11 @@ def test_a_shrunk_picture_is_the_mean_of_each_area():
 def test_training_and_sampling_show_the_upsampler_the_same_thing(noise):
     model, few = replace(UPSAMPLER, low_res_noise=noise), batch(16)
     x0, cond = model.to_training_pair(few, generator_per_image(few.captions, 3))
-    walk = built(model).walk(few.captions, seed=3, picture=shrink(few.images, 8))
+    walk = built(model).walk(few.captions, seed=3, low_res_image=shrink(few.images, 8))
     (_, read), (name, seen) = next(walk), next(walk)
     assert torch.equal(x0, few.images) and name == "low_res" and torch.equal(seen, cond.low_res) and cond.low_res.shape == (4, 3, 16, 16)
     assert torch.equal(read.text, cond.text) and torch.equal(read.mask, cond.mask)
-    assert model.preview_inputs(few)[1]["picture"] is few.images and BASE.preview_inputs(few) == (few.captions, {})
+    assert model.preview_inputs(few)[1]["low_res_image"] is few.images and BASE.preview_inputs(few) == (few.captions, {})
 
 
 # Pixels that are given
@@ -277,8 +277,8 @@ def test_a_vocabulary_is_learned_from_the_data_set_once():
 # Options that make no sense
 
 @pytest.mark.parametrize("wrong, said", [
-    (lambda: GLIDE(net=replace(NET, classes=18)), "classes=18, text_width=8: GLIDE reads captions, no labels"),
-    (lambda: GLIDE(net=replace(NET, text_width=0)), "classes=0, text_width=0: GLIDE reads captions"),
+    (lambda: GLIDEConfig(net=replace(NET, classes=18)), "classes=18, text_width=8: GLIDE reads captions, no labels"),
+    (lambda: GLIDEConfig(net=replace(NET, text_width=0)), "classes=0, text_width=0: GLIDE reads captions"),
     (lambda: replace(BASE, low_res=8), "low_res=8, .* choose low_res below size=8"),
     (lambda: replace(BASE, low_res=-1), "low_res=-1"),
     (lambda: replace(BASE, known=1.5), r"known=1.5, .*known in \[0, 1\]"),

@@ -15,7 +15,7 @@ from t2ilab.runs.train import train
 from t2ilab.training.checkpoint import read_tensors, verify
 from t2ilab.tensors import generator
 from t2ilab.training.fit import TrainState
-from t2ilab.vqgan.quantizers import GumbelCode
+from t2ilab.vqgan.quantizers import GumbelQuantizer
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA GPU on this machine")
 
@@ -77,11 +77,11 @@ def test_a_cascade_reads_captions_on_the_gpu(tmp_path):
     captions = ["a small red circle", "", "\N{ARTIST PALETTE}"]
     assert pipeline.device.type == "cuda" and pipeline(captions).shape == (3, 3, 8, 8)
     edit = Edit(torch.zeros(1, 3, 16, 16), torch.ones(1, 1, 16, 16, dtype=torch.bool))
-    assert_close(pipeline(captions, edit=edit, negative=["green"]).cpu(), torch.zeros(3, 3, 8, 8))
+    assert_close(pipeline(captions, edit=edit, negative_prompt=["green"]).cpu(), torch.zeros(3, 3, 8, 8))
 
 
 def test_gumbel_noise_is_drawn_on_the_gpu_and_a_function_of_the_generator():
-    quantizer, z = GumbelCode(9, 4).cuda().train(), torch.zeros(2, 4, 3, 5, device="cuda")
+    quantizer, z = GumbelQuantizer(9, 4).cuda().train(), torch.zeros(2, 4, 3, 5, device="cuda")
     first, again, other = (quantizer(z, generator(seed))[1] for seed in (1, 1, 2))
     assert torch.equal(first, again) and not torch.equal(first, other)
     quantizer.after_step()

@@ -61,9 +61,9 @@ def test_the_base_has_the_papers_2_billion_parameters_and_the_upsamplers_its_wid
 
 def test_presets_say_what_the_paper_says():
     base, upsampler = PRESETS["imagen-base"].model, PRESETS["imagen-upsampler"].model
-    assert (base.size, base.schedule, base.objective.drop, base.threshold, base.percentile, base.text_length) == (64, "cosine", 0.1, "dynamic", 0.995, 256)
+    assert (base.size, base.schedule, base.objective.cond_drop_prob, base.threshold, base.percentile, base.text_length) == (64, "cosine", 0.1, "dynamic", 0.995, 256)
     assert (upsampler.low_res, upsampler.size, upsampler.crop_size) == (64, 256, 64)
-    chain = [base, *(ALL[name].model for name in PRESETS["imagen-base"].then)]
+    chain = [base, *(ALL[name].model for name in PRESETS["imagen-base"].cascade)]
     assert [later.low_res for later in chain[1:]] == [model.size for model in chain[:-1]] == [64, 256]
 
 
@@ -106,7 +106,7 @@ def test_every_picture_of_a_batch_has_its_own_level_and_the_network_is_told():
 
 
 def test_a_sampling_run_noises_it_by_the_stated_share():
-    seen = dict(built(replace(UPSAMPLER, augmentation=0.3)).walk(["a red circle"], picture=torch.zeros(1, 3, 8, 8)))
+    seen = dict(built(replace(UPSAMPLER, augmentation=0.3)).walk(["a red circle"], low_res_image=torch.zeros(1, 3, 8, 8)))
     ab = SCHEDULES["linear"](1000)[300].item()
     assert abs(seen["low_res"].std().item() - (1 - ab) ** 0.5) < 0.05
 
@@ -125,7 +125,7 @@ def test_a_stage_trained_on_crops_enlarges_whole_pictures():
     model = replace(UPSAMPLER, crop_size=8)
     denoiser = built(model).stages[0].denoiser
     denoiser.loss(*model.to_training_pair(batch(16), generator(0)), generator(1)).sum().backward()
-    assert built(model)(["a red circle"], picture=torch.zeros(1, 3, 8, 8)).shape == (1, 3, 16, 16)
+    assert built(model)(["a red circle"], low_res_image=torch.zeros(1, 3, 8, 8)).shape == (1, 3, 16, 16)
 
 
 # Thresholds and sampling

@@ -9,7 +9,7 @@ from tiny_imagen import BASE, SHARPEN, UPSAMPLER, net_of
 from torch.testing import assert_close
 
 from t2ilab.diffusion.cond import Cond
-from t2ilab.families.imagen import Imagen
+from t2ilab.families.imagen import ImagenConfig
 from t2ilab.nets.efficient_unet import EfficientUNet, EfficientUNetConfig
 from t2ilab.nets.attention import Attention
 from t2ilab.nets.text_pooling import TextPooling
@@ -168,4 +168,4 @@ def test_shapes_that_do_not_fit_are_refused(change, said):
 def test_levels_must_be_told_everything():
     with pytest.raises(ValueError, match="4, 3, 4, 4 levels"):
         EfficientUNetConfig(blocks=(1, 1, 1))
-    assert Imagen().net.text_width == 512
+    assert ImagenConfig().net.text_width == 512

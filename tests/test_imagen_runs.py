@@ -11,7 +11,7 @@ from tiny_runs import digests, logged, names, saved
 
 from t2ilab.cli import commands as cli
 from t2ilab.cli.train import train_all
-from t2ilab.data.loaders import Part, stream
+from t2ilab.data.loaders import HoldoutSplit, stream
 from t2ilab.data.shapes import Scenes
 from t2ilab.evaluation.caption_metrics import SEED
 from t2ilab.runs.sample import read_captions
@@ -79,7 +79,7 @@ def test_a_run_is_built_from_its_config_alone_whichever_network_it_has(preset):
 def test_a_third_stage_enlarges_what_the_second_draws(tmp_path, monkeypatch):
     third = replace(SMALL[LATER], name="third", model=replace(UPSAMPLER, size=32, low_res=16))
     monkeypatch.setitem(PRESETS, "third", third)
-    first = replace(SMALL["imagen-shapes"], then=(LATER, "third"))
+    first = replace(SMALL["imagen-shapes"], cascade=(LATER, "third"))
     assert [part.model.low_res for part, _ in cascade(first, tmp_path)] == [0, 8, 16]
     train_all(first, tmp_path)
     assert [stage.shape[-1] for stage in load(tmp_path).stages] == [8, 16, 32] and load(tmp_path)(["a red circle"]).shape == (1, 3, 32, 32)
@@ -106,19 +106,19 @@ class Numbers:
 
 @pytest.mark.parametrize("n, every", [(10, 2), (11, 2), (10, 3), (100, 7), (1, 2)])
 def test_every_example_is_trained_on_or_held_back_and_none_is_both(n, every):
-    parts = [Part(Numbers(n), every, held) for held in (False, True)]
+    parts = [HoldoutSplit(Numbers(n), every, held) for held in (False, True)]
     trained, held = ([part.example(k, None) for k in range(len(part))] for part in parts)
     assert sorted(trained + held) == list(range(n)) and held == list(range(0, n, every))
     assert parts[0].texts() == ["x"] and parts[0].classes == ("a",)
 
 
 def test_endless_scenes_stay_endless():
-    part = Part(Scenes(size=8), 10)
+    part = HoldoutSplit(Scenes(size=8), 10)
     assert len(part) == len(Scenes()) and part.example(3, generator(0)).caption == Scenes(size=8).example(4, generator(0)).caption
 
 
 def test_what_is_held_back_of_the_endless_scenes_is_in_no_training_batch(tmp_path):
-    kept, held = (Part(Scenes(size=8), 10, held=side) for side in (False, True))
+    kept, held = (HoldoutSplit(Scenes(size=8), 10, held=side) for side in (False, True))
     seen = torch.cat([batch.images for batch in islice(stream(kept, batch_size=64, seed=3), 20)])
     never = next(stream(held, batch_size=64, seed=3)).images
     same = (seen[:, None] == never).flatten(2).all(2).any(0)                        # [64]: the world is finite, so a few come again by chance
@@ -148,7 +148,7 @@ def test_the_loss_on_what_is_held_back_is_measured_when_it_is_due_and_with_the_s
 
 def test_a_run_begins_with_the_weights_of_another_which_stays_as_it_is(trained, tmp_path):
     before = digests(trained)
-    new = replace(SMALL["imagen-shapes"], start=str(trained), fit=replace(SMALL["imagen-shapes"].fit, lr=1e-30))
+    new = replace(SMALL["imagen-shapes"], init_from=str(trained), fit=replace(SMALL["imagen-shapes"].fit, lr=1e-30))
     list(train(new, tmp_path / "new"))
     assert digests(trained) == before and digests(find_run(tmp_path / "new"))["model.safetensors"] != before
     old, now = (load(folder, cascade=False).stages[0].denoiser.state_dict() for folder in (trained, tmp_path / "new"))
@@ -157,11 +157,11 @@ def test_a_run_begins_with_the_weights_of_another_which_stays_as_it_is(trained, 
 
 
 def test_a_start_that_does_not_fit_or_is_not_there_is_one_line(trained, tmp_path):
-    wider = replace(SMALL["imagen-shapes"], start=str(trained), model=replace(BASE, net=replace(BASE.net, channels=16)))
+    wider = replace(SMALL["imagen-shapes"], init_from=str(trained), model=replace(BASE, net=replace(BASE.net, channels=16)))
     with one_line(ValueError, "does not fit this model"):
         list(train(wider, tmp_path / "new"))
     with one_line(FileNotFoundError, "nowhere: no trained run there"):
-        list(train(replace(SMALL["imagen-shapes"], start="nowhere"), tmp_path / "other"))
+        list(train(replace(SMALL["imagen-shapes"], init_from="nowhere"), tmp_path / "other"))
 
 
 # Captions from a file

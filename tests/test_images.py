@@ -78,12 +78,12 @@ def test_files_are_decoded_again_only_after_a_change_or_if_they_were_broken(tmp_
     assert open_folder(tmp_path, max_broken=0.5).sizes == [(4, 4), (4, 4), (9, 4), (4, 4)] and sorted(looked) == ["000.jpg", "003.jpg"]
 
 
-@pytest.mark.parametrize("spoil", [lambda cache: cache.write_text("{"), lambda cache: cache.unlink()])
-def test_a_lost_or_damaged_memory_of_the_check_changes_nothing(spoil, tmp_path):
+@pytest.mark.parametrize("corrupt_image", [lambda cache: cache.write_text("{"), lambda cache: cache.unlink()])
+def test_a_lost_or_damaged_memory_of_the_check_changes_nothing(corrupt_image, tmp_path):
     broken_among(tmp_path, 0, 3)
     before = open_folder(tmp_path).sizes
     (memory,) = Path(os.environ["XDG_CACHE_HOME"]).rglob("*.json")
-    spoil(memory)
+    corrupt_image(memory)
     assert open_folder(tmp_path).sizes == before
 
 

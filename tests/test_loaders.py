@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from t2ilab.data.example import ENDLESS, Example
-from t2ilab.data.loaders import Steps, permutation, stream
+from t2ilab.data.loaders import StepDataset, permutation, stream
 
 
 class Numbers:
@@ -99,7 +99,7 @@ def test_streaming_leaves_the_global_random_numbers_alone(workers):
 
 
 def test_a_step_is_rebuilt_alone_without_the_steps_before_it():
-    late = Steps(Numbers(1000), 8, 4, 0, 1)[123_456]
+    late = StepDataset(Numbers(1000), 8, 4, 0, 1)[123_456]
     assert late.images.dtype == torch.uint8
     assert late.captions == take(1, Numbers(1000), batch_size=8, seed=4, start=123_456)[0].captions
 

@@ -73,7 +73,7 @@ def test_weights_are_the_published_ones_in_every_space(weight, predict):
     """min-SNR with gamma = 5, P2 with k = gamma = 1."""
     t, x0, x_t, _, answer, _ = setting(LINEAR, [5, 100, 200, 400, 999])
     plain = denoiser(answer[:, :3], predict=predict).loss_at(x0, x_t, t, Cond())
-    weighted = denoiser(answer[:, :3], predict=predict, weight=weight).loss_at(x0, x_t, t, Cond())
+    weighted = denoiser(answer[:, :3], predict=predict, loss_weighting=weight).loss_at(x0, x_t, t, Cond())
     snr = (LINEAR.alpha_bar[t] / (1 - LINEAR.alpha_bar[t])).tolist()
     assert snr[0] > 5 > snr[-1]
     assert_close(weighted / plain, doubles(*[PUBLISHED[weight, predict](r) for r in snr]))
@@ -84,7 +84,7 @@ def test_a_weight_means_the_same_however_the_prediction_is_put(weight):
     t, x0, x_t, _, _, pred = setting(LINEAR, [5, 100, 200, 400, 999])
     a, s = LINEAR.scales(x0, t)
     eps = (x_t - a * pred.x0) / s
-    losses = [denoiser(answer, predict=predict, weight=weight).loss_at(x0, x_t, t, Cond())
+    losses = [denoiser(answer, predict=predict, loss_weighting=weight).loss_at(x0, x_t, t, Cond())
               for predict, answer in {"x0": pred.x0, "eps": eps, "v": a * eps - s * pred.x0}.items()]
     assert_close(losses[1], losses[0])
     assert_close(losses[2], losses[0])

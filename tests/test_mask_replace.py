@@ -16,13 +16,13 @@ K = 3
 SHARES = {"as trained": {}, "paper": dict(replaced=0.1, masked=0.9), "masking alone": dict(replaced=0.0, masked=1.0), "replacing alone": dict(replaced=1.0, masked=0.0)}
 
 
-def diffusion(shares="paper", T=6, codes=K):
-    return MaskReplaceDiffusion(*mask_replace_tables(T, **SHARES[shares]), codes)
+def diffusion(shares="paper", T=6, codebook_size=K):
+    return MaskReplaceDiffusion(*mask_replace_tables(T, **SHARES[shares]), codebook_size)
 
 
-def probabilities(n, seed=0, codes=K):
+def probabilities(n, seed=0, codebook_size=K):
     """[B K 1] float64 that add up to 1."""
-    return torch.rand(n, codes, 1, generator=generator(seed), dtype=torch.float64).log().softmax(1)
+    return torch.rand(n, codebook_size, 1, generator=generator(seed), dtype=torch.float64).log().softmax(1)
 
 
 # ---------------------------------------------------------------------------------------------------------------------------- tables
@@ -103,7 +103,7 @@ def test_the_posterior_of_a_guess_is_its_average_over_x0(shares, t, s):
 
 @pytest.mark.parametrize("shares", SHARES)
 def test_rows_add_up_to_one_in_float32_at_full_size(shares):
-    d = diffusion(shares, T=100, codes=2887)
+    d = diffusion(shares, T=100, codebook_size=2887)
     p = torch.randn(1, 2887, 64, generator=generator(0)).mul(4).softmax(1)
     x_t = torch.randint(2887, (1, 64), generator=generator(1))
     x_t[:, :32] = 2887 if shares != "replacing alone" else x_t[:, :32]
@@ -128,7 +128,7 @@ def test_two_steps_are_one_long_step(shares):
 def test_one_step_equals_diffusers_scheduler():
     """VQ-Diffusion Eq. 5 as diffusers computes it in logarithms (its time is ours minus 1; its step to 0 has a case of its own)."""
     theirs = with_vq().VQDiffusionScheduler(num_vec_classes=12)
-    d = diffusion("as trained", T=100, codes=11)
+    d = diffusion("as trained", T=100, codebook_size=11)
     x_t, log_p = torch.randint(12, (3, 20), generator=generator(0)), torch.randn(3, 11, 20, generator=generator(1)).log_softmax(1)
     for t in (2, 3, 50, 99, 100):
         assert_close(d.posterior(log_p.exp(), x_t, t, t - 1), theirs.q_posterior(log_p, x_t, torch.tensor(t - 1)).exp(), atol=2e-5, rtol=1e-3)

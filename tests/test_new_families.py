@@ -18,8 +18,8 @@ from t2ilab.diffusion.gaussian import rectified_flow
 from t2ilab.diffusion.gaussian_denoiser import GaussianDenoiser, ObjectiveConfig
 from t2ilab.families import FAMILIES, family_of
 from t2ilab.families.base import FamilyConfig
-from t2ilab.families.latent_diffusion import LatentDiffusion
-from t2ilab.families.rectified_flow import RectifiedFlow
+from t2ilab.families.latent_diffusion import LatentDiffusionConfig
+from t2ilab.families.rectified_flow import RectifiedFlowConfig
 from t2ilab.pipeline.edit import Edit
 from t2ilab.presets import PRESETS, Preset
 from t2ilab.runs.load import load
@@ -27,14 +27,14 @@ from t2ilab.runs.train import train
 from t2ilab.tensors import generator
 
 PACKAGE = Path(__file__).resolve().parents[1] / "t2ilab"
-FLOW = RectifiedFlow(size=8, net=NET, objective=ObjectiveConfig(predict="velocity", drop=0.2), sampling_steps=3)
+FLOW = RectifiedFlowConfig(size=8, net=NET, objective=ObjectiveConfig(predict="velocity", cond_drop_prob=0.2), sampling_steps=3)
 
 
 @pytest.fixture(scope="module")
 def latent(tmp_path_factory):
     codec = codec_run(tmp_path_factory.mktemp("codec"))
-    return LatentDiffusion(codec=codec, codes=9, latent_channels=4, grid=4, size=8, net=NET, sampling_steps=3,
-                           objective=ObjectiveConfig(predict="v", drop=0.2))
+    return LatentDiffusionConfig(codec=codec, codebook_size=9, latent_channels=4, grid=4, size=8, net=NET, sampling_steps=3,
+                           objective=ObjectiveConfig(predict="v", cond_drop_prob=0.2))
 
 
 @pytest.fixture(params=["flow", "latent"])
@@ -106,7 +106,7 @@ def test_a_flow_learns_one_image_and_draws_it_in_a_few_euler_steps():
 
 def test_a_family_is_one_file_and_one_row():
     """No module but the table of families, its presets and tests names a family's class."""
-    for name, kind in {"rectified_flow": "RectifiedFlow", "latent_diffusion": "LatentDiffusion"}.items():
+    for name, kind in {"rectified_flow": "RectifiedFlowConfig", "latent_diffusion": "LatentDiffusionConfig"}.items():
         assert FAMILIES[name].__name__ == kind
         users = {path.relative_to(PACKAGE).as_posix() for path in PACKAGE.rglob("*.py") for node in ast.walk(ast.parse(path.read_text("utf8")))
                  if isinstance(node, ast.ImportFrom) and kind in {alias.name for alias in node.names}}
@@ -120,5 +120,5 @@ def test_every_family_obeys_the_protocol():
 
 
 def test_a_preset_of_something_else_is_refused_when_it_is_made():
-    with pytest.raises(TypeError, match="ObjectiveConfig is the config of no family: choose one of DDPM, "):
+    with pytest.raises(TypeError, match="ObjectiveConfig is the config of no family: choose one of DDPMConfig, "):
         Preset("x", ObjectiveConfig())

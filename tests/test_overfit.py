@@ -14,7 +14,7 @@ from t2ilab.nets.unet import UNet, UNetConfig
 from t2ilab.tensors import from_uint8, generator
 from t2ilab.training.fit import FitConfig, fit
 
-NET = UNetConfig(channels=32, mults=(1, 2), blocks=1, attention=(False, True), film=True, dropout=0.0, patch=2, classes=4)
+NET = UNetConfig(channels=32, channel_mult=(1, 2), blocks=1, attention=(False, True), scale_shift_norm=True, dropout=0.0, patch=2, classes=4)
 
 
 def test_one_batch_is_learned_by_heart_and_drawn_again_in_ten_steps():

@@ -12,7 +12,7 @@ from test_encoders import bits, cache, encoded      # noqa: F401
 from tiny_vq import BASE, RUN, built
 from torch.testing import assert_close
 
-from t2ilab.families.vq_diffusion import VQDiffusion
+from t2ilab.families.vq_diffusion import VQDiffusionConfig
 from t2ilab.presets import PRESETS
 from t2ilab.runs.load import load
 from t2ilab.runs.folder import read_preset
@@ -46,7 +46,7 @@ def clip(tmp_path_factory):
     return str(folder), model
 
 
-def model_of(clip, **changes) -> VQDiffusion:
+def model_of(clip, **changes) -> VQDiffusionConfig:
     """A tiny VQ-Diffusion that reads with CLIP as the published ones do."""
     return replace(BASE, encoder=clip[0], encoder_normalised=True, attend_padding=True, text_length=77, **changes)
 

@@ -9,30 +9,30 @@ from test_unet import awake
 from torch import nn
 from torch.testing import assert_close
 
-from t2ilab.vqgan.perceptual import VGG16, Perceptual, SceneEyes
-from t2ilab.vqgan.objective import CodecObjective
+from t2ilab.vqgan.perceptual import VGG16, Perceptual, SceneClassifier
+from t2ilab.vqgan.objective import VQGANObjective
 
 
 def test_equal_pictures_look_equal_and_a_blur_looks_worse_than_a_shade():
-    eyes = Perceptual(awake(SceneEyes()))
+    perceptual_net = Perceptual(awake(SceneClassifier()))
     x = pictures(2, 32)
-    assert eyes(x, x).tolist() == [0, 0]
-    assert (eyes(x, F.avg_pool2d(x, 5, 1, 2)) > eyes(x, 0.98 * x)).all()
+    assert perceptual_net(x, x).tolist() == [0, 0]
+    assert (perceptual_net(x, F.avg_pool2d(x, 5, 1, 2)) > perceptual_net(x, 0.98 * x)).all()
 
 
 def test_features_are_compared_by_direction_not_by_length():
     class Features(nn.Module):
         def features(self, images):
             return [images]
-    eyes, x = Perceptual(Features()), pictures(2, 4)
-    assert_close(eyes(x, 5 * x), torch.zeros(2))
-    assert_close(eyes(x, -x), torch.full((2,), 4.0), rtol=1e-4, atol=1e-4)                 # two unit vectors that point apart
+    perceptual_net, x = Perceptual(Features()), pictures(2, 4)
+    assert_close(perceptual_net(x, 5 * x), torch.zeros(2))
+    assert_close(perceptual_net(x, -x), torch.full((2,), 4.0), rtol=1e-4, atol=1e-4)                 # two unit vectors that point apart
 
 
 def test_missing_eyes_say_the_command_that_gets_them(monkeypatch, tmp_path):
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
-    model = CodecObjective(NET, replace(PLAIN, perceptual=1.0, eyes="vgg16"))
-    with pytest.raises(FileNotFoundError, match="curl -L --create-dirs .*--eyes scenes"):
+    model = VQGANObjective(NET, replace(PLAIN, perceptual=1.0, perceptual_net="vgg16"))
+    with pytest.raises(FileNotFoundError, match="curl -L --create-dirs .*--perceptual-net scenes"):
         model.loss(pictures(1, 16))
 
 

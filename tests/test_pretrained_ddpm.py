@@ -20,7 +20,7 @@ from t2ilab.diffusion.constraints import clip
 from t2ilab.diffusion.gaussian_denoiser import ObjectiveConfig
 from t2ilab.diffusion.guidance import constrained, guided
 from t2ilab.diffusion.sampling import trajectory
-from t2ilab.families.ddpm import DDPM
+from t2ilab.families.ddpm import DDPMConfig
 from t2ilab.nets.unet import UNet, UNetConfig
 from t2ilab.presets import PRESETS
 from t2ilab.presets.ddpm import HO
@@ -32,9 +32,9 @@ from t2ilab.runs.load import load
 SMALL = UNetConfig(channels=32)
 MODELS = {
     "published": PRESETS["ddpm-cifar10"].model,
-    "tiny": DDPM(size=16, net=SMALL, objective=ObjectiveConfig(variance="large")),
-    "improved": DDPM(size=8, net=UNetConfig(channels=32, mults=(1, 2), blocks=1, attention=(False, True),
-                                            head_channels=16, film=True))}
+    "tiny": DDPMConfig(size=16, net=SMALL, objective=ObjectiveConfig(variance="large")),
+    "improved": DDPMConfig(size=8, net=UNetConfig(channels=32, channel_mult=(1, 2), blocks=1, attention=(False, True),
+                                            head_channels=16, scale_shift_norm=True))}
 CLOSE = dict(rtol=1e-5, atol=1e-5)
 
 

@@ -20,12 +20,13 @@ from torch.testing import assert_close
 from toys import pixels, wave
 
 from t2ilab.diffusion.constraints import clip
+from t2ilab.data.captions import clean
 from t2ilab.diffusion.cond import Cond
 from t2ilab.diffusion.guidance import constrained, guided
 from t2ilab.diffusion.losses import vlb_term
 from t2ilab.diffusion.sampling import SAMPLERS, trajectory
 from t2ilab.diffusion.schedules import FAST27, sections
-from t2ilab.families.glide import GLIDE, enlarge
+from t2ilab.families.glide import GLIDEConfig, enlarge
 from t2ilab.nets.text_transformer import TextConfig
 from t2ilab.nets.unet import UNetConfig
 from t2ilab.pipeline.edit import given
@@ -35,12 +36,12 @@ from t2ilab.text.tokenizer import Tokenizer, read_merges
 
 FILE = Path(__file__).parent / "data" / "glide_official.safetensors"
 TEXT = TextConfig(300, 8, text_layers=2, text_heads=4)
-NET = UNetConfig(channels=32, mults=(1, 2), blocks=1, attention=(False, True), head_channels=16, film=True, resample="block", text_width=64)
-BASE = GLIDE(size=8, text=TEXT, net=NET)
+NET = UNetConfig(channels=32, channel_mult=(1, 2), blocks=1, attention=(False, True), head_channels=16, scale_shift_norm=True, resample="block", text_width=64)
+BASE = GLIDEConfig(size=8, text=TEXT, net=NET)
 MODELS = {
     "base": BASE, "inpaint": replace(BASE, known=0.25), "upsampler": replace(BASE, low_res=4, schedule="linear"),
     "upsampler-inpaint": replace(BASE, low_res=4, schedule="linear", known=0.25),
-    "other": replace(BASE, net=replace(NET, mults=(1, 2, 2), blocks=2, attention=(True, False, True), head_channels=None, film=False, resample="conv")),
+    "other": replace(BASE, net=replace(NET, channel_mult=(1, 2, 2), blocks=2, attention=(True, False, True), head_channels=None, scale_shift_norm=False, resample="conv")),
 }
 CLOSE = dict(rtol=1e-4, atol=1e-4)
 X0, NOISE, TIMES = pixels(3, 3, 8, 12).float(), wave(3, 3, 8, 12, seed=1).float() * 1.4, torch.tensor([0, 400, 999])      # TIMES: 0 to 999, as theirs
@@ -70,9 +71,9 @@ def their_net(model, **options):
             (True, True): nets.SuperResInpaintText2ImUnet}[model.low_res > 0, model.known > 0]
     return kind(text_ctx=model.text.text_length, xf_width=net.text_width, xf_layers=model.text.text_layers, xf_heads=model.text.text_heads,
                 xf_final_ln=True, xf_padding=True, tokenizer=SimpleNamespace(n_vocab=model.text.vocabulary), in_channels=3, out_channels=6,
-                model_channels=net.channels, num_res_blocks=net.blocks, channel_mult=net.mults, num_head_channels=net.head_channels or -1,
+                model_channels=net.channels, num_res_blocks=net.blocks, channel_mult=net.channel_mult, num_head_channels=net.head_channels or -1,
                 attention_resolutions=tuple(2 ** level for level, here in enumerate(net.attention) if here), dropout=net.dropout,
-                use_scale_shift_norm=net.film, resblock_updown=net.resample == "block", **options).eval()
+                use_scale_shift_norm=net.scale_shift_norm, resblock_updown=net.resample == "block", **options).eval()
 
 
 def shapes_of(net):
@@ -211,22 +212,24 @@ def test_times_equal_openais_one_later_and_then_0(official):
 
 @pytest.mark.filterwarnings("ignore:.*captions have over")
 def test_captions_become_openais_ids(official):
+    """All but those whose blanks are made single here, in training and in sampling alike."""
     answers, _ = official
+    same = torch.tensor([clean(caption) == caption for caption in CAPTIONS])
     ids, mask = Tokenizer(MERGES, 257 + len(MERGES), 64)(CAPTIONS)
-    assert torch.equal(ids, answers["ids"]) and torch.equal(mask, answers["mask"])
+    assert same.sum() == len(CAPTIONS) - 2 and torch.equal(mask[same], answers["mask"][same]) and torch.equal(ids[same], answers["ids"][same])
 
 
 def test_captions_become_openais_ids_in_gpt2s_vocabulary():
     bpe = pytest.importorskip("glide_text2im.tokenizer.bpe")
     theirs, merges = bpe.get_encoder(), read_merges(Path(bpe.__file__).with_name("vocab.bpe.gz"))
     tokenizer = Tokenizer(merges, theirs.n_vocab, 4000)
-    for caption in CAPTIONS:
+    for caption in map(clean, CAPTIONS):
         ids, mask = theirs.padded_tokens_and_mask(theirs.encode(caption), 4000)
         assert [v.squeeze(0).tolist() for v in tokenizer([caption])] == [ids, mask], caption[:40]
 
 
 PUBLISHED = {f"{name} {'inpaint' * known}": replace(model, known=0.25 * known)
-             for (name, model), known in product({"base": GLIDE(), "upsampler": UPSAMPLER, "mini": MINI, "tiny": TINY}.items(), (False, True))}
+             for (name, model), known in product({"base": GLIDEConfig(), "upsampler": UPSAMPLER, "mini": MINI, "tiny": TINY}.items(), (False, True))}
 
 
 @pytest.mark.parametrize("model", PUBLISHED.values(), ids=PUBLISHED)

@@ -15,7 +15,7 @@ from t2ilab.vqgan.networks import VQGAN, VQGANConfig
 from t2ilab.pretrained.vq_diffusion import CODEC, TRANSFORMER, convert_codec, convert_transformer
 from t2ilab.tensors import generator
 
-CONFIG = VQGANConfig(channels=32, mults=(1, 2), blocks=2, attention=(False, True), z_channels=16, code_width=8, codes=11)
+CONFIG = VQGANConfig(channels=32, channel_mult=(1, 2), blocks=2, attention=(False, True), z_channels=16, codebook_dim=8, codebook_size=11)
 NET = TokenTransformerConfig(width=32, layers=2, heads=4, text_width=16)
 
 
@@ -58,7 +58,7 @@ def test_the_codec_gives_what_diffusers_gives():
 
 
 def test_the_transformer_gives_what_diffusers_gives():
-    theirs, ours = their_transformer(), TokenTransformer(NET, codes=11, grid=4).eval()
+    theirs, ours = their_transformer(), TokenTransformer(NET, codebook_size=11, grid=4).eval()
     ours.load_state_dict(convert_transformer(theirs.state_dict(), ours, "diffusers"))
     x, text = torch.randint(12, (3, 16), generator=generator(1)), torch.randn(3, 5, 16, generator=generator(2))
     with torch.no_grad():
@@ -77,7 +77,7 @@ def test_weights_of_another_codec_are_named(layout):
 @pytest.mark.parametrize("layout", TRANSFORMER)
 def test_weights_of_another_transformer_are_named(layout):
     with pytest.raises(ValueError, match="these weights are of another model: .* is missing") as error:
-        convert_transformer({"some.weight": torch.zeros(1)}, TokenTransformer(NET, codes=11, grid=4), layout)
+        convert_transformer({"some.weight": torch.zeros(1)}, TokenTransformer(NET, codebook_size=11, grid=4), layout)
     assert "some.weight is unexpected" in str(error.value) and "\n" not in str(error.value)
 
 
@@ -180,8 +180,8 @@ def literally(w, x, t, seen, kind, mlp):
 def test_transformers_in_the_originals_names(kind, mlp, whole):
     w, B = original_transformer(kind, mlp), 3
     config = TokenTransformerConfig(width=D, layers=1, heads=HEADS, mlp=mlp, mlp_mult=2, text_width=6 if kind == "text" else 0,
-                                    classes=5 if kind == "label" else 0, place_table=TABLE, flat_places=True)
-    net, state = TokenTransformer(config, codes=7, grid=GRID, steps=STEPS).eval(), w
+                                    classes=5 if kind == "label" else 0, position_table=TABLE, flat_positions=True)
+    net, state = TokenTransformer(config, codebook_size=7, grid=GRID, steps=STEPS).eval(), w
     if kind == "text":
         state = state | {"blocks.0.attn2.mask": torch.ones(1, 1, 4, 4)}
     if whole:
@@ -197,8 +197,8 @@ def test_transformers_in_the_originals_names(kind, mlp, whole):
 def test_no_caption_comes_along_or_is_missed():
     """A model that guides away from a "no caption" of random numbers would draw nonsense."""
     w, empty = original_transformer("text", "linear"), torch.randn(5, 6, generator=generator(3))
-    config = TokenTransformerConfig(width=D, layers=1, heads=HEADS, mlp_mult=2, text_width=6, place_table=TABLE)
-    guided, plain = (TokenTransformer(config, codes=7, grid=GRID, steps=STEPS, null_embedding=n) for n in (5, 0))
+    config = TokenTransformerConfig(width=D, layers=1, heads=HEADS, mlp_mult=2, text_width=6, position_table=TABLE)
+    guided, plain = (TokenTransformer(config, codebook_size=7, grid=GRID, steps=STEPS, null_embedding=n) for n in (5, 0))
     ema = {f"transformer.{k}": v for k, v in w.items()} | {"log_at": torch.zeros(10), "empty_text_embed": empty}
     whole = {f"transformer.{k}": v for k, v in ema.items()}
     for state in (w | {"empty_text_embed": empty}, ema, whole):

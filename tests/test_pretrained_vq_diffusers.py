@@ -22,8 +22,8 @@ from toys import pixels
 from t2ilab.cli import commands as cli
 from t2ilab.diffusion.cond import Cond
 from t2ilab.diffusion.token_denoiser import TokenObjectiveConfig
-from t2ilab.families.vq_diffusion import VQDiffusion
-from t2ilab.families.vqgan import VQCodec
+from t2ilab.families.vq_diffusion import VQDiffusionConfig
+from t2ilab.families.vqgan import VQGANRunConfig
 from t2ilab.nets.token_transformer import TokenTransformer
 from t2ilab.presets import PRESETS
 from t2ilab.pretrained.read import OLD_NAMES, with_new_names
@@ -34,8 +34,8 @@ from t2ilab.runs.load import load
 from t2ilab.vqgan.networks import VQGAN
 
 NULL = "learned_classifier_free_sampling_embeddings"
-SMALL = VQDiffusion(codec="runs/vq-codec-small", codes=11, grid=4, size=8, encoder="nobody/here", cache=False,
-                    net=NET, objective=TokenObjectiveConfig(drop=0.1))
+SMALL = VQDiffusionConfig(codec="runs/vq-codec-small", codebook_size=11, grid=4, size=8, encoder="nobody/here", cache=False,
+                    net=NET, objective=TokenObjectiveConfig(cond_drop_prob=0.1))
 CLOSE = dict(rtol=1e-4, atol=1e-4)
 
 
@@ -62,7 +62,7 @@ def test_diffusers_still_answers_what_was_stored(kept):
 def here(tmp_path, monkeypatch):
     """A folder with presets of the small models."""
     monkeypatch.chdir(tmp_path)
-    codec = replace(TINY, model=VQCodec(size=8, net=CONFIG))
+    codec = replace(TINY, model=VQGANRunConfig(size=8, net=CONFIG))
     monkeypatch.setitem(PRESETS, "vq-codec-small", codec)
     monkeypatch.setitem(PRESETS, "vq-small", replace(TINY, model=SMALL))
     return tmp_path
@@ -155,7 +155,7 @@ def test_the_published_width_answers_as_diffusers_does(theirs):
     process = configs["scheduler"] | {"num_vec_classes": 4097}
     assert model_of(config, process, preset) == preset
     assert codec_of_folder(configs["ithq vqvae"], codec_preset) == codec_preset
-    net = TokenTransformer(replace(preset.net, layers=1), codes=preset.codes, grid=preset.grid).eval()
+    net = TokenTransformer(replace(preset.net, layers=1), codebook_size=preset.codebook_size, grid=preset.grid).eval()
     net.load_state_dict(convert_transformer(weights(about["shapes"]["ithq transformer"]), net, "diffusers"))
     x, text = ithq_inputs()
     log_p = net(x, torch.tensor([37]), Cond(text)).log_softmax(1)
@@ -172,7 +172,7 @@ def test_the_preset_takes_all_weights_of_the_published_transformer():
     """1,359,274,624 of them, without their numbers."""
     with torch.device("meta"):
         theirs = with_vq().Transformer2DModel(**ITHQ).state_dict()
-        net = TokenTransformer(PRESETS["vq-ithq"].model.net, codes=4096, grid=32)
+        net = TokenTransformer(PRESETS["vq-ithq"].model.net, codebook_size=4096, grid=32)
         net.load_state_dict(convert_transformer(theirs, net, "diffusers"), assign=True)
     sizes = [sum(v.numel() for v in state.values()) for state in (theirs, net.state_dict())]
     assert sizes == [1_359_274_624] * 2
@@ -200,7 +200,7 @@ def test_without_a_learned_embedding_it_is_guided_away_from_the_empty_caption(
     assert cli.main(["convert", "vq-small", "given", "--out", "run", *words]) == 0
     assert "guided away from the empty caption" in capsys.readouterr().out
     model = read_preset(here / "run").model
-    assert model.zero_shot and model.guidance_scale == 5.0 and model.objective.drop == 0
+    assert model.zero_shot and model.guidance_scale == 5.0 and model.objective.cond_drop_prob == 0
     assert load("run", text_length=5, sampling_steps=2)(["on"]).isfinite().all()
 
 
@@ -231,7 +231,7 @@ def weights_of(folder, part):
     ("vq-small", lambda f: changed(f, NETWORK, activation_fn="geglu"), "activation_fn='geglu': this"),
     ("vq-small", lambda f: changed(f, NETWORK, num_attention_heads=None), NO_CODEC),
     ("vq-small", lambda f: changed(f, NETWORK, num_attention_heads=2, attention_head_dim=16), "heads=4 "),
-    ("vq-small", lambda f: changed(f, CODEC, num_vq_embeddings=12), "which has codes=11 for 12"),
+    ("vq-small", lambda f: changed(f, CODEC, num_vq_embeddings=12), "which has codebook_size=11 for 12"),
     ("vq-small", lambda f: changed(f, CODEC, down_block_types=["Other"]), "down_block_types='Other'"),
     ("vq-small", lambda f: changed(f, PROCESS, gamma_cum_end=0.9), "gamma_cum_end=0.9: this model has"),
     ("vq-small", lambda f: shutil.rmtree(f / "scheduler"), "scheduler_config.json: no such file"),

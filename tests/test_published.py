@@ -17,8 +17,8 @@ from torch.testing import assert_close
 from t2ilab.cli import commands as cli
 from t2ilab.diffusion.cond import Cond
 from t2ilab.diffusion.token_denoiser import TokenObjectiveConfig
-from t2ilab.families.vqgan import VQCodec
-from t2ilab.families.vq_diffusion import VQDiffusion
+from t2ilab.families.vqgan import VQGANRunConfig
+from t2ilab.families.vq_diffusion import VQDiffusionConfig
 from t2ilab.nets.token_transformer import TokenTransformerConfig
 from t2ilab.presets import PRESETS
 from t2ilab.pretrained.convert import ADAPTERS
@@ -28,18 +28,18 @@ from t2ilab.runs.load import load
 from t2ilab.runs.folder import read_preset
 from t2ilab.tensors import generator
 
-NET = TokenTransformerConfig(width=D, layers=1, heads=HEADS, mlp_mult=2, text_width=6, place_table=GRID)
-SMALL = VQDiffusion(codec="runs/vq-codec-small", codes=7, grid=GRID, size=2 * GRID, encoder=ENCODER, text_length=5, cache=False, net=NET, T=STEPS, sampling_steps=3,
-                    objective=TokenObjectiveConfig(drop=0.1), guidance_scale=3.0)
-KINDS = {"text": SMALL, "label": replace(SMALL, net=replace(NET, text_width=0, classes=5, place_table=TABLE)),
-         "nothing": replace(SMALL, net=replace(NET, text_width=0, place_table=TABLE))}
+NET = TokenTransformerConfig(width=D, layers=1, heads=HEADS, mlp_mult=2, text_width=6, position_table=GRID)
+SMALL = VQDiffusionConfig(codec="runs/vq-codec-small", codebook_size=7, grid=GRID, size=2 * GRID, encoder=ENCODER, text_length=5, cache=False, net=NET, T=STEPS, sampling_steps=3,
+                    objective=TokenObjectiveConfig(cond_drop_prob=0.1), guidance_scale=3.0)
+KINDS = {"text": SMALL, "label": replace(SMALL, net=replace(NET, text_width=0, classes=5, position_table=TABLE)),
+         "nothing": replace(SMALL, net=replace(NET, text_width=0, position_table=TABLE))}
 
 
 @pytest.fixture
 def here(tmp_path, monkeypatch):
     """A folder with the presets of small published models, and their list of used codes."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setitem(PRESETS, "vq-codec-small", replace(TINY, model=VQCodec(size=2 * GRID, net=CONFIG)))
+    monkeypatch.setitem(PRESETS, "vq-codec-small", replace(TINY, model=VQGANRunConfig(size=2 * GRID, net=CONFIG)))
     for kind, model in KINDS.items():
         monkeypatch.setitem(PRESETS, f"vq-{kind}", replace(TINY, model=model))
     torch.save(torch.tensor([0, 1, 0, 2, 3, 4, 0, 5, 0, 6, 0]), "used.pt")                    # 7 of 11 codes: 0, 1, 3, 4, 5, 7, 9
@@ -73,7 +73,7 @@ def test_a_checkpoint_becomes_a_run_that_answers_the_same(here, capsys, kind, le
     assert "t2ilab sample run" in capsys.readouterr().out
     pipeline, model = load("run", guidance_scale=1.0).to("cpu"), read_preset(here / "run").model
     learned = learned and kind != "nothing"
-    assert model.used == (0, 1, 3, 4, 5, 7, 9) and model.objective.drop == (0.1 if learned else 0.0) and model.guidance_scale == (3.0 if learned else 1.0)
+    assert model.used == (0, 1, 3, 4, 5, 7, 9) and model.objective.cond_drop_prob == (0.1 if learned else 0.0) and model.guidance_scale == (3.0 if learned else 1.0)
     x, t, text, label = torch.randint(8, (3, 4), generator=generator(1)), torch.tensor([1, 4, 10]), torch.randn(3, 5, 6, generator=generator(2)), torch.tensor([0, 2, 4])
     seen, cond = {"text": (text, Cond(text)), "label": (label, Cond(label[:, None], torch.ones(3, 1, dtype=torch.bool))), "nothing": (None, Cond())}[kind]
     with torch.no_grad():
@@ -110,7 +110,7 @@ def test_an_embedding_for_no_caption_that_was_never_trained_can_be_ignored(here,
         assert f"It was {'taken as learned' if take == 'learned' else 'ignored'}" in said
         assert f"--null-embedding {'ignore' if take == 'learned' else 'learned'}" in said           # how to say otherwise
         assert ("a standard deviation of " in said) == (kind == "text")
-        assert read_preset(here / take).model.objective.drop == (0.1 if take == "learned" else 0.0)
+        assert read_preset(here / take).model.objective.cond_drop_prob == (0.1 if take == "learned" else 0.0)
     learned, ignored = (load(take, guidance_scale=1.0).model.net for take in ("learned", "ignore"))
     assert learned.knows_none and not ignored.knows_none
     with pytest.raises(ValueError, match="this model was never trained without captions|so there is nothing to push away from"):
@@ -182,4 +182,4 @@ def test_a_converted_run_says_what_it_is(here):
     torch.save(checkpoint("label")[0], "published.pth")
     assert cli.main(["convert", "vq-label", "published.pth", "--table", "used.pt"]) == 0
     config = json.loads((here / "runs" / "vq-label" / "config.json").read_text())
-    assert config["model"]["codec"] == str(here / "runs" / "vq-label" / "codec") and len(config["model"]["codec_weights"]) == 16 and config["model"]["net"]["flat_places"] is True
+    assert config["model"]["codec"] == str(here / "runs" / "vq-label" / "codec") and len(config["model"]["codec_weights"]) == 16 and config["model"]["net"]["flat_positions"] is True

@@ -13,10 +13,10 @@ def z_of(n=2, width=4, seed=0):
     return torch.randn(n, width, 3, 5, generator=generator(seed))
 
 
-def started(kind, codes=7, width=4):
+def started(kind, codebook_size=7, width=4):
     """A quantiser in training that has seen one batch, so that every code lies where cells are."""
     torch.manual_seed(0)
-    quantizer = QUANTIZERS[kind](codes, width).train()
+    quantizer = QUANTIZERS[kind](codebook_size, width).train()
     quantizer(z_of(seed=5), generator(5))
     quantizer.after_step(alone)
     return quantizer

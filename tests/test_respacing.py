@@ -2,7 +2,7 @@
 import pytest
 
 from t2ilab.diffusion.schedules import FAST27, sections
-from t2ilab.families.glide import GLIDE
+from t2ilab.families.glide import GLIDEConfig
 from t2ilab.pretrained.glide import with_their_times
 
 
@@ -32,4 +32,4 @@ def test_a_respacing_of_one_number_visits_openais_times():
 
 @pytest.mark.parametrize("steps, times", [(100, tuple(sections(1000, (100,)))), (FAST27, FAST27), (1, 1)])
 def test_published_weights_visit_the_published_times(steps, times):
-    assert with_their_times(GLIDE(sampling_steps=steps)) == GLIDE(sampling_steps=times)
+    assert with_their_times(GLIDEConfig(sampling_steps=steps)) == GLIDEConfig(sampling_steps=times)

@@ -15,7 +15,7 @@ from t2ilab.runs.sample import check_words, unknown_words
     (["--sampling-steps", "0"], "sampling_steps=0: choose 1 or more"), (["--guidance-scale", "nan"], "guidance_scale=nan: choose a number"),
     (["--guidance-scale", "1e308"], "guidance_scale=1e+308: choose a number"), (["--truncation", "1.5"], "truncation=1.5: choose a number above 0"),
     (["--truncation", "nan"], "truncation=nan"), (["--top-k", "-1"], "top_k=-1: choose 0 or more"), (["--prior-weight", "inf"], "prior_weight=inf"),
-    (["--strength", "0", "--image", "x.png"], "strength=0.0: choose a number above 0"), (["--mask", "x.png"], "give --image too")])
+    (["--strength", "0", "--init-image", "x.png"], "strength=0.0: choose a number above 0"), (["--mask", "x.png"], "give --init-image too")])
 def test_a_number_out_of_range_is_said_before_anything_is_loaded(options, said, run, monkeypatch, capsys):  # noqa: F811
     monkeypatch.setattr(loading, "load", lambda *_, **__: pytest.fail("loaded"))
     assert cli.main(["sample", str(run), *options]) == 1

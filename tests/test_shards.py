@@ -22,14 +22,14 @@ FIT = {"steps": 8, "batch_size": 8, "optimizer": "adamw"}
 
 
 def codec(kind) -> Preset:
-    """A codec with a critic that starts at its third step."""
-    model = replace(CODEC, net=replace(CODEC.net, quantizer=kind), loss=replace(CRITIC, critic_from=2))
+    """A codec with a discriminator that starts at its third step."""
+    model = replace(CODEC, net=replace(CODEC.net, quantizer=kind), loss=replace(CRITIC, discriminator_start=2))
     return replace(TINY, model=model, fit=replace(TINY.fit, **FIT))
 
 
 RUNS = {
     "uniform times": tiny(fit=FIT),
-    "importance-sampled times": tiny(fit=FIT | {"steps": 12}, model={"T": 3}, objective={"times": "importance"}),
+    "importance-sampled times": tiny(fit=FIT | {"steps": 12}, model={"T": 3}, objective={"timestep_sampler": "importance"}),
     "VQ-Diffusion": replace(TINY, model=replace(FREE, T=3), fit=replace(TINY.fit, **FIT | {"steps": 12})),
     **{f"{kind} codec": codec(kind) for kind in QUANTIZERS},
 }
@@ -92,7 +92,7 @@ def test_steps_and_losses_are_counted_once_whatever_the_shards(name, counter, co
 
 
 def test_a_step_of_a_codec_in_one_piece_or_in_two_is_the_same_up_to_rounding(tmp_path):
-    quiet = replace(CODEC.loss, adversarial=0.0)                    # the critic's weight is a ratio of each shard's own gradients
+    quiet = replace(CODEC.loss, adversarial=0.0)                    # the discriminator's weight is a ratio of each shard's own gradients
     preset = replace(RUNS["ema codec"], model=replace(CODEC, loss=quiet), fit=replace(RUNS["ema codec"].fit, steps=1))
     for n in (1, 2):
         for _ in train(shards(preset, n), tmp_path / str(n)):

@@ -58,10 +58,10 @@ def test_an_uneven_choice_of_t_leaves_the_expected_loss_as_it_was():
 
 
 def test_a_checkpoint_carries_the_seen_losses():
-    old = denoiser(wave(5, 3, 4, 6), variance_preserving(linear(25)), times="importance")
+    old = denoiser(wave(5, 3, 4, 6), variance_preserving(linear(25)), timestep_sampler="importance")
     for k in range(12):
         old.importance.update(torch.arange(1, 26), wave(25, seed=k) + 2)
-    new = denoiser(wave(5, 3, 4, 6), variance_preserving(linear(25)), times="importance")
+    new = denoiser(wave(5, 3, 4, 6), variance_preserving(linear(25)), timestep_sampler="importance")
     new.load_state_dict(old.state_dict(), strict=True)
     assert_close(new.importance.probabilities(), old.importance.probabilities())
     assert new.importance.probabilities().std() > 0.001
@@ -71,7 +71,7 @@ def test_a_checkpoint_carries_the_seen_losses():
 
 
 def test_training_remembers_its_losses_and_evaluation_does_not():
-    model = denoiser(wave(*SHAPE), variance_preserving(linear(25)), times="importance")
+    model = denoiser(wave(*SHAPE), variance_preserving(linear(25)), timestep_sampler="importance")
     model.eval().loss(pixels(*SHAPE), generator=generator(0))
     assert model.importance.seen.sum() == 0
     for round in range(12):

@@ -10,7 +10,7 @@ from t2ilab.diffusion.constraints import keep_codes, top_k, top_r
 from t2ilab.diffusion.cond import Prediction
 from t2ilab.diffusion.sampling import sample, trajectory
 from t2ilab.diffusion.token_denoiser import TokenDenoiser
-from t2ilab.diffusion.unmasking import TOKEN_SAMPLERS, legacy_fast, shown
+from t2ilab.diffusion.unmasking import TOKEN_SAMPLERS, legacy_fast, scheduled_unmasking
 from t2ilab.tensors import generator
 
 
@@ -24,11 +24,11 @@ def test_tokens_appear_as_evenly_as_the_schedule_says():
         assert placed[1] == pytest.approx(10.343 * 100 / n, abs=0.01)
 
 
-def drawn_a_step(sampler, n, tokens=1024, codes=4):
+def drawn_a_step(sampler, n, tokens=1024, codebook_size=4):
     """How many tokens a sampling run shows in each step, on average over a few pictures."""
-    d = diffusion("as trained", T=100, codes=codes)
-    frames = trajectory(lambda x, t: Prediction(torch.zeros(len(x), codes, tokens)), d, d.prior((16, tokens)), d.times(n), sampler=sampler, generator=generator(0))
-    left = [tokens, *[(frame.x == codes).sum(1).double().mean().item() for frame in frames]]
+    d = diffusion("as trained", T=100, codebook_size=codebook_size)
+    frames = trajectory(lambda x, t: Prediction(torch.zeros(len(x), codebook_size, tokens)), d, d.prior((16, tokens)), d.times(n), sampler=sampler, generator=generator(0))
+    left = [tokens, *[(frame.x == codebook_size).sum(1).double().mean().item() for frame in frames]]
     return [a - b for a, b in pairwise(left)]
 
 
@@ -47,16 +47,16 @@ def test_fast_sampling_decides_so_many_times_as_many_tokens_a_step(sampler, n):
     assert max(abs(found - expected) for found in shown_so[:-1]) < 5 * (expected / 16) ** 0.5              # nothing is masked at t = 1: less is left for the last
 
 
-@pytest.mark.parametrize("by_purity", [False, True])
+@pytest.mark.parametrize("by", ["random", "confidence"])
 @pytest.mark.parametrize("n", [1, 7, 100, 250])
 @pytest.mark.parametrize("T, tokens", [(100, 1), (100, 100), (100, 1024), (25, 64), (7, 9)])
 @pytest.mark.parametrize("shares", ["as trained", "paper"])
-def test_a_fixed_number_of_masks_is_shown_a_step_and_none_is_left(by_purity, n, T, tokens, shares):
+def test_a_fixed_number_of_masks_is_shown_a_step_and_none_is_left(by, n, T, tokens, shares):
     """Improved VQ-Diffusion high-quality inference: also with more steps than T, with more steps than tokens, and where the schedule masks nine of ten at last."""
-    d = diffusion(shares, T=T, codes=4)
+    d = diffusion(shares, T=T, codebook_size=4)
     x, seen = d.prior((2, tokens)), []
     for frame in trajectory(lambda x, t: Prediction(torch.randn(2, 4, tokens, generator=generator(int(t * 10)))), d, x, d.times(n),
-                            sampler=shown(by_purity), generator=generator(0)):
+                            sampler=scheduled_unmasking(by=by), generator=generator(0)):
         was_shown = x != 4
         assert torch.equal(frame.x[was_shown], x[was_shown])                                 # what is shown stays
         x = frame.x
@@ -67,13 +67,13 @@ def test_a_fixed_number_of_masks_is_shown_a_step_and_none_is_left(by_purity, n, 
 
 def test_purity_shows_sure_tokens_first_and_sharpens_them():
     """Improved VQ-Diffusion purity prior: positions by how likely their likeliest code is, codes from p^(1 + r purity)."""
-    d, tokens = diffusion("as trained", T=100, codes=4), 2000
+    d, tokens = diffusion("as trained", T=100, codebook_size=4), 2000
     sure = torch.arange(tokens) < tokens // 2
     log_p = torch.where(sure, torch.tensor([0.97, 0.01, 0.01, 0.01])[:, None], torch.full((4, 1), 0.25)).log()[None]
-    x_s = shown(True)(d)(Prediction(log_p), d.prior((1, tokens)), 100, 90, generator(0))[0]
+    x_s = scheduled_unmasking(by="confidence")(d)(Prediction(log_p), d.prior((1, tokens)), 100, 90, generator(0))[0]
     assert (x_s[sure] < 4).sum() > 3 * (x_s[~sure] < 4).sum() > 0
     flat = torch.tensor([0.6, 0.4, 0.0, 0.0]).clamp(min=1e-9).log()[None, :, None].expand(1, 4, tokens)
-    firsts = [(shown(True, weight)(d)(Prediction(flat), d.prior((1, tokens)), 100, 0, generator(1)) == 0).double().mean().item() for weight in (0.0, 5.0)]
+    firsts = [(scheduled_unmasking(by="confidence", weight=weight)(d)(Prediction(flat), d.prior((1, tokens)), 100, 0, generator(1)) == 0).double().mean().item() for weight in (0.0, 5.0)]
     sharp = 0.6 ** 4 / (0.6 ** 4 + 0.4 ** 4)                                                 # 1 + 5 * 0.6 = 4
     assert firsts[0] == pytest.approx(0.6, abs=0.06) and firsts[1] == pytest.approx(sharp, abs=0.06)
 

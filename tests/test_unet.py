@@ -15,7 +15,7 @@ from t2ilab.presets.ddpm import HO, IDDPM
 from t2ilab.pretrained.ddpm import convert
 from t2ilab.tensors import generator
 
-TINY = UNetConfig(channels=32, mults=(1, 2), blocks=1, attention=(True, True), dropout=0.0)
+TINY = UNetConfig(channels=32, channel_mult=(1, 2), blocks=1, attention=(True, True), dropout=0.0)
 TEXT = replace(TINY, text_width=8)
 TIMES = torch.tensor([3.0, 700.0])
 
@@ -62,7 +62,7 @@ def diffusers_net(width, **options):
 
 
 @pytest.mark.parametrize("config, options", [(UNetConfig(channels=32, tf_layout=True), DDPM_THEIRS),
-                                             (UNetConfig(channels=32, film=True, head_channels=16), IDDPM_THEIRS)], ids=["DDPM", "improved DDPM"])
+                                             (UNetConfig(channels=32, scale_shift_norm=True, head_channels=16), IDDPM_THEIRS)], ids=["DDPM", "improved DDPM"])
 def test_the_network_equals_diffusers_weight_for_weight(config, options):
     """DDPM's CIFAR-10 network (its own clock and padding) and one with improved DDPM's clock, scales and heads, at a quarter of the width."""
     ours, theirs = UNet(config).eval(), awake(diffusers_net(32, **options)).eval()
@@ -93,7 +93,7 @@ def test_the_clock_is_cosines_then_sines_at_falling_frequencies():
 def test_a_new_network_answers_zero_and_a_new_block_changes_nothing():
     x = picture(2, 32, 4, 6)
     assert torch.equal(UNet(TEXT)(picture(2, 3, 8, 12), TIMES, tokens()), torch.zeros(2, 3, 8, 12))
-    assert torch.equal(ResBlock(32, 32, embedding=8, film=True, dropout=0.0)(x, picture(2, 8)), x)
+    assert torch.equal(ResBlock(32, 32, embedding=8, scale_shift_norm=True, dropout=0.0)(x, picture(2, 8)), x)
     assert torch.equal(Attention(32, head_channels=8)(x), x)
 
 
@@ -178,16 +178,16 @@ def test_pictures_of_a_batch_do_not_see_each_other():
     assert (together[0] - net(x, TIMES.flip(0), cond)[0]).abs().max() > 0.01
 
 
-@pytest.mark.parametrize("film", [False, True])
-def test_a_residual_block_mixes_in_the_time(film):
-    block, x, e = awake(ResBlock(32, 64, embedding=8, film=film, dropout=0.5)).eval(), picture(2, 32, 4, 6), picture(2, 8, seed=1)
+@pytest.mark.parametrize("scale_shift_norm", [False, True])
+def test_a_residual_block_mixes_in_the_time(scale_shift_norm):
+    block, x, e = awake(ResBlock(32, 64, embedding=8, scale_shift_norm=scale_shift_norm, dropout=0.5)).eval(), picture(2, 32, 4, 6), picture(2, 8, seed=1)
     F = torch.nn.functional
     h = F.conv2d(F.silu(F.group_norm(x, 32, block.norm1.weight, block.norm1.bias)), block.conv1.weight, block.conv1.bias, padding=1)
     mixed = F.linear(F.silu(e), block.embed.weight, block.embed.bias)[:, :, None, None]
 
     def norm2(h):
         return F.group_norm(h, 32, block.norm2.weight, block.norm2.bias)
-    h = norm2(h) * (1 + mixed[:, :64]) + mixed[:, 64:] if film else norm2(h + mixed)
+    h = norm2(h) * (1 + mixed[:, :64]) + mixed[:, 64:] if scale_shift_norm else norm2(h + mixed)
     want = F.conv2d(x, block.skip.weight, block.skip.bias) + F.conv2d(F.silu(h), block.conv2.weight, block.conv2.bias, padding=1)
     assert_close(block(x, e), want, rtol=1e-5, atol=1e-5)
     assert (block.train()(x, e) - want).abs().max() > 0.01          # dropout
@@ -258,7 +258,7 @@ def test_a_picture_beside_x_t_of_the_wrong_size_is_one_clear_sentence(channels, 
 def test_impossible_configurations_are_refused():
     with pytest.raises(ValueError, match="resample='pool': choose conv or block"):
         UNetConfig(resample="pool")
-    with pytest.raises(ValueError, match="mults has 3 levels, attention 4"):
-        UNetConfig(mults=(1, 2, 2))
+    with pytest.raises(ValueError, match="channel_mult has 3 levels, attention 4"):
+        UNetConfig(channel_mult=(1, 2, 2))
     with pytest.raises(ValueError, match="head_channels=48: choose a divisor of the 32 channels"):
         UNet(replace(TINY, head_channels=48))

@@ -20,11 +20,11 @@ from tiny_data import own_cache  # noqa: F401
 
 from t2ilab.data.web import download as urls
 from t2ilab.data.datasets import open_data
-from t2ilab.data.web.url_lists import Link, read_links
-from t2ilab.data.web.download import Fetching, fetch, fetch_list, picture
+from t2ilab.data.web.url_lists import UrlRecord, read_links
+from t2ilab.data.web.download import FetchConfig, fetch, fetch_list, picture
 
-QUICK = Fetching(threads=8, wait=0.05)
-HASTY = Fetching(threads=8, timeout=0.3, total=1.0, wait=0.05, megabytes=0.05)
+QUICK = FetchConfig(threads=8, wait=0.05)
+HASTY = FetchConfig(threads=8, timeout=0.3, total=1.0, wait=0.05, megabytes=0.05)
 
 
 def encoded(kind="JPEG", mode="RGB", size=(20, 15)):
@@ -44,7 +44,7 @@ class Web(ThreadingHTTPServer):
         self.home = f"http://127.0.0.1:{self.server_address[1]}"
 
     def links(self, *names):
-        return [Link(row, f"{self.home}/{name}", [f"caption of {name}"]) for row, name in enumerate(names)]
+        return [UrlRecord(row, f"{self.home}/{name}", [f"caption of {name}"]) for row, name in enumerate(names)]
 
 
 class Page(BaseHTTPRequestHandler):
@@ -121,7 +121,7 @@ def test_a_list_becomes_a_data_set_with_its_captions(name, web, tmp_path):
 
 
 def test_the_manifest_has_one_line_for_each_address_and_a_row_beyond_ten_thousand_goes_to_the_next_shard(web, tmp_path):
-    became([*web.links("good", "x"), Link(2, "file:///etc/passwd", [], "not http"), Link(12_345, f"{web.home}/good2", ["a boat"])], tmp_path)
+    became([*web.links("good", "x"), UrlRecord(2, "file:///etc/passwd", [], "not http"), UrlRecord(12_345, f"{web.home}/good2", ["a boat"])], tmp_path)
     assert manifest(tmp_path) == [(0, "kept", ""), (1, "dead", "HTTP 404"), (2, "dead", "not http"), (12_345, "kept", "")]
     assert sorted(path.name for path in (tmp_path / "00001").iterdir()) == [f"000012345.{end}" for end in ("jpg", "json", "txt")]
 
@@ -154,7 +154,7 @@ def test_a_closed_run_stops_even_in_a_drip_and_goes_on_where_it_was(web, tmp_pat
 
 def test_a_killed_run_goes_on_where_it_was(web, tmp_path):
     path, out = listed(tmp_path / "list.tsv", *((f"slow {k}", f"{web.home}/slow{k}") for k in range(60))), tmp_path / "out"
-    code = "import sys; from t2ilab.data.web.download import *; fetch_list(sys.argv[1], sys.argv[2], Fetching(threads=8))"
+    code = "import sys; from t2ilab.data.web.download import *; fetch_list(sys.argv[1], sys.argv[2], FetchConfig(threads=8))"
     process = subprocess.Popen([sys.executable, "-c", code, path, out], cwd=Path(__file__).parents[1], stderr=subprocess.DEVNULL)
     while web.asked.total() < 30:
         time.sleep(0.02)
@@ -217,14 +217,14 @@ def test_waits_between_tries_grow(web, monkeypatch):
     stop, waits = threading.Event(), []
     monkeypatch.setattr(stop, "wait", waits.append)
     web.pages["page"] = reply(status=503)
-    with pytest.raises(urls.Later, match="HTTP 503"):
-        urls.download(f"{web.home}/page", Fetching(tries=4), stop)
+    with pytest.raises(urls.FetchRetry, match="HTTP 503"):
+        urls.download(f"{web.home}/page", FetchConfig(tries=4), stop)
     assert waits == [1, 2, 4] and web.asked["page"] == 4
 
 
 @pytest.mark.parametrize("url, why", [("127.0.0.1:1", "no connection"), ("a:b", "not an address"), ("[::1", "not an address"), ("a" * 80, "not an address")])
 def test_an_address_that_leads_nowhere_is_dead(url, why, web, tmp_path):
-    assert became([Link(0, f"http://{url}/a", ["a"])], tmp_path) == {"a": why} and manifest(tmp_path) == [(0, "dead", why)]
+    assert became([UrlRecord(0, f"http://{url}/a", ["a"])], tmp_path) == {"a": why} and manifest(tmp_path) == [(0, "dead", why)]
 
 
 @pytest.mark.parametrize("code, why, known", [("EAI_NONAME", "no such host", 1), ("EAI_AGAIN", "no name server", 0)])
@@ -254,7 +254,7 @@ def test_pictures_are_shrunk_by_averaging_and_never_enlarged():
 
 @pytest.mark.parametrize("content", [encoded("PNG")[:-30], b"\xff\xd8\xff", b"<svg/>", encoded("PNG", size=(70_000, 1))], ids=["half", "start", "svg", "wide"])
 def test_what_cannot_be_kept_is_not_a_picture(content):
-    with pytest.raises(urls.Dead, match="not a picture"):
+    with pytest.raises(urls.FetchFailed, match="not a picture"):
         picture(content, 32)
 
 
@@ -306,7 +306,7 @@ def test_what_is_no_list_is_an_error_of_one_line(name, content, said, tmp_path):
     assert "\n" not in str(raised.value) and len(str(raised.value)) < 600 and not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize("call, said", [(lambda: Fetching(size=0), "size=0"), (lambda: Fetching(timeout=float("nan")), "timeout=nan"),
+@pytest.mark.parametrize("call, said", [(lambda: FetchConfig(size=0), "size=0"), (lambda: FetchConfig(timeout=float("nan")), "timeout=nan"),
                                         (lambda: read_links("list.tsv", limit=0), "limit=0")])
 def test_a_setting_that_makes_no_sense_is_refused(call, said):
     with pytest.raises(ValueError, match=said):

@@ -31,7 +31,7 @@ from t2ilab.runs.train import train
 from t2ilab.tensors import generator
 
 KEPT = (1, 2, 5, 8)
-FEW = replace(BASE, codes=4)
+FEW = replace(BASE, codebook_size=4)
 
 
 def codec_of(kind="nearest"):
@@ -97,7 +97,7 @@ def test_where_a_network_chooses_the_likeliest_code_that_is_kept_is_taken():
 
 class Brightness(nn.Module):
     """A codec of 4 codes: each pixel's red, as a number."""
-    config = SimpleNamespace(codes=4)
+    config = SimpleNamespace(codebook_size=4)
 
     def __init__(self):
         super().__init__()
@@ -121,7 +121,7 @@ def test_the_command_writes_the_codes_that_are_taken_the_most_used_first(codec, 
     assert sorted(codes) == counts.nonzero().flatten().tolist() and len(codes) > 4
     assert [(-counts[k].item(), k) for k in codes] == sorted((-counts[k].item(), k) for k in codes)
     said = capsys.readouterr().out
-    assert f"{len(codes)} of 9 codes taken" in said and f"t2ilab train PRESET --codec {codec} --codes {len(codes)}" in said
+    assert f"{len(codes)} of 9 codes taken" in said and f"t2ilab train PRESET --codec {codec} --codebook-size {len(codes)}" in said
     shares = torch.tensor(sorted(counts.tolist(), reverse=True)).cumsum(0) / counts.sum()
     assert f"90.0%               {(shares < 0.9).sum() + 1}\n" in said and f"100.0%              {len(codes)}\n" in said
 
@@ -148,7 +148,7 @@ def test_a_codec_that_ships_is_counted_in_runs_also_by_the_old_name_of_the_comma
 def test_every_preset_fits_the_codec_it_names(name):
     model = PRESETS[name].model
     codec = PRESETS[model.codec.removeprefix("runs/")].model
-    assert (model.size, model.grid) == (codec.size, codec.grid) and model.codes <= codec.net.codes
+    assert (model.size, model.grid) == (codec.size, codec.grid) and model.codebook_size <= codec.net.codebook_size
 
 
 def test_pictures_go_through_the_kept_codes_and_back(codec):
@@ -178,7 +178,7 @@ def test_a_run_on_the_most_used_codes_keeps_them_whatever_is_counted_later(codec
     with pytest.raises(FileExistsError, match="another model"):                              # the preset now means other codes
         next(train(replace(preset, model=replace(preset.model)), tmp_path / "run"))
     assert cli.main(["resume", str(tmp_path / "run"), "--steps", "7"]) == 0
-    for _ in train(replace(preset, start=str(tmp_path / "run"), fit=replace(preset.fit, steps=1)), tmp_path / "tuned"):
+    for _ in train(replace(preset, init_from=str(tmp_path / "run"), fit=replace(preset.fit, steps=1)), tmp_path / "tuned"):
         pass
     assert read_preset(tmp_path / "tuned").model.used == KEPT                                # those its weights know
 
@@ -208,7 +208,7 @@ def test_a_table_with_gaps_is_one_line():
 
 def test_a_codec_that_nobody_counted_says_the_command_that_does(codec, tmp_path, capsys):
     preset = replace(RUN, model=replace(FEW, codec=codec))
-    with pytest.raises(FileNotFoundError, match=f"has 9 codes, the model wants 4: count which it takes most: t2ilab codebook {codec}; or train with --codes 9"):
+    with pytest.raises(FileNotFoundError, match=f"has 9 codes, the model wants 4: count which it takes most: t2ilab codebook {codec}; or train with --codebook-size 9"):
         next(train(preset, tmp_path / "run"))
     assert not (tmp_path / "run").exists()
     shutil.copytree(codec, tmp_path / "my codec")
@@ -220,7 +220,7 @@ def test_a_codec_that_nobody_counted_says_the_command_that_does(codec, tmp_path,
     ("", "is no count of codes"), ("{", "is no count of codes"), ("[]", "is no count of codes"), ('{"codes": 5}', "is no count of codes"),
     ("[" * 100_000, "is no count of codes"), ([0, 1, 2, 9], r"no list of different codes in 0\.\.8"), ([-1, 1, 2, 3], "no list of different codes"),
     ([0, 1, 2, 2], "no list of different codes"), ([0, 1, 2.0, 3], "no list of different codes"), (["0", True, None, [1]], "no list of different codes"),
-    ('{"codes": "abcd"}', "no list of different codes"), ([3, 1, 2], "has 3 codes, the model wants 4: train with --codes 3, or count on more pictures")])
+    ('{"codes": "abcd"}', "no list of different codes"), ([3, 1, 2], "has 3 codes, the model wants 4: train with --codebook-size 3, or count on more pictures")])
 def test_a_table_that_does_not_fit_is_one_line(content, line, codec):
     with pytest.raises(ValueError, match=line) as error:
         replace(FEW, codec=counted(codec, content)).fit_to_dataset(Scenes())
@@ -229,7 +229,7 @@ def test_a_table_that_does_not_fit_is_one_line(content, line, codec):
 
 @pytest.mark.parametrize("used", [(0, 1, 2), (0, 1, 2, 3, 4), (0, 1, 2, 9), (0, 0, 1, 2), ("a", 1, 2, 3), ([1], 1, 2, 3)])
 def test_codes_in_a_config_that_do_not_fit_are_one_line(used, codec):
-    with pytest.raises(ValueError, match="^used (is no list.*train the model anew|has [35] codes.*--codes [35], or choose others)$"):
+    with pytest.raises(ValueError, match="^used (is no list.*train the model anew|has [35] codes.*--codebook-size [35], or choose others)$"):
         replace(FEW, codec=codec, used=used).fit_to_dataset(Scenes())
 
 

@@ -46,7 +46,7 @@ def test_published_models_have_their_published_sizes(name):
 
 def test_guidance_on_labels_learns_one_label_more():
     with torch.device("meta"):
-        net = replace(PRESETS["vq-imagenet"].model, objective=TokenObjectiveConfig(drop=0.1)).build().net
+        net = replace(PRESETS["vq-imagenet"].model, objective=TokenObjectiveConfig(cond_drop_prob=0.1)).build().net
     assert sum(p.numel() for p in net.parameters()) == 518_037_966
 
 
@@ -66,9 +66,9 @@ def test_the_published_line_of_497_million_is_counted_in_units_of_2_to_the_20():
 @pytest.mark.parametrize("name", [name for name in PRESETS if PRESETS[name].family == "vq_diffusion"])
 def test_a_narrow_copy_of_a_preset_takes_a_training_step_and_samples(name, tmp_path):
     model = PRESETS[name].model
-    codec = codec_run(tmp_path, replace(CODEC, size=2 * 4, net=replace(CODEC.net, codes=9)))
+    codec = codec_run(tmp_path, replace(CODEC, size=2 * 4, net=replace(CODEC.net, codebook_size=9)))
     text = 16 if model.net.text_width else 0
-    model = replace(model, codec=codec, codes=9, grid=4, size=8, encoder=BASE.encoder, text_length=16, cache=False, sampling_steps=3,
+    model = replace(model, codec=codec, codebook_size=9, grid=4, size=8, encoder=BASE.encoder, text_length=16, cache=False, sampling_steps=3,
                     net=replace(model.net, width=16, layers=1, heads=2, text_width=text, classes=18 if model.net.classes else 0))
     model, few = model.fit_to_dataset(Scenes(size=8)), batch(8, 4)
     few = few._replace(labels=few.labels.clamp(min=0))                                       # a model of labels that drops none wants one for each
@@ -85,7 +85,7 @@ def test_a_narrow_copy_of_a_preset_takes_a_training_step_and_samples(name, tmp_p
 # ---------------------------------------------------------------------------------------------------------------------------- networks
 
 def test_a_token_knows_its_row_and_its_column():
-    net = TokenTransformer(replace(NET, text_width=0, place_table=6), codes=9, grid=4).eval()
+    net = TokenTransformer(replace(NET, text_width=0, position_table=6), codebook_size=9, grid=4).eval()
     places = net.places().view(4, 4, 16)
     rows, columns = net.rows.weight, net.columns.weight
     assert all(torch.equal(places[i, j], rows[i] + columns[j]) for i in range(4) for j in range(4))
@@ -114,7 +114,7 @@ def test_networks_that_cannot_be_are_refused(options, message):
 
 
 def test_forgetting_activations_changes_no_gradient():
-    nets = [TokenTransformer(replace(NET, gradient_checkpointing=again), codes=9, grid=4).train() for again in (False, True)]
+    nets = [TokenTransformer(replace(NET, gradient_checkpointing=again), codebook_size=9, grid=4).train() for again in (False, True)]
     nets[1].load_state_dict(nets[0].state_dict())
     x, cond = torch.randint(10, (2, 16), generator=generator(0)), Cond(torch.randn(2, 5, 16, generator=generator(1)))
     grads = []
@@ -137,7 +137,7 @@ def test_no_caption_is_learned_only_where_captions_are_dropped():
 
 
 def test_guidance_refuses_what_was_never_trained():
-    with pytest.raises(ValueError, match="nothing to push away from: train it with --drop 0.1, or choose --zero-shot"):
+    with pytest.raises(ValueError, match="nothing to push away from: train it with --cond-drop-prob 0.1, or choose --zero-shot"):
         replace(BASE, objective=TokenObjectiveConfig()).pipeline()
     with pytest.raises(ValueError, match="never trained without labels"):
         built(CLASSES, guidance_scale=1.0, objective=TokenObjectiveConfig())(["", "3"])
@@ -148,7 +148,7 @@ def test_zero_shot_guidance_pushes_away_from_the_empty_caption():
     by_hand = built(objective=TokenObjectiveConfig(), zero_shot=True, guidance_scale=1.0)
     text, mask = by_hand.encode_text([""])
     assert mask.any() and text.abs().sum() > 0                                               # the empty caption is read, not left out
-    assert torch.equal(codes_of(pipeline), codes_of(replace(pipeline, negative=None), negative=[" "]))
+    assert torch.equal(codes_of(pipeline), codes_of(replace(pipeline, negative_prompt=None), negative_prompt=[" "]))
     assert not torch.equal(codes_of(pipeline), codes_of(by_hand))
 
 
@@ -226,7 +226,7 @@ def test_a_weak_edit_keeps_most_codes_and_kept_cells_keep_all():
 
 def test_codes_from_other_codecs_are_refused():
     with pytest.raises(ValueError, match="has 9 codes on a grid of 4 x 4, the model wants 10"):
-        replace(BASE, codes=10).to_training_pair(batch(8, 2))
+        replace(BASE, codebook_size=10).to_training_pair(batch(8, 2))
 
 
 # ---------------------------------------------------------------------------------------------------------------------------- runs

@@ -28,7 +28,7 @@ def test_guidance_can_be_learned_afterwards(tmp_path):
     with pytest.raises(ValueError, match="nothing to push away from"):
         load(tmp_path / "first", guidance_scale=3.0)
     before = saved(tmp_path / "first")
-    tuned = replace(RUN, start=str(tmp_path / "first"), fit=replace(RUN.fit, steps=1, lr=1e-30))
+    tuned = replace(RUN, init_from=str(tmp_path / "first"), fit=replace(RUN.fit, steps=1, lr=1e-30))
     for _ in train(tuned, tmp_path / "tuned"):
         pass
     assert saved(tmp_path / "first") == before
@@ -43,7 +43,7 @@ def test_guidance_by_labels_can_be_learned_afterwards(tmp_path):
     (tmp_path / "first").mkdir()
     save_weights(awake(first.model.build()), tmp_path / "first" / "model.safetensors")                   # a run on pictures that all have a label
     (tmp_path / "first" / "config.json").write_text(json.dumps(first.to_dict()))
-    list(train(replace(first, model=CLASSES, start=str(tmp_path / "first"), fit=replace(RUN.fit, steps=1, lr=1e-30)), tmp_path / "tuned"))
+    list(train(replace(first, model=CLASSES, init_from=str(tmp_path / "first"), fit=replace(RUN.fit, steps=1, lr=1e-30)), tmp_path / "tuned"))
     ours, theirs = (load(tmp_path / name, guidance_scale=1.0).model.net.state_dict() for name in ("tuned", "first"))
     assert all(torch.equal(ours[name][:len(theirs[name])], theirs[name]) for name in theirs)
     assert {name for name in theirs if len(ours[name]) != len(theirs[name])} == {f"blocks.{n}.mlp_norm.table.weight" for n in range(2)}
@@ -66,7 +66,7 @@ def test_a_run_knows_the_weights_of_its_codec(tmp_path):
     with pytest.raises(FileExistsError, match="another model"):
         list(train(replace(preset, model=replace(preset.model)), tmp_path / "run"))                              # as a new process reads it
     with pytest.raises(ValueError, match="has other weights"):
-        list(train(replace(preset, start=str(tmp_path / "run")), tmp_path / "tuned"))
+        list(train(replace(preset, init_from=str(tmp_path / "run")), tmp_path / "tuned"))
     with pytest.raises(FileNotFoundError, match="codec='gone', as the model that draws its codes names it: gone: no"):
         load(tmp_path / "run", codec="gone")(CAPTIONS)
 
@@ -88,25 +88,25 @@ def test_only_a_row_for_no_label_may_be_new(tmp_path):
     save_weights(first.model.build(), tmp_path / "first" / "model.safetensors")
     (tmp_path / "first" / "config.json").write_text(json.dumps(first.to_dict()))
     with pytest.raises(ValueError, match="does not fit this model"):
-        list(train(replace(first, model=CLASSES, start=str(tmp_path / "first")), tmp_path / "tuned"))
+        list(train(replace(first, model=CLASSES, init_from=str(tmp_path / "first")), tmp_path / "tuned"))
 
 
 def test_weights_without_a_checkpoint_are_begun_with_elsewhere(tmp_path):
     list(train(replace(RUN, fit=replace(RUN.fit, steps=1)), tmp_path / "run"))
     export(find_run(tmp_path / "run"), tmp_path / "small")
-    with pytest.raises(FileExistsError, match="begin with them in another folder: --start"):
+    with pytest.raises(FileExistsError, match="begin with them in another folder: --init-from"):
         list(train(RUN, tmp_path / "small"))
     assert {path.name for path in (tmp_path / "small").iterdir()} == {"model.safetensors", "config.json"}
 
 
 def test_a_run_begins_with_the_places_and_the_codec_of_the_first(tmp_path):
     codec = codec_run(made(tmp_path / "codec"))
-    flat = replace(RUN, model=replace(BASE, codec=codec, net=replace(BASE.net, place_table=6, flat_places=True)))
+    flat = replace(RUN, model=replace(BASE, codec=codec, net=replace(BASE.net, position_table=6, flat_positions=True)))
     list(train(flat, tmp_path / "first"))
-    tuned = replace(flat, model=replace(flat.model, codec="runs/gone", net=replace(flat.model.net, flat_places=False)), start=str(tmp_path / "first"),
+    tuned = replace(flat, model=replace(flat.model, codec="runs/gone", net=replace(flat.model.net, flat_positions=False)), init_from=str(tmp_path / "first"),
                     fit=replace(RUN.fit, steps=1, lr=1e-30))
     list(train(tuned, tmp_path / "tuned"))
-    assert read_preset(tmp_path / "tuned").model.net.flat_places and read_preset(tmp_path / "tuned").model.codec == codec
+    assert read_preset(tmp_path / "tuned").model.net.flat_positions and read_preset(tmp_path / "tuned").model.codec == codec
     assert load(tmp_path / "tuned")(CAPTIONS).equal(load(tmp_path / "first")(CAPTIONS))
 
 

@@ -9,16 +9,16 @@ from tiny_runs import TINY
 from t2ilab.data.loaders import Batch
 from t2ilab.data.shapes import Scenes
 from t2ilab.diffusion.gaussian_denoiser import ObjectiveConfig
-from t2ilab.families.glide import GLIDE
+from t2ilab.families.glide import GLIDEConfig
 from t2ilab.nets.text_transformer import TextConfig
 from t2ilab.nets.unet import UNetConfig
 from t2ilab.presets import Preset
 from t2ilab.tensors import from_uint8, generator
 from t2ilab.training.fit import TrainState, fit
 
-NET = UNetConfig(channels=8, mults=(1, 2), blocks=1, attention=(False, True), head_channels=8, film=True, resample="block", dropout=0.0, text_width=8)
+NET = UNetConfig(channels=8, channel_mult=(1, 2), blocks=1, attention=(False, True), head_channels=8, scale_shift_norm=True, resample="block", dropout=0.0, text_width=8)
 TEXT = TextConfig(257, 40, text_layers=1, text_heads=2)                     # bytes, so that nothing has to be learned
-BASE = GLIDE(size=8, text=TEXT, net=NET, sampling_steps=3, objective=ObjectiveConfig(predict="x0", variance="learned", loss="hybrid", drop=0.2))
+BASE = GLIDEConfig(size=8, text=TEXT, net=NET, sampling_steps=3, objective=ObjectiveConfig(predict="x0", variance="learned", loss="hybrid", cond_drop_prob=0.2))
 UPSAMPLER = replace(BASE, size=16, low_res=8, low_res_noise=0.1, guidance_scale=1.0, sampling_steps=2)
 
 

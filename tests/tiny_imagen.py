@@ -6,7 +6,7 @@ from tempfile import mkdtemp
 import torch
 
 from t2ilab.diffusion.gaussian_denoiser import ObjectiveConfig
-from t2ilab.families.imagen import Imagen
+from t2ilab.families.imagen import ImagenConfig
 from t2ilab.nets.efficient_unet import EfficientUNetConfig
 from t2ilab.nets.unet import UNetConfig
 
@@ -28,10 +28,10 @@ def random_t5(folder) -> Path:
 
 
 ENCODER = str(random_t5(mkdtemp()))
-NET = UNetConfig(channels=8, mults=(1, 2), blocks=1, attention=(False, True), head_channels=8, film=True, dropout=0.0, text_width=8)
-BASE = Imagen(size=8, encoder=ENCODER, encoder_width=16, text_length=16, cache=False, net=NET, sampling_steps=3, guidance_scale=3.0,
-              objective=ObjectiveConfig(predict="x0", drop=0.2))
-SHARPEN = EfficientUNetConfig(channels=8, mults=(1, 2), blocks=(1, 2), attention=(False, True), cross=(True, False), head_channels=8, text_width=8)
+NET = UNetConfig(channels=8, channel_mult=(1, 2), blocks=1, attention=(False, True), head_channels=8, scale_shift_norm=True, dropout=0.0, text_width=8)
+BASE = ImagenConfig(size=8, encoder=ENCODER, encoder_width=16, text_length=16, cache=False, net=NET, sampling_steps=3, guidance_scale=3.0,
+              objective=ObjectiveConfig(predict="x0", cond_drop_prob=0.2))
+SHARPEN = EfficientUNetConfig(channels=8, channel_mult=(1, 2), blocks=(1, 2), attention=(False, True), cross=(True, False), head_channels=8, text_width=8)
 UPSAMPLER = replace(BASE, size=16, low_res=8, net=SHARPEN, sampling_steps=2, guidance_scale=1.0)
 
 

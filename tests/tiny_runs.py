@@ -10,16 +10,16 @@ import pytest
 
 from t2ilab.cli.commands import main
 from t2ilab.diffusion.gaussian_denoiser import ObjectiveConfig
-from t2ilab.families.ddpm import DDPM
+from t2ilab.families.ddpm import DDPMConfig
 from t2ilab.nets.unet import UNetConfig
 from t2ilab.presets import Preset, SaveConfig
 from t2ilab.runs.train import train
 from t2ilab.training.fit import FitConfig
 
-NET = UNetConfig(channels=8, mults=(1,), blocks=1, attention=(False,), film=True, dropout=0.1, classes=18)
-MODEL = DDPM(size=8, schedule="cosine", net=NET, sampler="ddim", sampling_steps=2, objective=ObjectiveConfig(predict="x0", drop=0.2))
+NET = UNetConfig(channels=8, channel_mult=(1,), blocks=1, attention=(False,), scale_shift_norm=True, dropout=0.1, classes=18)
+MODEL = DDPMConfig(size=8, schedule="cosine", net=NET, sampler="ddim", sampling_steps=2, objective=ObjectiveConfig(predict="x0", cond_drop_prob=0.2))
 TINY = Preset("tiny", MODEL, fit=FitConfig(steps=6, batch_size=4, warmup=2, precision="fp32"), save=SaveConfig(sample_steps=0))
-OPTIONS = ("--size 8 --channels 8 --mults 1 --blocks 1 --attention False --head-channels 8 --patch 1 --dropout 0.1 --sampling-steps 2 "
+OPTIONS = ("--size 8 --channels 8 --channel-mult 1 --blocks 1 --attention False --head-channels 8 --patch 1 --dropout 0.1 --sampling-steps 2 "
            "--batch-size 4 --precision fp32 --sample-steps 0").split()                  # make ddpm-shapes about as small
 FILES = ["config.json", "model.safetensors", "sha256.json", "state.json", "train.safetensors"]      # of a checkpoint
 

@@ -10,15 +10,15 @@ from tiny_imagen import ENCODER
 from tiny_runs import TINY
 
 from t2ilab.diffusion.token_denoiser import TokenObjectiveConfig
-from t2ilab.families.vqgan import VQCodec
-from t2ilab.families.vq_diffusion import VQDiffusion
+from t2ilab.families.vqgan import VQGANRunConfig
+from t2ilab.families.vq_diffusion import VQDiffusionConfig
 from t2ilab.nets.token_transformer import TokenTransformerConfig
 from t2ilab.vqgan.networks import VQGANConfig
 from t2ilab.training.checkpoint import save_weights
-from t2ilab.vqgan.objective import CodecLossConfig
+from t2ilab.vqgan.objective import VQGANLossConfig
 
-CODEC = VQCodec(size=8, net=VQGANConfig(channels=8, mults=(1, 2), blocks=1, attention=(False, False), z_channels=6, code_width=4, codes=9),
-                loss=CodecLossConfig(perceptual=0.0, adversarial=0.0))
+CODEC = VQGANRunConfig(size=8, net=VQGANConfig(channels=8, channel_mult=(1, 2), blocks=1, attention=(False, False), z_channels=6, codebook_dim=4, codebook_size=9),
+                loss=VQGANLossConfig(perceptual=0.0, adversarial=0.0))
 
 
 def codec_run(folder, codec=CODEC) -> str:
@@ -32,8 +32,8 @@ def codec_run(folder, codec=CODEC) -> str:
 
 
 NET = TokenTransformerConfig(width=16, layers=2, heads=2, text_width=16)
-BASE = VQDiffusion(codec=codec_run(mkdtemp()), codes=9, grid=4, size=8, encoder=ENCODER, text_length=16, cache=False, net=NET, T=20,
-                   objective=TokenObjectiveConfig(drop=0.2), sampling_steps=5, guidance_scale=2.0)
+BASE = VQDiffusionConfig(codec=codec_run(mkdtemp()), codebook_size=9, grid=4, size=8, encoder=ENCODER, text_length=16, cache=False, net=NET, T=20,
+                   objective=TokenObjectiveConfig(cond_drop_prob=0.2), sampling_steps=5, guidance_scale=2.0)
 CLASSES = replace(BASE, net=replace(NET, text_width=0, classes=18))
 FREE = replace(BASE, net=replace(NET, text_width=0), guidance_scale=1.0, objective=TokenObjectiveConfig())
 RUN = replace(TINY, model=BASE)

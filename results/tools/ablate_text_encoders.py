@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 
 from t2ilab.evaluation.ablations.caption_choice import choice_metrics
-from t2ilab.families.glide import GLIDE
+from t2ilab.families.glide import GLIDEConfig
 from t2ilab.nets.text_transformer import TextConfig
 from t2ilab.presets import PRESETS
 from t2ilab.runs.load import load
@@ -37,9 +37,9 @@ def random_encoder(folder: Path) -> Path:
 def presets(steps: int, runs: Path) -> dict:
     """The three presets, alike but for who reads."""
     preset = PRESETS["imagen-shapes"]
-    preset = replace(preset, fit=replace(preset.fit, steps=steps), save=replace(preset.save, sample_steps=0), then=())
+    preset = replace(preset, fit=replace(preset.fit, steps=steps), save=replace(preset.save, sample_steps=0), cascade=())
     model = replace(preset.model, size=16)
-    learned = GLIDE(size=model.size, text=TextConfig(512, 24, text_layers=3, text_heads=4), net=model.net, sampling_steps=model.sampling_steps,
+    learned = GLIDEConfig(size=model.size, text=TextConfig(512, 24, text_layers=3, text_heads=4), net=model.net, sampling_steps=model.sampling_steps,
                     guidance_scale=model.guidance_scale, objective=model.objective)
     return {"frozen language model": replace(preset, model=model),
             "frozen random weights": replace(preset, model=replace(model, encoder=str(random_encoder(runs / "random-t5")))),

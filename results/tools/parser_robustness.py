@@ -9,7 +9,7 @@ from pathlib import Path
 
 from t2ilab.data.scene_parser import agree, parse
 from t2ilab.data.shapes import Scene, Scenes, render
-from t2ilab.evaluation.corruptions import LEVELS, TOGETHER, UNITS, spoil
+from t2ilab.evaluation.corruptions import LEVELS, TOGETHER, UNITS, corrupt_image
 from t2ilab.tensors import from_uint8, generator
 from t2ilab.viz import plots, tiles
 
@@ -21,7 +21,7 @@ def whole_grammar(n: int, seed: int = 0) -> list[Scene]:
 
 def reading_rates(scenes: Sequence[Scene], size: int, seed: int = 0, **levels: float) -> dict[str, float]:
     """Shares of scenes that are read right (centres within 0.03), misread, and left unread when spoiled by blur=, noise=, drift=."""
-    readings = [parse(spoil(from_uint8(render(s, size)), generator(seed, i), **levels)) for i, s in enumerate(scenes)]
+    readings = [parse(corrupt_image(from_uint8(render(s, size)), generator(seed, i), **levels)) for i, s in enumerate(scenes)]
     right = sum(agree(s, r, tolerance=0.03) for s, r in zip(scenes, readings))
     unread, n = readings.count(None), len(scenes)
     return {"right": right / n, "misread": (n - right - unread) / n, "unread": unread / n}

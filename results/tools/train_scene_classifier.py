@@ -8,7 +8,7 @@ from safetensors.torch import save_file
 from t2ilab.data.loaders import stream
 from t2ilab.data.shapes import Scenes
 from t2ilab.diffusion.cond import Cond
-from t2ilab.vqgan.perceptual import SceneEyes
+from t2ilab.vqgan.perceptual import SceneClassifier
 from t2ilab.training.fit import FitConfig, fit
 
 OUT = Path(__file__).parent.parent / "scene-eyes"
@@ -19,15 +19,15 @@ def main() -> None:
     scenes = Scenes(size=64, objects=(1,))
     batches = ((batch.images, Cond(batch.labels[:, None])) for batch in stream(scenes, batch_size=64, seed=0))
     config = FitConfig(steps=1500, batch_size=64, lr=2e-3, ema_decay=0.995, precision="fp32")
-    for log, eyes in fit(SceneEyes(), batches, config):
+    for log, perceptual_net in fit(SceneClassifier(), batches, config):
         if log.step % 100 == 0:
             print(log.step, f"{log.loss:.4f}", flush=True)
     fresh = next(stream(scenes, batch_size=512, seed=1))
-    right = (eyes(fresh.images).argmax(1) == fresh.labels).float().mean().item()
+    right = (perceptual_net(fresh.images).argmax(1) == fresh.labels).float().mean().item()
     OUT.mkdir(exist_ok=True)
-    save_file({k: v.half().contiguous() for k, v in eyes.state_dict().items()}, OUT / "model.safetensors")
+    save_file({k: v.half().contiguous() for k, v in perceptual_net.state_dict().items()}, OUT / "model.safetensors")
     (OUT / "metrics.json").write_text(json.dumps({
-        "right": round(right, 4), "samples": 512, "parameters": sum(p.numel() for p in eyes.parameters()), "command": "python results/tools/train_scene_classifier.py"}, indent=1) + "\n", encoding="utf8")
+        "right": round(right, 4), "samples": 512, "parameters": sum(p.numel() for p in perceptual_net.parameters()), "command": "python results/tools/train_scene_classifier.py"}, indent=1) + "\n", encoding="utf8")
     print(right)
 
 

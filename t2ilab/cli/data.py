@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 import tyro
 
 from ..data.datasets import names_of_datasets
-from ..data.web.download import Fetching, fetch_list
+from ..data.web.download import FetchConfig, fetch_list
 from ..presets import PRESETS
 from .text_tables import print_table
 from .train import Word, try_it
@@ -15,10 +15,10 @@ from .train import Word, try_it
 DATA_NAMES = f"{names_of_datasets()}; after fetch, a .tsv, .csv or .parquet with captions and addresses"
 
 
-def data(action: Annotated[Word, tyro.conf.arg(metavar="inspect|fetch")], 
+def data(action: Annotated[Word, tyro.conf.arg(metavar="inspect|fetch")],
          name: Annotated[Word, tyro.conf.arg(metavar="NAME|LIST", help=DATA_NAMES)],
          root: tyro.conf.Positional[Path | None] = None, *, out: Path | None = None, note: str = "", download: bool = False,
-         limit: int | None = None, retry_dead: bool = False, fetching: Fetching = Fetching()) -> None:
+         limit: int | None = None, retry_dead: bool = False, fetching: FetchConfig = FetchConfig()) -> None:
     """Look at a data set before training on it, or fetch the pictures that a list of captions and addresses names.
 
     Args:
@@ -78,7 +78,7 @@ def convert(preset: Annotated[Word, tyro.conf.arg(metavar="PRESET")],
     for line in convert_published(preset, Path(file), out, Extras(table, vocabulary, null_embedding)):
         print(line)
     print(f"{out}: a run with the weights of {file}.  {try_it(PRESETS[preset], out)}  "
-          f"Train on from it: --start {shlex.quote(str(out))}, into another folder")
+          f"Train on from it: --init-from {shlex.quote(str(out))}, into another folder")
 
 
 def presets(as_json: Annotated[bool, tyro.conf.arg(name="json")] = False) -> None:

@@ -82,7 +82,7 @@ def sample(run: Annotated[Word, tyro.conf.arg(metavar="RUN")], captions: tyro.co
 
 def _given(editing: EditingOptions, method: str | None) -> dict:
     """The options that were given of those that a run has no value of its own for."""
-    given = asdict(editing) | {"method": method, "strength": editing.strength if editing.image else None}
+    given = asdict(editing) | {"method": method, "strength": editing.strength if editing.init_image else None}
     return {name: value for name, value in given.items() if value is not None}
 
 

@@ -83,7 +83,7 @@ def codebook(run: RUN, data: str | None = None, root: str | None = None, n: int 
     print_table([("share of all cells", "codes"),
                  *((f"{share:.1%}", f"{int((shares < share).sum()) + 1:,}") for share in SHARES)])
     print(f"{path}: {taken:,} of {len(counts):,} codes taken.  "
-          f"Draw these or fewer: t2ilab train PRESET --codec {shlex.quote(run)} --codes {taken}")
+          f"Draw these or fewer: t2ilab train PRESET --codec {shlex.quote(run)} --codebook-size {taken}")
 
 
 def codes(run: RUN, data: str | None = None, root: str | None = None, n: int = 10_000) -> None:

@@ -94,7 +94,7 @@ def _steps(preset, out: Path) -> Iterator:
 
 def try_it(preset: Preset, out: Path) -> str:
     """The command that samples from a run, as a shell takes it."""
-    image = " --picture photo.png" if preset.model.needs_image else ""
+    image = " --low-res-image photo.png" if preset.model.needs_image else ""
     return f"Sample from it: t2ilab sample {shlex.quote(str(out))}{image}"
 
 

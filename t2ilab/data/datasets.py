@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 
 from .decode import Fit
-from .image_check import Bad, check
+from .image_check import BrokenFile, check
 from .image_set import ImageSet
 from .sets.cifar10 import cifar10
 from .sets.coco import coco
@@ -107,7 +107,7 @@ def _usable(listing, root, fit, max_broken):
         return ImageSet(listing, fit, [listing.pictures.shape[2:0:-1]] * len(listing.pictures))
     seen = check(listing.pictures, root)
     good = [i for i, what in enumerate(seen) if not isinstance(what, str)]
-    bad = tuple(Bad(path.relative_to(root).as_posix(), what) for path, what in zip(listing.pictures, seen) if isinstance(what, str))
+    bad = tuple(BrokenFile(path.relative_to(root).as_posix(), what) for path, what in zip(listing.pictures, seen) if isinstance(what, str))
     kinds = " or ".join(sorted({"missing" if b.missing else "broken" for b in bad}))
     examples = first_few([f"{b.name}: {b.reason}" for b in bad])
     if len(bad) > max_broken * len(seen) or not good:

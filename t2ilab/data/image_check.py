@@ -14,7 +14,7 @@ from .decode import measure
 MISSING = "no such file"
 
 
-class Bad(NamedTuple):
+class BrokenFile(NamedTuple):
     """A file that is no usable picture, and why."""
     name: str
     reason: str

@@ -11,7 +11,7 @@ from PIL import Image
 
 from .decode import Fit, open_rgb
 from .example import Example
-from .image_check import Bad
+from .image_check import BrokenFile
 from .sets.listing import Listing
 
 
@@ -21,7 +21,7 @@ class ImageSet:
     listing: Listing                            # of good pictures only
     fit: Fit
     sizes: Sequence[tuple[int, int]]            # true (width, height) of each, before it is fitted
-    bad: tuple[Bad, ...] = ()                   # what was left out
+    bad: tuple[BrokenFile, ...] = ()                   # what was left out
 
     @property
     def classes(self) -> tuple[str, ...]:

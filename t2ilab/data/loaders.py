@@ -34,7 +34,7 @@ def permutation(seed: int, epoch: int, length: int) -> Tensor:
 
 
 @dataclass(frozen=True)
-class Steps:
+class StepDataset:
     """steps[k] is this shard's part of batch k, images still uint8 (a quarter of the bytes to pass between processes)."""
     dataset: Any
     batch_size: int             # samples per step over all shards together
@@ -69,11 +69,11 @@ def stream(dataset, *, batch_size: int, seed: int = 0, start: int = 0, shard: in
         raise ValueError(f"batch_size={batch_size}, shards={shards}: batch_size must be a positive multiple of shards")
     if not 0 <= shard < shards or start < 0 or workers < 0:
         raise ValueError(f"shard={shard} of {shards}, start={start}, workers={workers}: shard must be in 0..{shards - 1}, the others 0 or more")
-    steps = Steps(dataset, batch_size, seed, shard, shards)
+    steps = StepDataset(dataset, batch_size, seed, shard, shards)
     return map(_to_float, _read_ahead(steps, start, workers) if workers else map(steps.__getitem__, count(start)))
 
 
-def _read_ahead(steps: Steps, start: int, workers: int) -> Iterator[Batch]:
+def _read_ahead(steps: StepDataset, start: int, workers: int) -> Iterator[Batch]:
     """The same batches in the same order, each built by a worker process a little before it is needed."""
     own = torch.Generator()                                 # DataLoader draws a seed: not from the global stream, which the run may use
     for batch in DataLoader(_Caught(steps), batch_size=None, sampler=count(start), num_workers=workers,
@@ -91,7 +91,7 @@ def _left_to_the_run(_worker: int) -> None:
 @dataclass(frozen=True)
 class _Caught:
     """Steps that hand over a data error instead of raising it: a worker would wrap it into a page of traceback."""
-    steps: Steps
+    steps: StepDataset
 
     def __getitem__(self, step: int) -> Batch | Exception:
         try:
@@ -105,7 +105,7 @@ def _as_is(batch):
 
 
 @dataclass(frozen=True)
-class Part:
+class HoldoutSplit:
     """A data set without the examples that are held back to measure the loss on, every k-th of it, or those alone (held=True).
 
     An endless one has no k-th example: what is held back of it is drawn from three seeds, (the example's, k, 6), where

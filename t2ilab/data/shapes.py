@@ -54,7 +54,7 @@ class Scene:
 
 
 @dataclass(frozen=True)
-class Stated:
+class CaptionFacts:
     """What a caption states, and nothing else: objects without centres, and None for a position or relation it does not mention."""
     objects: tuple[Object, ...]
     background: str
@@ -139,7 +139,7 @@ def _pattern() -> re.Pattern:
 PATTERN = _pattern()
 
 
-def parse_caption(caption: str) -> Stated:
+def parse_caption(caption: str) -> CaptionFacts:
     """What a caption states.  Raises ValueError for words outside the grammar.  Lesson: notebooks/01_data_analysis.ipynb"""
     found = PATTERN.fullmatch(caption)
     if not found:
@@ -147,7 +147,7 @@ def parse_caption(caption: str) -> Stated:
                          "or 'a small red circle left of a large blue square on a grey background'")
     size, colour, shape, place, word, size2, colour2, shape2, background = found.groups()
     objects = (Object(shape, colour, size),) + ((Object(shape2, colour2, size2),) if word else ())
-    return Stated(objects, background, place, word)
+    return CaptionFacts(objects, background, place, word)
 
 
 # ---- the data set ----

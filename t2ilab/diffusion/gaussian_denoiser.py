@@ -19,19 +19,19 @@ class ObjectiveConfig:
     predict: str = "eps"             # what the network outputs: x0, eps, v, or velocity (rectified flow's)
     variance: str = "small"          # of a sampling step: small (q's own), large (the whole step's noise) or learned (improved DDPM)
     loss: str = "simple"             # simple (squared error), hybrid (plus 0.001 of the bound, for a learned variance) or vlb (the bound alone)
-    weight: str = "none"             # of the squared error over noise levels: none, x0, eps, v, velocity, v_clipped, min_snr or p2
-    times: str = "uniform"           # how training picks t: uniform, late (mostly near T), or importance (by how much the bound varies there)
-    drop: float = 0.0                # share of captions or labels taken away in training, needed for guidance
+    loss_weighting: str = "none"             # of the squared error over noise levels: none, x0, eps, v, velocity, v_clipped, min_snr or p2
+    timestep_sampler: str = "uniform"           # how training picks t: uniform, late (mostly near T), or importance (by how much the bound varies there)
+    cond_drop_prob: float = 0.0                # share of captions or labels taken away in training, needed for guidance
 
     def __post_init__(self):
         for name, allowed in {"predict": PREDICTS, "variance": ("small", "large", "learned"), "loss": ("simple", "hybrid", "vlb"),
-                              "weight": ("none", *WEIGHTS), "times": (*TIMES, "importance")}.items():
+                              "loss_weighting": ("none", *WEIGHTS), "timestep_sampler": (*TIMES, "importance")}.items():
             if getattr(self, name) not in allowed:
                 raise ValueError(f"{name}={getattr(self, name)!r}: choose one of {', '.join(sorted(allowed))}")
         if self.loss == "hybrid" and self.variance != "learned":
             raise ValueError("loss='hybrid' trains a learned variance: set variance='learned'")
-        if not 0 <= self.drop < 1:
-            raise ValueError(f"drop={self.drop}: choose a share from 0 up to (not including) 1")
+        if not 0 <= self.cond_drop_prob < 1:
+            raise ValueError(f"cond_drop_prob={self.cond_drop_prob}: choose a share from 0 up to (not including) 1")
 
 
 class GaussianDenoiser(nn.Module):
@@ -42,7 +42,7 @@ class GaussianDenoiser(nn.Module):
         super().__init__()
         self.net, self.diffusion, self.config = net, diffusion, config
         self.pixels = pixels             # x0 lies in [-1, 1]; False for latents, which may lie anywhere
-        self.importance = ImportanceTimes(diffusion.T) if config.times == "importance" else None
+        self.importance = ImportanceTimes(diffusion.T) if config.timestep_sampler == "importance" else None
 
     def forward(self, x_t: Tensor, t, cond: Cond = Cond()) -> Prediction:
         """The clean picture, guessed from a noisy one.  x_t: [B C H W].  t: number or [B] on the CPU, above 0, up to T.
@@ -75,14 +75,14 @@ class GaussianDenoiser(nn.Module):
             raise ValueError(f"x0 runs from {x0.amin():.2f} to {x0.amax():.2f}: training wants pixels in [-1, 1]")
         t, importance = self.times(len(x0), generator)
         x_t = self.diffusion.diffuse(x0, t, generator)
-        loss = self.loss_at(x0, x_t, t, self.condition(cond.drop(self.config.drop, generator)))
+        loss = self.loss_at(x0, x_t, t, self.condition(cond.drop(self.config.cond_drop_prob, generator)))
         if self.importance is not None and self.training:
             self.importance.note(t, loss)
         return loss * importance.to(loss)
 
     def times(self, batch: int, generator=None) -> tuple[Tensor, Tensor]:
         """t [B] in 1..T, and the weight [B] that undoes an uneven choice: by importance in training alone, so that validations can be compared."""
-        draw = TIMES[self.config.times] if self.importance is None else self.importance.draw if self.training else TIMES["uniform"]
+        draw = TIMES[self.config.timestep_sampler] if self.importance is None else self.importance.draw if self.training else TIMES["uniform"]
         return draw(self.diffusion.T, batch, generator)
 
     def loss_at(self, x0: Tensor, x_t: Tensor, t: Tensor, cond: Cond) -> Tensor:
@@ -92,9 +92,9 @@ class GaussianDenoiser(nn.Module):
             return vlb_term(self.diffusion, x0, x_t, t, t - 1, pred)
         skip, scale = PREDICTS[self.config.predict](*self.diffusion.scales(x0, t))
         loss = ((x0 - skip * x_t) / scale - out).square().flatten(1).mean(1)                      # DDPM Eq. 14
-        if self.config.weight != "none":
+        if self.config.loss_weighting != "none":
             snr = self.diffusion.snr(t)
-            loss = loss * (WEIGHTS[self.config.weight](snr) / WEIGHTS[self.config.predict](snr)).to(loss)
+            loss = loss * (WEIGHTS[self.config.loss_weighting](snr) / WEIGHTS[self.config.predict](snr)).to(loss)
         if self.config.loss == "hybrid":
             bound = vlb_term(self.diffusion, x0, x_t, t, t - 1, pred._replace(x0=pred.x0.detach()))
             loss = loss + self.diffusion.T / 1000 * bound                                         # iDDPM Eq. 16

@@ -27,7 +27,7 @@ def guided(denoiser, cond: Cond, guidance_scale: float, *, negative: Cond | None
     return denoise
 
 
-def scored(denoise, diffusion, score, scale: float):
+def score_guided(denoise, diffusion, score, scale: float):
     """denoise with its x0_hat moved up the gradient of a score, as CLIP guidance does.
 
     score(x_t [B C H W], t) -> [B], higher = better, with gradients; it sees noisy pictures, so it should know them (GLIDE's noised CLIP: the

@@ -19,14 +19,14 @@ class TokenObjectiveConfig:
     bound: float = 1.0               # weight of the variational bound
     auxiliary: float = 5e-4          # weight of -log p(x_0 | x_t)
     adaptive: bool = True            # the auxiliary loss counts twice at t = 1, falling to nearly once at T
-    times: str = "importance"        # how training picks t: uniform, or importance (by how much the bound varies there)
-    drop: float = 0.0                # share of captions or labels taken away in training, needed for guidance
+    timestep_sampler: str = "importance"        # how training picks t: uniform, or importance (by how much the bound varies there)
+    cond_drop_prob: float = 0.0                # share of captions or labels taken away in training, needed for guidance
 
     def __post_init__(self):
-        if self.times not in ("uniform", "importance"):
-            raise ValueError(f"times={self.times!r}: choose one of importance, uniform")
-        if not 0 <= self.drop < 1:
-            raise ValueError(f"drop={self.drop}: choose a share from 0 up to (not including) 1")
+        if self.timestep_sampler not in ("uniform", "importance"):
+            raise ValueError(f"timestep_sampler={self.timestep_sampler!r}: choose one of importance, uniform")
+        if not 0 <= self.cond_drop_prob < 1:
+            raise ValueError(f"cond_drop_prob={self.cond_drop_prob}: choose a share from 0 up to (not including) 1")
 
 
 class TokenDenoiser(nn.Module):
@@ -35,7 +35,7 @@ class TokenDenoiser(nn.Module):
     def __init__(self, net: nn.Module, diffusion: MaskReplaceDiffusion, config: TokenObjectiveConfig = TokenObjectiveConfig()):
         super().__init__()
         self.net, self.diffusion, self.config = net, diffusion, config
-        self.importance = ImportanceTimes(diffusion.T) if config.times == "importance" else None
+        self.importance = ImportanceTimes(diffusion.T) if config.timestep_sampler == "importance" else None
 
     def forward(self, x_t: Tensor, t, cond: Cond = Cond()) -> Prediction:
         """log p(x_0 | x_t) [B K N] in float32.  x_t: [B N] int64, 0..K.  t: number or [B], above 0, up to T.
@@ -57,7 +57,7 @@ class TokenDenoiser(nn.Module):
         draw = self.importance.draw if self.importance is not None and self.training else uniform_times      # so that validations can be compared
         t, importance = draw(self.diffusion.T, len(x0), generator)
         x_t = self.diffusion.diffuse(x0, t, generator)
-        loss = self.loss_at(x0, x_t, t, self.condition(cond.drop(self.config.drop, generator)))
+        loss = self.loss_at(x0, x_t, t, self.condition(cond.drop(self.config.cond_drop_prob, generator)))
         if self.importance is not None and self.training:
             self.importance.note(t, loss)
         return loss * importance.to(loss)

@@ -9,10 +9,10 @@ from ..tensors import gumbel
 from .sampling import ancestral
 
 
-def shown(by_purity: bool, weight: float = 0.0):
+def scheduled_unmasking(*, by: str, weight: float = 0.0):
     """Show exactly as many masks a step as the schedule says, and never touch what is shown.
 
-    by_purity=False: any masks, evenly (high-quality inference).  True: rather those whose likeliest code is likely (purity prior); weight also
+    by="random": any masks, evenly (high-quality inference).  "confidence": rather those whose likeliest code is likely (purity prior); weight also
     sharpens what is drawn there: p^(1 + weight * purity).  The published code does so up to its last step, which it draws from the posterior.
     Lesson: notebooks/08_vq_diffusion.ipynb"""
     def sampler(diffusion):
@@ -25,10 +25,10 @@ def shown(by_purity: bool, weight: float = 0.0):
                 tokens = masked.sum(1) / diffusion.cumulative(t).masked.item() if masked.any() else masked.sum(1)
             log_p = pred.x0.log_softmax(1)                                           # [B K N]
             purity = log_p.amax(1).exp()                                             # [B N] in (0, 1]
-            sharper = 1 + weight * purity[:, None] if by_purity else 1.0
+            sharper = 1 + weight * purity[:, None] if by == "confidence" else 1.0
             x0 = diffusion.sample_x0(sharper * log_p, generator)                     # Improved VQ-Diffusion purity prior
             stay = (tokens * diffusion.cumulative(s).masked.item()).round()          # Improved VQ-Diffusion high-quality inference
-            score = purity.log() if by_purity else torch.zeros_like(purity)
+            score = purity.log() if by == "confidence" else torch.zeros_like(purity)
             score = (score + gumbel(x_t.shape, generator).to(purity)).masked_fill(~masked, -torch.inf)
             rank = score.argsort(1, descending=True).argsort(1)                      # [B N], 0 = shown first
             return torch.where(masked & (rank < (masked.sum(1) - stay)[:, None]), x0, x_t)
@@ -45,7 +45,7 @@ def legacy_fast(diffusion):
 
 TOKEN_SAMPLERS = {   # prior weight -> sampler
     "ancestral": lambda weight: ancestral,
-    "even": lambda weight: shown(by_purity=False),
-    "purity": lambda weight: shown(by_purity=True, weight=weight),
+    "even": lambda weight: scheduled_unmasking(by="random"),
+    "purity": lambda weight: scheduled_unmasking(by="confidence", weight=weight),
     "legacy_fast": lambda weight: legacy_fast,
 }

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ..data.scene_parser import parse
-from ..data.shapes import Object, Scene, Stated, parse_caption, position, relation
+from ..data.shapes import Object, Scene, CaptionFacts, parse_caption, position, relation
 
 SLACK = 0.03            # picture widths a centre may lie outside the zone its caption names: zones are further than this from each other
 Verdicts = list[tuple[str, bool]]               # (attribute, right?), one per attribute that a caption states
@@ -49,7 +49,7 @@ def share(marks: Verdicts) -> float:
     return sum(ok for _, ok in marks) / len(marks)
 
 
-def verdicts(reading: Scene | None, stated: Stated) -> Verdicts:
+def verdicts(reading: Scene | None, stated: CaptionFacts) -> Verdicts:
     """Every attribute a caption states, and whether the reading has it, objects paired one to one in the way that scores best.
     Nothing is right in an unread picture (None)."""
     seen = reading or Scene((), "unread")
@@ -57,7 +57,7 @@ def verdicts(reading: Scene | None, stated: Stated) -> Verdicts:
     return max((_compare(chosen, seen, stated) for chosen in permutations(places, len(stated.objects))), key=share)
 
 
-def _compare(chosen: Sequence[Object | None], seen: Scene, stated: Stated) -> Verdicts:
+def _compare(chosen: Sequence[Object | None], seen: Scene, stated: CaptionFacts) -> Verdicts:
     """Verdicts when chosen[i] is taken for the i-th object of the caption; None: there is nothing to take."""
     marks = [("count", len(seen.objects) == len(stated.objects)), ("background", seen.background == stated.background)]
     for said, found in zip(stated.objects, chosen):

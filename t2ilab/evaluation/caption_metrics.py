@@ -57,7 +57,7 @@ def enlarging_metrics(pipeline, small: int, *, n: int = 128, seed: int = 0) -> d
     size = pipeline.stages[0].shape[-1]
     scenes = fresh_scenes("two_objects", n)
     true, low = (drawn([scene for scene, _ in scenes], s) for s in (size, small))
-    ours = sample_many(pipeline, [caption for _, caption in scenes], seed=seed, picture=low)
+    ours = sample_many(pipeline, [caption for _, caption in scenes], seed=seed, low_res_image=low)
     return {"samples": n, "psnr_upsampler": round(psnr(ours, true), 2), "psnr_bicubic": round(psnr(bicubic(low, size), true), 2)}
 
 
@@ -85,6 +85,6 @@ def draw_enlarging(pipeline, small: int, n: int = 6, seed: int = 0):
     size = pipeline.stages[0].shape[-1]
     scenes = fresh_scenes("two_objects", n)
     true, low = (drawn([scene for scene, _ in scenes], s) for s in (size, small))
-    ours = pipeline([caption for _, caption in scenes], seed, picture=low).cpu()
+    ours = pipeline([caption for _, caption in scenes], seed, low_res_image=low).cpu()
     nearest = F.interpolate(low, (size, size), mode="nearest")
     return strip([nearest, bicubic(low, size), ours, true], [f"{small} px", "bicubic", "upsampler", f"drawn at {size} px"])

@@ -12,7 +12,7 @@ TOGETHER = {"blur": 0.5, "noise": 0.05, "drift": 0.1}       # a little of each a
 UNITS = {"blur": "blur sigma (pixels)", "noise": "noise sigma (pixels in [-1, 1])", "drift": "colour drift"}
 
 
-def spoil(image: Tensor, generator: torch.Generator, *, blur: float = 0.0, noise: float = 0.0, drift: float = 0.0) -> Tensor:
+def corrupt_image(image: Tensor, generator: torch.Generator, *, blur: float = 0.0, noise: float = 0.0, drift: float = 0.0) -> Tensor:
     """A picture blurred, its colours shifted, noise added, and clamped. image: [3 H W] in [-1, 1]; the levels are explained at LEVELS."""
     soft = torch.from_numpy(ndimage.gaussian_filter(image.numpy(), (0, blur, blur), mode="nearest"))
     gain, bias = drift * (2 * torch.rand(2, 3, 1, 1, generator=generator) - 1)

@@ -13,11 +13,11 @@ from .scene_metrics import drawn, sample_many
 
 def codec_metrics(pipeline, *, n: int = 256) -> dict[str, float]:
     """PSNR in dB of fresh scenes painted again from their codes, what the parser still reads of them, and how a codec uses its codes on all of them."""
-    metrics, counts = {"samples": n}, torch.zeros(pipeline.model.codec.config.codes, dtype=torch.int64)
+    metrics, counts = {"samples": n}, torch.zeros(pipeline.model.codec.config.codebook_size, dtype=torch.int64)
     for kind in ("one_object", "two_objects"):
         scenes = fresh_scenes(kind, n)
         true = drawn([scene for scene, _ in scenes], pipeline.size)
-        painted = sample_many(pipeline, [""] * n, picture=true)
+        painted = sample_many(pipeline, [""] * n, low_res_image=true)
         counts += count_codes(pipeline.model.codec, true.split(32))
         metrics |= {f"psnr_{kind}": round(psnr(painted, true), 2),
                     f"read_{kind}": round(alignment(painted, [caption for _, caption in scenes]).score, 4)}
@@ -26,7 +26,7 @@ def codec_metrics(pipeline, *, n: int = 256) -> dict[str, float]:
 
 def picture_metrics(pipeline, true: Tensor) -> dict[str, float]:
     """PSNR in dB of any pictures [B 3 H W] in [-1, 1] painted again from their codes, and how a codec uses its codes on them."""
-    painted = sample_many(pipeline, [""] * len(true), picture=true)
+    painted = sample_many(pipeline, [""] * len(true), low_res_image=true)
     return {"psnr": round(psnr(painted, true), 2)} | usage(count_codes(pipeline.model.codec, true.split(32)))
 
 
@@ -37,7 +37,7 @@ def usage(counts: Tensor) -> dict[str, float]:
 
 def count_codes(codec, batches: Iterable[Tensor]) -> Tensor:
     """How often a codec takes each of its codes: [K] int64.  batches: pictures [B 3 H W] in [-1, 1], at its size."""
-    counts, device = torch.zeros(codec.config.codes, dtype=torch.int64), next(codec.parameters()).device
+    counts, device = torch.zeros(codec.config.codebook_size, dtype=torch.int64), next(codec.parameters()).device
     for images in batches:
         counts += torch.bincount(codec.encode(images.to(device)).flatten(), minlength=len(counts)).cpu()
     return counts
@@ -50,5 +50,5 @@ def draw_codec(pipeline, n: int = 8):
 
 def draw_painted(pipeline, true: Tensor):
     """A strip: pictures [B 3 H W] in [-1, 1], the same painted from their codes, and four times the difference."""
-    painted = pipeline(len(true), picture=true).cpu()
+    painted = pipeline(len(true), low_res_image=true).cpu()
     return strip([true, painted, (4 * (painted - true)).clamp(-1, 1)], ["a picture", "from its codes", "4 x the difference"])

@@ -17,15 +17,15 @@ from .alignment import is_valid
 NEVER_TRAINED = {f"{colour} {shape}" for colour, shape in HELD_OUT}
 
 
-def sample_many(pipeline, captions: list[str], *, seed: int = 0, batch: int = 32, picture: Tensor | None = None) -> Tensor:
+def sample_many(pipeline, captions: list[str], *, seed: int = 0, batch: int = 32, low_res_image: Tensor | None = None) -> Tensor:
     """Images [B 3 H W] in [-1, 1] for any number of captions, a batch at a time; each from a noise of its own, whatever its caption.
 
-    The same seed gives the same images.  picture: [B 3 h w] in [-1, 1], what a model enlarges that draws none itself."""
+    The same seed gives the same images.  low_res_image: [B 3 h w] in [-1, 1], what a model enlarges that draws none itself."""
     images = []
     for start in range(0, len(captions), batch):
         part = slice(start, start + batch)
         sources = [generator(seed, k) for k in range(len(captions))[part]]
-        images.append(pipeline(captions[part], picture=None if picture is None else picture[part], sources=sources).cpu())
+        images.append(pipeline(captions[part], low_res_image=None if low_res_image is None else low_res_image[part], sources=sources).cpu())
     return torch.cat(images)
 
 
@@ -67,7 +67,7 @@ def demo_captions(pipeline, n: int = 24) -> tuple[list[str], dict]:
         first = pipeline.stages[0] if pipeline.stages else None                  # a codec has no stages: it paints any picture again
         if first and first.enlarge is None:
             return [caption for _, caption in scenes], {}
-        return [caption for _, caption in scenes], {"picture": drawn([scene for scene, _ in scenes], first.shape[-1] // 2 if first else pipeline.size)}
+        return [caption for _, caption in scenes], {"low_res_image": drawn([scene for scene, _ in scenes], first.shape[-1] // 2 if first else pipeline.size)}
     names = [name for name in names if name not in NEVER_TRAINED]
     return [names[i * len(names) // (n // 2)] if names and i < n // 2 else "" for i in range(n)], {}
 

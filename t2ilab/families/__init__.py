@@ -1,21 +1,21 @@
 """One paper, one file, in the paper's order; one row here.  What a family is: base.py."""
 from .base import FamilyConfig
-from .ddpm import DDPM
-from .glide import GLIDE
-from .imagen import Imagen
-from .latent_diffusion import LatentDiffusion
-from .rectified_flow import RectifiedFlow
-from .vq_diffusion import VQDiffusion
-from .vqgan import VQCodec
+from .ddpm import DDPMConfig
+from .glide import GLIDEConfig
+from .imagen import ImagenConfig
+from .latent_diffusion import LatentDiffusionConfig
+from .rectified_flow import RectifiedFlowConfig
+from .vq_diffusion import VQDiffusionConfig
+from .vqgan import VQGANRunConfig
 
 FAMILIES = {
-    "ddpm": DDPM,
-    "glide": GLIDE,
-    "imagen": Imagen,
-    "vq_codec": VQCodec,
-    "vq_diffusion": VQDiffusion,
-    "rectified_flow": RectifiedFlow,
-    "latent_diffusion": LatentDiffusion,
+    "ddpm": DDPMConfig,
+    "glide": GLIDEConfig,
+    "imagen": ImagenConfig,
+    "vq_codec": VQGANRunConfig,
+    "vq_diffusion": VQDiffusionConfig,
+    "rectified_flow": RectifiedFlowConfig,
+    "latent_diffusion": LatentDiffusionConfig,
 }
 
 

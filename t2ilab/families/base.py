@@ -29,7 +29,7 @@ class FamilyConfig:
 
     def preview_inputs(self, batch) -> tuple[Any, dict]:
         """(captions or a number of images, options of the pipeline) for samples that show how training is going."""
-        return (batch.captions if self.reads == "text" else len(batch.images)), {"picture": batch.images} if self.needs_image else {}
+        return (batch.captions if self.reads == "text" else len(batch.images)), {"low_res_image": batch.images} if self.needs_image else {}
 
     @property
     def reads(self) -> str:

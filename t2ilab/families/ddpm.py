@@ -16,12 +16,12 @@ from ..diffusion.sampling import SAMPLERS
 from ..diffusion.schedules import SCHEDULES
 from ..nets.unet import UNet, UNetConfig
 from ..pipeline.stage import Stage
-from ..pipeline.walk import TextToImage
+from ..pipeline.walk import Pipeline
 from .base import FamilyConfig, check_choices, check_classes, label_cond
 
 
 @dataclass(frozen=True)
-class DDPM(FamilyConfig):
+class DDPMConfig(FamilyConfig):
     """DDPM and improved DDPM, with class labels or without."""
     size: int = 32                           # pixels, H = W
     schedule: str = "linear"                 # linear (DDPM) or cosine (improved DDPM)
@@ -46,13 +46,13 @@ class DDPM(FamilyConfig):
         channels = 6 if self.objective.variance == "learned" else 3
         return GaussianDenoiser(UNet(self.net, out_channels=channels), process, self.objective)
 
-    def pipeline(self, model: GaussianDenoiser | None = None) -> TextToImage:
+    def pipeline(self, model: GaussianDenoiser | None = None) -> Pipeline:
         """One stage, from noise to pixels."""
         stage = Stage(denoiser=model or self.build(), shape=(3, self.size, self.size), steps=self.sampling_steps,
                       guidance_scale=self.guidance_scale, constrain=(clip,), sampler=SAMPLERS[self.sampler])
-        return TextToImage(Labels(self.labels, self.net.classes), (stage,))
+        return Pipeline(Labels(self.labels, self.net.classes), (stage,))
 
-    def fit_to_dataset(self, dataset) -> "DDPM":
+    def fit_to_dataset(self, dataset) -> "DDPMConfig":
         """The same model with the data set's class names.  ValueError if their number is not the network's."""
         check_classes(self.net.classes, dataset)
         return replace(self, labels=tuple(dataset.classes)) if self.net.classes else self

@@ -19,7 +19,7 @@ from ..tensors import to_uint8
 from ..text.feature_cache import FeatureCache
 from ..training.checkpoint import find_weights, load_weights
 from ..vqgan.networks import VQGAN
-from .vqgan import VQCodec, fitted
+from .vqgan import VQGANRunConfig, fitted
 
 USED_CODES = "used_codes.json"           # in a codec's folder: {"codes": those it takes, the most used first}, as `t2ilab codebook` counted them
 
@@ -43,7 +43,7 @@ class FrozenCodec:
     a picture takes the nearest of these; in the original all other codes become 0, whatever they look like.
     weights: the fingerprint that its weights must have, or "": codes are names, and another codec gives them another meaning."""
     run: str
-    codes: int                               # K
+    codebook_size: int                               # K
     grid: int                                # codes along each side
     used: tuple[int, ...] = ()
     weights: str = ""
@@ -57,16 +57,16 @@ class FrozenCodec:
             raise FileNotFoundError(f"codec={self.run!r}, as the model that draws its codes names it: {error}") from error
 
     @cached_property
-    def config(self) -> VQCodec:
+    def config(self) -> VQGANRunConfig:
         """What was trained, with all its codes."""
         saved = json.loads((self.folder / "config.json").read_text(encoding="utf8"))
         if saved.get("family") != "vq_codec":
             raise ValueError(f"codec={self.run!r} is a run of another kind: choose one that was trained as a codec, such as vq-codec-shapes")
-        config = from_dict(VQCodec, saved["model"])
-        if config.grid != self.grid or config.net.codes < self.codes:
-            raise ValueError(f"codec={self.run!r} has {config.net.codes} codes on a grid of {config.grid} x {config.grid}, "
-                             f"the model wants {self.codes} on {self.grid} x {self.grid}: choose another codec, or train with "
-                             f"--codes {config.net.codes} --grid {config.grid}")
+        config = from_dict(VQGANRunConfig, saved["model"])
+        if config.grid != self.grid or config.net.codebook_size < self.codebook_size:
+            raise ValueError(f"codec={self.run!r} has {config.net.codebook_size} codes on a grid of {config.grid} x {config.grid}, "
+                             f"the model wants {self.codebook_size} on {self.grid} x {self.grid}: choose another codec, or train with "
+                             f"--codebook-size {config.net.codebook_size} --grid {config.grid}")
         return config
 
     @cached_property
@@ -74,17 +74,17 @@ class FrozenCodec:
         """The codec's codes that 0..K-1 stand for; () = all of them.
 
         FileNotFoundError with the command that counts, if nobody has; ValueError for codes that it has not, or too few."""
-        if not self.used and self.config.net.codes == self.codes:
+        if not self.used and self.config.net.codebook_size == self.codebook_size:
             return ()
         source, listed = ("used", self.used) if self.used else (reports(self.run) / USED_CODES, self._counted())
         remedy = "choose others, or train the model anew" if self.used else f"count again: {self._count}"
-        known = self.config.net.codes
+        known = self.config.net.codebook_size
         if not all(type(code) is int and 0 <= code < known for code in listed) or len(set(listed)) < len(listed):
             raise ValueError(f"{source} is no list of different codes in 0..{known - 1}, which {self.run} has; {remedy}")
-        kept = self.used or tuple(sorted(listed[:self.codes]))
-        if len(kept) != self.codes:
-            remedy = f"train with --codes {len(kept)}, or {'choose others' if self.used else f'count on more pictures: {self._count}'}"
-            raise ValueError(f"{source} has {len(kept)} codes, the model wants {self.codes}: {remedy}")
+        kept = self.used or tuple(sorted(listed[:self.codebook_size]))
+        if len(kept) != self.codebook_size:
+            remedy = f"train with --codebook-size {len(kept)}, or {'choose others' if self.used else f'count on more pictures: {self._count}'}"
+            raise ValueError(f"{source} has {len(kept)} codes, the model wants {self.codebook_size}: {remedy}")
         return kept
 
     @property
@@ -97,8 +97,8 @@ class FrozenCodec:
         try:
             return list(json.loads(path.read_text(encoding="utf8"))["codes"])
         except FileNotFoundError as error:
-            raise FileNotFoundError(f"codec={self.run!r} has {self.config.net.codes} codes, the model wants {self.codes}: count which it takes most: "
-                                    f"{self._count}; or train with --codes {self.config.net.codes}") from error
+            raise FileNotFoundError(f"codec={self.run!r} has {self.config.net.codebook_size} codes, the model wants {self.codebook_size}: count which it takes most: "
+                                    f"{self._count}; or train with --codebook-size {self.config.net.codebook_size}") from error
         except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise ValueError(f"{path} is no count of codes ({error}); count again: {self._count}") from error
 
@@ -119,7 +119,7 @@ class FrozenCodec:
 
     def open(self) -> None:
         """Read its weights now, so that what is missing is said before anything is drawn."""
-        self.net
+        _ = self.net
 
     @property
     def size(self) -> int:
@@ -148,7 +148,7 @@ class FrozenCodec:
         settings = json.dumps([self.kept, self.grid, images.shape[1:]]).encode()
         pictures = to_uint8(images).cpu().numpy()
         keys = [hashlib.sha256(settings + pixels.tobytes()).digest() for pixels in pictures]
-        known, dtype = self.cache.read(keys), np.dtype("<u2" if self.codes <= 2 ** 16 else "<i4")
+        known, dtype = self.cache.read(keys), np.dtype("<u2" if self.codebook_size <= 2 ** 16 else "<i4")
         if missing := [k for k, key in enumerate(keys) if key not in known]:
             codes = self._encode(images[missing]).cpu().numpy().astype(dtype)
             fresh = {keys[k]: row.tobytes() for k, row in zip(missing, codes)}

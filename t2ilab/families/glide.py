@@ -20,7 +20,7 @@ from ..nets.text_transformer import TextConfig, TextTransformer
 from ..nets.unet import UNet, UNetConfig
 from ..pipeline.edit import given
 from ..pipeline.stage import Stage
-from ..pipeline.walk import TextToImage
+from ..pipeline.walk import Pipeline
 from ..tensors import Source, from_uint8, randn, to_uint8
 from ..text.tokenizer import Tokenizer, learn_merges
 from .base import FamilyConfig, check_choices
@@ -43,12 +43,12 @@ class GlideNet(nn.Module):
 
 
 # GLIDE's base network, 64 px; its text width is the text transformer's too.
-BASE = UNetConfig(channels=192, mults=(1, 2, 3, 4), blocks=3, attention=(False, True, True, True), head_channels=64, film=True, resample="block",
+BASE = UNetConfig(channels=192, channel_mult=(1, 2, 3, 4), blocks=3, attention=(False, True, True, True), head_channels=64, scale_shift_norm=True, resample="block",
                   text_width=512)
 
 
 @dataclass(frozen=True)
-class GLIDE(FamilyConfig):
+class GLIDEConfig(FamilyConfig):
     """GLIDE: a base that draws from a caption, or an upsampler of what another one drew."""
     size: int = 64                               # pixels, H = W
     low_res: int = 0                             # pixels of the picture it enlarges; 0 = it draws from the caption alone
@@ -58,7 +58,7 @@ class GLIDE(FamilyConfig):
     net: UNetConfig = BASE
     schedule: str = "cosine"                     # cosine (base) or linear (upsampler)
     T: int = 1000                                # noising steps
-    objective: ObjectiveConfig = ObjectiveConfig(variance="learned", loss="hybrid", drop=0.2)
+    objective: ObjectiveConfig = ObjectiveConfig(variance="learned", loss="hybrid", cond_drop_prob=0.2)
     sampler: str = "ancestral"                   # ancestral, ddim or dpm_solver_pp_2m
     sampling_steps: int | tuple[int, ...] = 100  # network calls a picture; or the falling times themselves
     guidance_scale: float = 3.0                  # 1 = off, 0 = unconditional
@@ -88,12 +88,12 @@ class GLIDE(FamilyConfig):
         net = GlideNet(TextTransformer(self.text, self.net.text_width), unet)
         return GaussianDenoiser(net, variance_preserving(SCHEDULES[self.schedule](self.T)), self.objective)
 
-    def pipeline(self, model: GaussianDenoiser | None = None) -> TextToImage:
+    def pipeline(self, model: GaussianDenoiser | None = None) -> Pipeline:
         """The pipeline of this one stage."""
         stage = Stage(denoiser=model or self.build(), shape=(3, self.size, self.size), steps=self.sampling_steps,
                       guidance_scale=self.guidance_scale, constrain=(clip,), sampler=SAMPLERS[self.sampler],
                       temperature=self.temperature, enlarge=self._enlarge if self.low_res else None, sees_known=self.known > 0)
-        return TextToImage(self.tokenizer, (stage,))
+        return Pipeline(self.tokenizer, (stage,))
 
     @cached_property
     def tokenizer(self) -> Tokenizer:
@@ -103,15 +103,15 @@ class GLIDE(FamilyConfig):
     def _enlarge(self, images: Tensor, generator: Source = None) -> dict[str, Tensor]:
         return {"low_res": enlarge(images, generator, small=self.low_res, size=self.size, noise=self.low_res_noise)}
 
-    def adapt_to_checkpoint(self, first: "GLIDE") -> "GLIDE":
+    def adapt_to_checkpoint(self, first: "GLIDEConfig") -> "GLIDEConfig":
         """The same model with the vocabulary that the weights of another one know."""
         return replace(self, merges=first.merges)
 
-    def fit_to_dataset(self, dataset) -> "GLIDE":
+    def fit_to_dataset(self, dataset) -> "GLIDEConfig":
         """The same model with a vocabulary learned from the data set's captions, unless it has one."""
         return self if self.merges else replace(self, merges=learn_merges(dataset.texts(), self.text.vocabulary))
 
-    def as_upsampler_of(self, base: "GLIDE") -> "GLIDE":
+    def as_upsampler_of(self, base: "GLIDEConfig") -> "GLIDEConfig":
         """The same model as the stage that enlarges another one's images."""
         return replace(self, low_res=base.size, text=base.text, merges=base.merges)
 

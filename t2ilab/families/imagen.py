@@ -22,7 +22,7 @@ from ..nets.efficient_unet import EfficientUNet, EfficientUNetConfig
 from ..nets.text_pooling import TextPooling
 from ..nets.unet import UNet, UNetConfig
 from ..pipeline.stage import Stage
-from ..pipeline.walk import TextToImage
+from ..pipeline.walk import Pipeline
 from ..tensors import Source
 from ..text.find_encoder import find_encoder
 from ..text.frozen_encoder import FrozenEncoder
@@ -30,7 +30,7 @@ from .base import FamilyConfig, check_choices
 from .glide import shrink
 
 # The paper's base, 64 px.
-BASE = UNetConfig(channels=512, mults=(1, 2, 3, 4), blocks=3, attention=(False, True, True, True), head_channels=64, film=True, dropout=0.0,
+BASE = UNetConfig(channels=512, channel_mult=(1, 2, 3, 4), blocks=3, attention=(False, True, True, True), head_channels=64, scale_shift_norm=True, dropout=0.0,
                   text_width=512)
 
 
@@ -52,7 +52,7 @@ class ImagenNet(nn.Module):
 
 
 @dataclass(frozen=True)
-class Imagen(FamilyConfig):
+class ImagenConfig(FamilyConfig):
     """Imagen: a base that draws from a caption, or an upsampler of what another one drew."""
     size: int = 64                               # pixels, H = W
     low_res: int = 0                             # pixels of the picture it enlarges; 0 = it draws from the caption alone
@@ -66,7 +66,7 @@ class Imagen(FamilyConfig):
     schedule: str = "cosine"                     # cosine (base) or linear
     low_res_schedule: str = "linear"             # of the noise on the picture it enlarges
     T: int = 1000                                # noising steps
-    objective: ObjectiveConfig = ObjectiveConfig(drop=0.1)
+    objective: ObjectiveConfig = ObjectiveConfig(cond_drop_prob=0.1)
     sampler: str = "ancestral"                   # ancestral, ddim or dpm_solver_pp_2m
     sampling_steps: int = 250                    # network calls a picture
     guidance_scale: float = 7.0                  # 1 = off, 0 = unconditional
@@ -98,13 +98,13 @@ class Imagen(FamilyConfig):
         process = variance_preserving(SCHEDULES[self.schedule](self.T))
         return GaussianDenoiser(ImagenNet(reader, unet), process, self.objective)
 
-    def pipeline(self, model: GaussianDenoiser | None = None) -> TextToImage:
+    def pipeline(self, model: GaussianDenoiser | None = None) -> Pipeline:
         """The pipeline of this one stage."""
         enlarge = partial(self._enlarge, share=self.augmentation) if self.low_res else None
         stage = Stage(denoiser=model or self.build(), shape=(3, self.size, self.size), steps=self.sampling_steps,
                       guidance_scale=self.guidance_scale, constrain=THRESHOLDS[self.threshold](self.percentile),
                       sampler=SAMPLERS[self.sampler], enlarge=enlarge)
-        return TextToImage(self.language_model, (stage,))
+        return Pipeline(self.language_model, (stage,))
 
     @cached_property
     def language_model(self) -> FrozenEncoder:
@@ -119,7 +119,7 @@ class Imagen(FamilyConfig):
         """FileNotFoundError with the command that fetches the encoder, if it is not there."""
         find_encoder(self.encoder)
 
-    def as_upsampler_of(self, base: "Imagen") -> "Imagen":
+    def as_upsampler_of(self, base: "ImagenConfig") -> "ImagenConfig":
         """The same model as the stage that enlarges another one's images."""
         return replace(self, low_res=base.size, encoder=base.encoder, encoder_width=base.encoder_width,
                        text_length=base.text_length, cache=base.cache)

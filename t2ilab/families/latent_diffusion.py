@@ -17,7 +17,7 @@ from ..diffusion.sampling import SAMPLERS
 from ..diffusion.schedules import SCHEDULES
 from ..nets.unet import UNet, UNetConfig
 from ..pipeline.stage import Stage
-from ..pipeline.walk import TextToImage
+from ..pipeline.walk import Pipeline
 from ..training.checkpoint import find_weights
 from .base import FamilyConfig, check_choices, check_classes, label_cond
 from .ddpm import Labels
@@ -26,11 +26,11 @@ from .vqgan import fitted
 
 
 @dataclass(frozen=True)
-class LatentDiffusion(FamilyConfig):
+class LatentDiffusionConfig(FamilyConfig):
     """DDPM over the latents of a frozen VQGAN, with class labels or without."""
     codec: str = "vq-codec-shapes"           # the run of the VQGAN: a folder, or one that ships with the project
     codec_weights: str = ""                  # fingerprint of its weights; training fills it in, and other weights are refused from then on
-    codes: int = 512                         # codebook size of the VQGAN
+    codebook_size: int = 512                         # codebook size of the VQGAN
     latent_channels: int = 32                # C of its latents
     grid: int = 8                            # latents along each side of an image
     size: int = 64                           # pixels of its images, H = W
@@ -57,28 +57,28 @@ class LatentDiffusion(FamilyConfig):
         unet = UNet(self.net, in_channels=C, out_channels=2 * C if self.objective.variance == "learned" else C)
         return GaussianDenoiser(unet, variance_preserving(SCHEDULES[self.schedule](self.T)), self.objective, pixels=False)
 
-    def pipeline(self, model: GaussianDenoiser | None = None) -> TextToImage:
+    def pipeline(self, model: GaussianDenoiser | None = None) -> Pipeline:
         """One stage, from noise to latents to pixels; the VQGAN is loaded when it is first needed."""
         stage = Stage(denoiser=model or self.build(), shape=(self.latent_channels, self.grid, self.grid), steps=self.sampling_steps,
                       guidance_scale=self.guidance_scale, sampler=SAMPLERS[self.sampler], codec=self.latents)
-        return TextToImage(Labels(self.labels, self.net.classes), (stage,))
+        return Pipeline(Labels(self.labels, self.net.classes), (stage,))
 
     @cached_property
     def latents(self) -> "LatentCodec":
         """What turns images into latents and back."""
-        return LatentCodec(FrozenCodec(self.codec, self.codes, self.grid, weights=self.codec_weights), self.scale)
+        return LatentCodec(FrozenCodec(self.codec, self.codebook_size, self.grid, weights=self.codec_weights), self.scale)
 
-    def fit_to_dataset(self, dataset) -> "LatentDiffusion":
+    def fit_to_dataset(self, dataset) -> "LatentDiffusionConfig":
         """The same model with the data set's class names, and with the standard deviation of the latents of some of its images."""
         check_classes(self.net.classes, dataset)
-        if (width := self.latents.codec.config.net.code_width) != self.latent_channels:
+        if (width := self.latents.codec.config.net.codebook_dim) != self.latent_channels:
             raise ValueError(f"latent_channels={self.latent_channels}: the latents of codec={self.codec!r} have {width} channels")
         images = next(stream(dataset, batch_size=64, seed=0)).images
         scale = self.scale if self.codec_weights else self.latents.encode(images).std().item() * self.scale
         return replace(self, scale=scale, labels=tuple(dataset.classes) if self.net.classes else self.labels,
                        codec_weights=self.codec_weights or fingerprint(self.latents.codec.whole))
 
-    def adapt_to_checkpoint(self, first: "LatentDiffusion") -> "LatentDiffusion":
+    def adapt_to_checkpoint(self, first: "LatentDiffusionConfig") -> "LatentDiffusionConfig":
         """The same model with what the weights of another one know: its codec's latents and their scale."""
         try:
             find_weights(self.codec)

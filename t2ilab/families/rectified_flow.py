@@ -12,13 +12,13 @@ from ..diffusion.gaussian_denoiser import GaussianDenoiser, ObjectiveConfig
 from ..diffusion.sampling import ddim
 from ..nets.unet import UNet, UNetConfig
 from ..pipeline.stage import Stage
-from ..pipeline.walk import TextToImage
+from ..pipeline.walk import Pipeline
 from .base import FamilyConfig, check_classes, label_cond
 from .ddpm import Labels
 
 
 @dataclass(frozen=True)
-class RectifiedFlow(FamilyConfig):
+class RectifiedFlowConfig(FamilyConfig):
     """Rectified flow over pixels, with class labels or without."""
     size: int = 32                           # pixels, H = W
     T: int = 1000                            # times that training draws from
@@ -40,13 +40,13 @@ class RectifiedFlow(FamilyConfig):
         """The denoiser, with random weights."""
         return GaussianDenoiser(UNet(self.net), rectified_flow(self.T), self.objective)
 
-    def pipeline(self, model: GaussianDenoiser | None = None) -> TextToImage:
+    def pipeline(self, model: GaussianDenoiser | None = None) -> Pipeline:
         """One stage, from noise to pixels by Euler's steps."""
         stage = Stage(denoiser=model or self.build(), shape=(3, self.size, self.size), steps=self.sampling_steps,
                       guidance_scale=self.guidance_scale, constrain=(clip,), sampler=ddim(0.0))
-        return TextToImage(Labels(self.labels, self.net.classes), (stage,))
+        return Pipeline(Labels(self.labels, self.net.classes), (stage,))
 
-    def fit_to_dataset(self, dataset) -> "RectifiedFlow":
+    def fit_to_dataset(self, dataset) -> "RectifiedFlowConfig":
         """The same model with the data set's class names.  ValueError if their number is not the network's."""
         check_classes(self.net.classes, dataset)
         return replace(self, labels=tuple(dataset.classes)) if self.net.classes else self

@@ -18,7 +18,7 @@ from ..diffusion.token_denoiser import TokenDenoiser, TokenObjectiveConfig
 from ..diffusion.unmasking import TOKEN_SAMPLERS
 from ..nets.token_transformer import TokenTransformer, TokenTransformerConfig
 from ..pipeline.stage import Stage
-from ..pipeline.walk import TextToImage
+from ..pipeline.walk import Pipeline
 from ..text.find_encoder import find_encoder
 from ..text.frozen_encoder import FrozenEncoder
 from ..training.checkpoint import find_weights
@@ -28,10 +28,10 @@ from .frozen_codec import FrozenCodec, fingerprint
 
 
 @dataclass(frozen=True)
-class VQDiffusion(FamilyConfig):
+class VQDiffusionConfig(FamilyConfig):
     """VQ-Diffusion: a transformer denoises the codes of a frozen codec, from captions, labels or nothing."""
     codec: str = "vq-codec-shapes"           # the run of the codec: a folder, or one that ships with the project
-    codes: int = 512                         # K: all of the codec's codes, or fewer: those that it takes most, by the count of t2ilab codebook
+    codebook_size: int = 512                         # K: all of the codec's codes, or fewer: those that it takes most, by the count of t2ilab codebook
     used: tuple[int, ...] = ()               # where the codec has more: which of them 0..K-1 stand for; training fills them in from that count
     codec_weights: str = ""                  # fingerprint of the codec's weights; training fills it in, and other weights are refused from then on
     grid: int = 8                            # codes along each side of a picture
@@ -48,7 +48,7 @@ class VQDiffusion(FamilyConfig):
     objective: TokenObjectiveConfig = field(default_factory=TokenObjectiveConfig)
     sampler: str = "ancestral"               # ancestral (the posterior), even or purity (so many masks a step), or legacy_fast (wrong, to compare)
     sampling_steps: int = 100                # network calls a picture: fewer than T is fast, more than T is high quality
-    guidance_scale: float = 1.0              # 1 = off, 0 = unconditional; needs objective.drop, or zero_shot
+    guidance_scale: float = 1.0              # 1 = off, 0 = unconditional; needs objective.cond_drop_prob, or zero_shot
     zero_shot: bool = False                  # guide away from the empty caption as the encoder reads it, not from a learned one
     truncation: float = 1.0                  # each token is drawn among its likeliest codes, up to this share; 1 = all
     top_k: int = 0                           # each token is drawn among so many codes; 0 = all
@@ -79,11 +79,11 @@ class VQDiffusion(FamilyConfig):
     def build(self) -> TokenDenoiser:
         """The denoiser, a transformer of random weights."""
         length = self.text_length if self.net.text_width else 1
-        net = TokenTransformer(self.net, codes=self.codes, grid=self.grid, steps=self.T,
-                               null_embedding=length if self.objective.drop else 0)
+        net = TokenTransformer(self.net, codebook_size=self.codebook_size, grid=self.grid, steps=self.T,
+                               null_embedding=length if self.objective.cond_drop_prob else 0)
         return TokenDenoiser(net, self.diffusion, self.objective)
 
-    def pipeline(self, model: TokenDenoiser | None = None) -> TextToImage:
+    def pipeline(self, model: TokenDenoiser | None = None) -> Pipeline:
         """One stage, from masks to codes to pixels; the codec and the encoder are loaded when they are first needed.
 
         ValueError for guidance that has nothing to push away from."""
@@ -91,12 +91,12 @@ class VQDiffusion(FamilyConfig):
         stage = Stage(denoiser=model or self.build(), shape=(self.grid ** 2,), steps=self.sampling_steps,
                       guidance_scale=self.guidance_scale, constrain=self._constraints(),
                       sampler=TOKEN_SAMPLERS[self.sampler](self.prior_weight), codec=self.frozen_codec)
-        return TextToImage(self.text_encoder, (stage,), negative="" if self.zero_shot else None)
+        return Pipeline(self.text_encoder, (stage,), negative_prompt="" if self.zero_shot else None)
 
     def _check_guidance(self) -> None:
-        if self.guidance_scale == 1 or self.objective.drop or self.zero_shot:
+        if self.guidance_scale == 1 or self.objective.cond_drop_prob or self.zero_shot:
             return
-        remedy = {"text": "train it with --drop 0.1, or choose --zero-shot", "label": "train it with --drop 0.1",
+        remedy = {"text": "train it with --cond-drop-prob 0.1, or choose --zero-shot", "label": "train it with --cond-drop-prob 0.1",
                   "none": "it hears nothing that could be dropped"}[self.reads]
         raise ValueError(f"guidance_scale={self.guidance_scale}: this model was never trained without captions (drop=0), "
                          f"so there is nothing to push away from: {remedy}")
@@ -104,12 +104,12 @@ class VQDiffusion(FamilyConfig):
     @cached_property
     def diffusion(self) -> MaskReplaceDiffusion:
         """Mask-and-replace with this model's shares."""
-        return MaskReplaceDiffusion(*mask_replace_tables(self.T, replaced=self.replaced, masked=self.masked), self.codes)
+        return MaskReplaceDiffusion(*mask_replace_tables(self.T, replaced=self.replaced, masked=self.masked), self.codebook_size)
 
     @cached_property
     def frozen_codec(self) -> FrozenCodec:
         """What turns pictures into codes and back."""
-        return FrozenCodec(self.codec, self.codes, self.grid, self.used, self.codec_weights)
+        return FrozenCodec(self.codec, self.codebook_size, self.grid, self.used, self.codec_weights)
 
     @cached_property
     def text_encoder(self):
@@ -127,7 +127,7 @@ class VQDiffusion(FamilyConfig):
         if self.reads == "text":
             find_encoder(self.encoder)
 
-    def fit_to_dataset(self, dataset) -> "VQDiffusion":
+    def fit_to_dataset(self, dataset) -> "VQDiffusionConfig":
         """The same model with the data set's class names, and with the codes it draws, so that a later count changes nothing.
 
         ValueError if the classes are not as many as the network's."""
@@ -135,7 +135,7 @@ class VQDiffusion(FamilyConfig):
         return replace(self, labels=tuple(dataset.classes) if self.net.classes else self.labels, used=self.frozen_codec.kept,
                        codec_weights=self.codec_weights or fingerprint(self.frozen_codec.whole))
 
-    def adapt_to_checkpoint(self, first: "VQDiffusion") -> "VQDiffusion":
+    def adapt_to_checkpoint(self, first: "VQDiffusionConfig") -> "VQDiffusionConfig":
         """The same model with what the weights of another one know: its codes, its positions, and its codec where this one's is missing."""
         try:
             find_weights(self.codec)
@@ -143,11 +143,11 @@ class VQDiffusion(FamilyConfig):
         except FileNotFoundError:
             codec = first.codec
         return replace(self, used=first.used, codec=codec, codec_weights=first.codec_weights,
-                       net=replace(self.net, flat_places=first.net.flat_places))
+                       net=replace(self.net, flat_positions=first.net.flat_positions))
 
-    def extend(self, tensors: Mapping[str, Tensor], first: "VQDiffusion", own: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    def extend(self, tensors: Mapping[str, Tensor], first: "VQDiffusionConfig", own: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
         """The weights of another one; its tables of labels get a last row, "no label", if only this model learns that."""
-        if not (self.net.classes and self.net.classes == first.net.classes and self.objective.drop and not first.objective.drop):
+        if not (self.net.classes and self.net.classes == first.net.classes and self.objective.cond_drop_prob and not first.objective.cond_drop_prob):
             return tensors
         tables = {name for name in own if name.endswith(".mlp_norm.table.weight")}
         return {name: torch.cat([v, own[name][-1:].to(v)]) if name in tables else v for name, v in tensors.items()}

@@ -10,16 +10,16 @@ from torch import Tensor
 
 from ..diffusion.cond import Cond
 from ..vqgan.networks import VQGANConfig
-from ..vqgan.objective import CodecLossConfig, CodecObjective
+from ..vqgan.objective import VQGANLossConfig, VQGANObjective
 from .base import FamilyConfig
 
 
 @dataclass(frozen=True)
-class VQCodec(FamilyConfig):
+class VQGANRunConfig(FamilyConfig):
     """A VQGAN and what trains it: the codec of models that draw codes or latents."""
     size: int = 256                          # pixels, H = W
     net: VQGANConfig = field(default_factory=VQGANConfig)
-    loss: CodecLossConfig = field(default_factory=CodecLossConfig)
+    loss: VQGANLossConfig = field(default_factory=VQGANLossConfig)
 
     def __post_init__(self):
         if self.size % self.net.factor:
@@ -32,11 +32,11 @@ class VQCodec(FamilyConfig):
         """Codes along each side of an image."""
         return self.size // self.net.factor
 
-    def build(self) -> CodecObjective:
+    def build(self) -> VQGANObjective:
         """The codec with all that trains it, with random weights."""
-        return CodecObjective(self.net, self.loss)
+        return VQGANObjective(self.net, self.loss)
 
-    def pipeline(self, model: CodecObjective | None = None) -> "Reconstruction":
+    def pipeline(self, model: VQGANObjective | None = None) -> "Reconstruction":
         """From images to the same images, through codes."""
         return Reconstruction(model or self.build(), self.size)
 
@@ -48,22 +48,22 @@ class VQCodec(FamilyConfig):
 @dataclass(frozen=True)
 class Reconstruction:
     """Reconstructs images through the VQGAN, behind the interface of TextToImage so that load, sample and evaluate work."""
-    model: CodecObjective
+    model: VQGANObjective
     size: int
     stages: tuple = ()
     encode_text: None = None
 
     @torch.no_grad()
-    def walk(self, captions=1, seed: int = 0, *, picture: Tensor | None = None, negative=None, edit=None,
+    def walk(self, captions=1, seed: int = 0, *, low_res_image: Tensor | None = None, negative_prompt=None, edit=None,
              sources=None) -> Iterator[tuple[str, Tensor]]:
-        """("codes", [B h w]), then ("image", [B 3 H W]).  picture: [B 3 H W] in [-1, 1].
+        """("codes", [B h w]), then ("image", [B 3 H W]).  low_res_image: [B 3 H W] in [-1, 1].
 
         Captions and seed change nothing; ValueError for an edit."""
-        if negative is not None or edit is not None:
-            raise ValueError("a codec reads no captions and changes nothing on purpose: give it a picture alone (picture=, --picture)")
-        if picture is None:
-            raise ValueError("a codec paints pictures again and draws none itself: give it one (picture=, --picture)")
-        codes = self.model.codec.encode(fitted(picture, self.size).to(self.model.seen.device))
+        if negative_prompt is not None or edit is not None:
+            raise ValueError("a codec reads no captions and changes nothing on purpose: give it a picture alone (low_res_image=, --low-res-image)")
+        if low_res_image is None:
+            raise ValueError("a codec paints pictures again and draws none itself: give it one (low_res_image=, --low-res-image)")
+        codes = self.model.codec.encode(fitted(low_res_image, self.size).to(self.model.seen.device))
         yield "codes", codes
         yield "image", self.model.codec.decode(codes).clamp(-1, 1)
 

@@ -28,7 +28,7 @@ from .layers import (
 @dataclass(frozen=True)
 class EfficientUNetConfig:
     channels: int = 128                                          # width at full size
-    mults: tuple[int, ...] = (1, 2, 4, 8)                        # width of each level, times channels; each level begins by halving the picture
+    channel_mult: tuple[int, ...] = (1, 2, 4, 8)                        # width of each level, times channels; each level begins by halving the picture
     blocks: tuple[int, ...] = (2, 4, 8, 8)                       # residual blocks of each level, on the way down and on the way up
     attention: tuple[bool, ...] = (False, False, False, True)    # which levels let pixels look at each other and at the caption
     cross: tuple[bool, ...] = (False, False, False, False)       # which levels let pixels look at the caption alone
@@ -40,9 +40,9 @@ class EfficientUNetConfig:
     gradient_checkpointing: bool = False                         # forget activations and compute them again: less memory, a third slower
 
     def __post_init__(self):
-        levels = [len(getattr(self, name)) for name in ("mults", "blocks", "attention", "cross")]
+        levels = [len(getattr(self, name)) for name in ("channel_mult", "blocks", "attention", "cross")]
         if len(set(levels)) > 1:
-            raise ValueError(f"mults, blocks, attention, cross have {', '.join(map(str, levels))} levels: give one entry a level in each")
+            raise ValueError(f"channel_mult, blocks, attention, cross have {', '.join(map(str, levels))} levels: give one entry a level in each")
 
 
 class Level(nn.Module):
@@ -51,7 +51,7 @@ class Level(nn.Module):
     def __init__(self, config: EfficientUNetConfig, level: int, c_in: int, c_out: int):
         super().__init__()
         c = config
-        blocks = [ResBlock(c_out if k else c_in, c_out, embedding=4 * c.channels, film=True, dropout=c.dropout)
+        blocks = [ResBlock(c_out if k else c_in, c_out, embedding=4 * c.channels, scale_shift_norm=True, dropout=c.dropout)
                   for k in range(c.blocks[level])]
         attentions = []
         if c.attention[level]:
@@ -76,7 +76,7 @@ class EfficientUNet(nn.Module):
         super().__init__()
         self.config, self.in_channels = config, in_channels
         c, folded, width = config, config.patch ** 2, 4 * config.channels
-        widths = [c.channels * m for m in c.mults]
+        widths = [c.channels * m for m in c.channel_mult]
         above = [c.channels, *widths[:-1]]                                               # widths one level up
         self.time = time_mlp(c.channels, width)
         self.aug = time_mlp(c.channels, width) if in_channels > 3 else None
@@ -111,7 +111,7 @@ class EfficientUNet(nn.Module):
 
     def _check(self, x: Tensor, cond) -> None:
         """ValueError unless x_t and cond have the shapes that this network was built for."""
-        factor = self.config.patch * 2 ** len(self.config.mults)
+        factor = self.config.patch * 2 ** len(self.config.channel_mult)
         x, low_res, aug, text, mask = map(shape_of, (x, cond.low_res, cond.aug, cond.text, cond.mask))
         if len(x) != 4 or x[1] != 3 or x[2] % factor or x[3] % factor:
             raise ValueError(f"x_t {x}: this U-Net takes [B 3 H W] with H and W divisible by {factor}")

@@ -43,11 +43,11 @@ class ResBlock(nn.Module):
     film=True scales and shifts the normalised features (FiLM, improved DDPM); film=False adds to them (DDPM).  resize: a module
     that halves or doubles H and W, before the first convolution and on the skip connection (GLIDE)."""
 
-    def __init__(self, c_in: int, c_out: int, *, embedding: int, film: bool, dropout: float, resize: nn.Module | None = None):
+    def __init__(self, c_in: int, c_out: int, *, embedding: int, scale_shift_norm: bool, dropout: float, resize: nn.Module | None = None):
         super().__init__()
-        self.film, self.resize = film, resize or nn.Identity()
+        self.scale_shift_norm, self.resize = scale_shift_norm, resize or nn.Identity()
         self.norm1, self.conv1 = group_norm(c_in), nn.Conv2d(c_in, c_out, 3, padding=1)
-        self.embed = nn.Linear(embedding, 2 * c_out if film else c_out)
+        self.embed = nn.Linear(embedding, 2 * c_out if scale_shift_norm else c_out)
         self.norm2, self.dropout = group_norm(c_out), nn.Dropout(dropout)
         self.conv2 = zero(nn.Conv2d(c_out, c_out, 3, padding=1))
         self.skip = nn.Conv2d(c_in, c_out, 1) if c_in != c_out else nn.Identity()
@@ -55,7 +55,7 @@ class ResBlock(nn.Module):
     def forward(self, x: Tensor, emb: Tensor) -> Tensor:
         h = self.conv1(self.resize(F.silu(self.norm1(x))))           # [B C_out H W]
         e = self.embed(F.silu(emb))[:, :, None, None]                # [B C_out or 2 C_out 1 1]
-        if self.film:
+        if self.scale_shift_norm:
             scale, shift = e.chunk(2, dim=1)
             h = self.norm2(h) * (1 + scale) + shift
         else:

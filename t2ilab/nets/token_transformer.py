@@ -22,8 +22,8 @@ class TokenTransformerConfig:
     mlp_mult: int = 4                        # width inside of it, times d
     text_width: int = 512                    # of a caption's features; 0 = reads no captions
     classes: int = 0                         # of labels; 0 = reads none
-    place_table: int = 0                     # rows and columns it has places for; 0 = the grid's. The published ImageNet and FFHQ models have 32 for 16
-    flat_places: bool = False                # a mistake of theirs, needed for their weights: tokens are counted along the table's rows, not the grid's
+    position_table: int = 0                     # rows and columns it has places for; 0 = the grid's. The published ImageNet and FFHQ models have 32 for 16
+    flat_positions: bool = False                # a mistake of theirs, needed for their weights: tokens are counted along the table's rows, not the grid's
     gradient_checkpointing: bool = False     # forget activations and compute them again: less memory, a third slower
 
     def __post_init__(self):
@@ -91,15 +91,15 @@ class TokenTransformer(nn.Module):
     cond.text: features [B L D] of a caption, or labels [B 1] int64; an all-False mask is no caption.  null_embedding: L, if "no caption" is learned
     (any number for labels); 0 if it is not.  Lesson: notebooks/08_vq_diffusion.ipynb"""
 
-    def __init__(self, config: TokenTransformerConfig, *, codes: int, grid: int, steps: int = 100, null_embedding: int = 0):
+    def __init__(self, config: TokenTransformerConfig, *, codebook_size: int, grid: int, steps: int = 100, null_embedding: int = 0):
         super().__init__()
         c, self.config, self.grid, self.knows_none = config, config, grid, bool(null_embedding)
-        if not grid <= (c.place_table or grid):
-            raise ValueError(f"place_table={c.place_table}: choose at least the grid's {grid}")
-        self.tokens = nn.Embedding(codes + 1, c.width)
-        self.rows, self.columns = (nn.Embedding(c.place_table or grid, c.width) for _ in range(2))
+        if not grid <= (c.position_table or grid):
+            raise ValueError(f"position_table={c.position_table}: choose at least the grid's {grid}")
+        self.tokens = nn.Embedding(codebook_size + 1, c.width)
+        self.rows, self.columns = (nn.Embedding(c.position_table or grid, c.width) for _ in range(2))
         self.blocks = nn.ModuleList([TokenBlock(c, grid, steps, c.classes + bool(null_embedding)) for _ in range(c.layers)])
-        self.norm, self.to_logits = nn.LayerNorm(c.width), nn.Linear(c.width, codes)
+        self.norm, self.to_logits = nn.LayerNorm(c.width), nn.Linear(c.width, codebook_size)
         self.apply(_start)
         self.null_embedding = nn.Parameter(torch.randn(null_embedding, c.text_width) / c.text_width ** 0.5) if null_embedding and c.text_width else None
 
@@ -129,7 +129,7 @@ class TokenTransformer(nn.Module):
     def places(self) -> Tensor:
         """What is added to a token for its row and its column: [N d]."""
         n, places = self.grid, self.rows.weight[:, None] + self.columns.weight                     # [table table d]
-        return places.flatten(0, 1)[:n * n] if self.config.flat_places else places[:n, :n].flatten(0, 1)
+        return places.flatten(0, 1)[:n * n] if self.config.flat_positions else places[:n, :n].flatten(0, 1)
 
     def _check(self, x: Tensor, cond) -> None:
         """ValueError unless x_t and cond have the shapes that this network was built for."""

@@ -27,11 +27,11 @@ from .layers import (
 @dataclass(frozen=True)
 class UNetConfig:
     channels: int = 128                                          # width at full size
-    mults: tuple[int, ...] = (1, 2, 2, 2)                        # width of each level, times channels; each level halves the picture
+    channel_mult: tuple[int, ...] = (1, 2, 2, 2)                        # width of each level, times channels; each level halves the picture
     blocks: int = 2                                              # residual blocks a level on the way down (one more on the way up)
     attention: tuple[bool, ...] = (False, True, False, False)    # which levels have attention; the middle always has
     head_channels: int | None = None                             # width of an attention head; None = one head
-    film: bool = False                                           # time scales and shifts (improved DDPM) instead of being added (DDPM)
+    scale_shift_norm: bool = False                                           # time scales and shifts (improved DDPM) instead of being added (DDPM)
     dropout: float = 0.1                                         # in every residual block
     resample: str = "conv"                                       # halve and double in a convolution (conv) or inside a residual block (block)
     patch: int = 1                                               # the image is unshuffled into patch^2 x channels first; 2 = 3 to 4 times cheaper
@@ -42,8 +42,8 @@ class UNetConfig:
     gradient_checkpointing: bool = False                         # forget activations and compute them again: less memory, a third slower
 
     def __post_init__(self):
-        if len(self.mults) != len(self.attention):
-            raise ValueError(f"mults has {len(self.mults)} levels, attention {len(self.attention)}: give one entry a level in both")
+        if len(self.channel_mult) != len(self.attention):
+            raise ValueError(f"channel_mult has {len(self.channel_mult)} levels, attention {len(self.attention)}: give one entry a level in both")
         if self.resample not in ("conv", "block"):
             raise ValueError(f"resample={self.resample!r}: choose conv or block")
 
@@ -63,7 +63,7 @@ class UNet(nn.Module):
         self.label = nn.Embedding(c.classes, width) if c.classes else None
         self.pooled = nn.Linear(c.text_width, width) if c.text_width else None
         self.conv_in = nn.Conv2d(in_channels * c.patch ** 2, c.channels, 3, padding=1)
-        widths = [c.channels * m for m in c.mults]
+        widths = [c.channels * m for m in c.channel_mult]
         self.down, skips = self._down(widths)
         last = widths[-1]
         self.middle = nn.ModuleDict({"block0": self._layer(last, last, attention=True), "block1": self._layer(last, last)})
@@ -98,7 +98,7 @@ class UNet(nn.Module):
 
     def _layer(self, c_in: int, c_out: int, *, attention: bool = False, takes_skip: bool = False, resize: nn.Module | None = None) -> Layer:
         c = self.config
-        block = ResBlock(c_in, c_out, embedding=4 * c.channels, film=c.film, dropout=c.dropout, resize=resize)
+        block = ResBlock(c_in, c_out, embedding=4 * c.channels, scale_shift_norm=c.scale_shift_norm, dropout=c.dropout, resize=resize)
         if not attention:
             return Layer(block, takes_skip=takes_skip)
         return Layer(block, Attention(c_out, head_channels=c.head_channels, text_width=c.text_width, places=c.places), takes_skip=takes_skip)
@@ -148,7 +148,7 @@ class UNet(nn.Module):
 
     def _check(self, x: Tensor, cond) -> None:
         """ValueError unless x_t and cond have the shapes that this network was built for."""
-        c, factor = self.config, self.config.patch * 2 ** (len(self.config.mults) - 1)
+        c, factor = self.config, self.config.patch * 2 ** (len(self.config.channel_mult) - 1)
         x, low_res, known, text, mask = map(shape_of, (x, cond.low_res, cond.known, cond.text, cond.mask))
         channels = self.in_channels - 3 * bool(low_res) - 4 * bool(known or self.known)
         if len(x) != 4 or x[1] != channels or x[2] % factor or x[3] % factor:

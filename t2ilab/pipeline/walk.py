@@ -19,29 +19,29 @@ from .stage import Stage
 
 
 @dataclass(frozen=True)
-class TextToImage:
+class Pipeline:
     """Captions in, pictures out.  `pipeline(["red circle"], seed=1)`."""
     encode_text: TextEncoder                # list of B captions -> (text, mask)
     stages: tuple[Stage, ...]
-    negative: str | None = None             # what every image is pushed away from, unless the call says otherwise; None = no caption
+    negative_prompt: str | None = None             # what every image is pushed away from, unless the call says otherwise; None = no caption
 
     @torch.no_grad()
-    def walk(self, captions: int | Sequence[str], seed: int = 0, *, negative: Sequence[str] | None = None, edit: Edit | None = None,
-             picture: Tensor | None = None, sources: Sequence[torch.Generator] | None = None) -> Iterator[tuple[str, object]]:
+    def walk(self, captions: int | Sequence[str], seed: int = 0, *, negative_prompt: Sequence[str] | None = None, edit: Edit | None = None,
+             low_res_image: Tensor | None = None, sources: Sequence[torch.Generator] | None = None) -> Iterator[tuple[str, object]]:
         """Every intermediate as (name, value), from caption to pixels, in order: cond, then x_T and frames for each stage, then image.
 
-        captions: B strings ("" = no caption), or a number of images without one.  negative: B captions to push away from, or one for all.
-        edit: an image to start from.  picture: [B or 1, 3 h w] in [-1, 1], what a model enlarges that draws none itself.
+        captions: B strings ("" = no caption), or a number of images without one.  negative_prompt: B captions to push away from, or one for all.
+        edit: an image to start from.  low_res_image: [B or 1, 3 h w] in [-1, 1], what a model enlarges that draws none itself.
         The same seed and caption give the same image on any device, alone or in any batch.  sources: one generator per image, where a
         batch is a part of a larger one (see tensors.generator_per_image).  Lesson: notebooks/03_ddpm.ipynb"""
         captions = listed(captions)
         B, noise = len(captions), sources or generator_per_image(captions, seed)
         cond = self._read(captions)
-        negative = negative if negative is not None or self.negative is None else [self.negative]
-        against = None if negative is None else self._read(_negative(negative, B))
+        negative_prompt = negative_prompt if negative_prompt is not None or self.negative_prompt is None else [self.negative_prompt]
+        against = None if negative_prompt is None else self._read(_negative(negative_prompt, B))
         yield "cond", cond
-        x = None if picture is None else _repeated(picture, B, "picture").to(self.device)
-        _check_start(self.stages[0], edit, picture)
+        x = None if low_res_image is None else _repeated(low_res_image, B, "low_res_image").to(self.device)
+        _check_start(self.stages[0], edit, low_res_image)
         for stage in self.stages:
             fitted = None if edit is None else edit.at(B, stage.size, self.device)
             seen = _seen(stage, x, fitted, noise)
@@ -76,7 +76,7 @@ class TextToImage:
         """Where the networks are."""
         return next(self.model.parameters()).device
 
-    def to(self, device) -> "TextToImage":
+    def to(self, device) -> "Pipeline":
         """This pipeline with its networks moved."""
         for stage in self.stages:
             stage.denoiser.to(device)
@@ -93,27 +93,27 @@ def listed(captions: int | Sequence[str]) -> list[str]:
     return captions
 
 
-def _negative(negative: Sequence[str], batch: int) -> list[str]:
-    negative = listed(negative)
-    if len(negative) not in (1, batch):
-        raise ValueError(f"{len(negative)} negative captions for {batch} pictures: give one for all, or one each")
-    return negative * (batch // len(negative))
+def _negative(negative_prompt: Sequence[str], batch: int) -> list[str]:
+    negative_prompt = listed(negative_prompt)
+    if len(negative_prompt) not in (1, batch):
+        raise ValueError(f"{len(negative_prompt)} negative captions for {batch} pictures: give one for all, or one each")
+    return negative_prompt * (batch // len(negative_prompt))
 
 
-def _check_start(first: Stage, edit: Edit | None, picture: Tensor | None) -> None:
-    if first.enlarge is None and picture is not None:
-        raise ValueError("this model draws pictures and enlarges none: start from one with an Edit (--image) instead")
+def _check_start(first: Stage, edit: Edit | None, low_res_image: Tensor | None) -> None:
+    if first.enlarge is None and low_res_image is not None:
+        raise ValueError("this model draws pictures and enlarges none: start from one with an Edit (--init-image) instead")
     if first.enlarge is not None and edit is not None and edit.strength < 1:
         raise ValueError(f"strength={edit.strength}: this model enlarges pictures, so there is nothing to noise only partly")
 
 
-def _seen(stage: Stage, picture: Tensor | None, edit: Edit | None, noise: Source) -> dict[str, Tensor]:
+def _seen(stage: Stage, low_res_image: Tensor | None, edit: Edit | None, noise: Source) -> dict[str, Tensor]:
     """What a stage's network sees besides the caption: the image of the stage before, and the pixels to keep."""
     seen = {}
     if stage.enlarge is not None:
-        if picture is None:
-            raise ValueError("this model enlarges pictures and draws none itself: give it one (picture=, --picture)")
-        seen |= stage.enlarge(picture, noise)
+        if low_res_image is None:
+            raise ValueError("this model enlarges pictures and draws none itself: give it one (low_res_image=, --low-res-image)")
+        seen |= stage.enlarge(low_res_image, noise)
     if stage.sees_known and edit is not None and edit.keep is not None:
         seen["known"] = given(edit.image, edit.keep)
     return seen

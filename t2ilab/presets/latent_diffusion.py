@@ -2,13 +2,13 @@
 from dataclasses import replace
 
 from ..diffusion.gaussian_denoiser import ObjectiveConfig
-from ..families.latent_diffusion import LatentDiffusion
+from ..families.latent_diffusion import LatentDiffusionConfig
 from .ddpm import SMALL
 from .preset import LAPTOP, DataConfig, Preset
 
 # 64 latents of 32 channels per image, in place of 64 x 64 pixels.
-SHAPES = LatentDiffusion(net=replace(SMALL, mults=(1, 2), attention=(True, True), patch=1),
-                         objective=ObjectiveConfig(predict="v", drop=0.2))
+SHAPES = LatentDiffusionConfig(net=replace(SMALL, channel_mult=(1, 2), attention=(True, True), patch=1),
+                         objective=ObjectiveConfig(predict="v", cond_drop_prob=0.2))
 
 PRESETS = [
     Preset("latent-shapes", SHAPES, DataConfig("shapes"), replace(LAPTOP, steps=9_000),

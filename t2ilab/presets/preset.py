@@ -56,8 +56,8 @@ class Preset(Generic[Family]):
     data: DataConfig = field(default_factory=DataConfig)
     fit: FitConfig = field(default_factory=FitConfig)
     save: SaveConfig = field(default_factory=SaveConfig)
-    start: str | None = None                                # a run whose weights to begin with; it stays as it is
-    then: Annotated[tuple[str, ...], tyro.conf.Suppress] = ()   # presets trained after it on the same data, each in a folder inside its run's
+    init_from: str | None = None                                # a run whose weights to begin with; it stays as it is
+    cascade: Annotated[tuple[str, ...], tyro.conf.Suppress] = ()   # presets trained after it on the same data, each in a folder inside its run's
     expected: Annotated[str, tyro.conf.Suppress] = ""       # the number this run should reach
     hardware: Annotated[str, tyro.conf.Suppress] = ""       # what it was meant for
 

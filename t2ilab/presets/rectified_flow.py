@@ -2,12 +2,12 @@
 from dataclasses import replace
 
 from ..diffusion.gaussian_denoiser import ObjectiveConfig
-from ..families.rectified_flow import RectifiedFlow
+from ..families.rectified_flow import RectifiedFlowConfig
 from .ddpm import SMALL
 from .preset import LAPTOP, DataConfig, Preset
 
 # 2,686,860 parameters, as ddpm-shapes.
-SHAPES = RectifiedFlow(net=SMALL, objective=ObjectiveConfig(predict="velocity", weight="v_clipped", drop=0.2))
+SHAPES = RectifiedFlowConfig(net=SMALL, objective=ObjectiveConfig(predict="velocity", loss_weighting="v_clipped", cond_drop_prob=0.2))
 
 PRESETS = [
     Preset("flow-shapes", SHAPES, DataConfig("shapes"), replace(LAPTOP, steps=9_000),

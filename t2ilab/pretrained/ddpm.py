@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ..families.ddpm import DDPM
+from ..families.ddpm import DDPMConfig
 from ..nets.unet import UNet, UNetConfig
 from ..presets.preset import Preset
 from .adapter import Extras, write_run
@@ -65,11 +65,11 @@ def to_run(given: Published, preset: Preset, folder: Path, out: Path, extras: Ex
     denoiser = found.build()
     flip = config.get("flip_sin_to_cos", True)
     denoiser.net.load_state_dict(convert(unet.weights(), denoiser.net, flip))
-    write_run(denoiser, replace(preset, model=found, start=None), folder)
+    write_run(denoiser, replace(preset, model=found, init_from=None), folder)
     return []
 
 
-def model_of(config: dict, process: dict, model: DDPM) -> DDPM:
+def model_of(config: dict, process: dict, model: DDPMConfig) -> DDPMConfig:
     """The model that their two config files describe; the rest, such as dropout, is another model's.
 
     config: of a UNet2DModel.  process: of its scheduler.  ValueError for what our network does not do."""
@@ -82,12 +82,12 @@ def model_of(config: dict, process: dict, model: DDPM) -> DDPM:
     check({name: list(config[name]) for name in ("down_block_types", "up_block_types")},
           {"down_block_types": (down, down), "up_block_types": (up, up)})
     layout = tuple(config.get(name, default) for name, default in CONVENTIONS.items())
-    film, name = config.get("resnet_time_scale_shift", "default"), "resnet_time_scale_shift"
+    scale_shift_norm, name = config.get("resnet_time_scale_shift", "default"), "resnet_time_scale_shift"
     net = replace(
-        model.net, channels=widths[0], mults=tuple(w // widths[0] for w in widths),
+        model.net, channels=widths[0], channel_mult=tuple(w // widths[0] for w in widths),
         attention=tuple(attention), blocks=config.get("layers_per_block", 2),
         head_channels=config.get("attention_head_dim", 8),
-        resample="conv", patch=1, places=False, classes=0, film=one_of(film, FILM, name),
+        resample="conv", patch=1, places=False, classes=0, scale_shift_norm=one_of(scale_shift_norm, FILM, name),
         tf_layout=one_of(layout, TF_LAYOUT, ", ".join(CONVENTIONS)))
     predict, variance = process.get("prediction_type", "epsilon"), process.get("variance_type", "fixed_small")
     objective = replace(model.objective, predict=one_of(predict, PREDICT, "prediction_type"),
@@ -121,7 +121,7 @@ def names(net: UNet) -> Iterator[tuple[str, tuple[str, ...]]]:
 
 def _parts(c: UNetConfig) -> Iterator[tuple[str, str, dict]]:
     """(our name, theirs, what is inside) of each part that there are many of."""
-    top = len(c.mults) - 1
+    top = len(c.channel_mult) - 1
     for level in range(top + 1):
         for way, there, blocks in (("down", level, c.blocks), ("up", top - level, c.blocks + 1)):
             for j in range(blocks):

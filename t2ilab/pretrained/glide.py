@@ -11,11 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from ..diffusion.schedules import sections
-from ..families.glide import GLIDE, GlideNet
+from ..families.glide import GLIDEConfig, GlideNet
 from ..nets.attention import Attention
 from ..nets.layers import Downsample, Layer, ResBlock, Upsample, timestep_embedding
 from ..nets.text_transformer import TextBlock
-from ..pipeline.walk import TextToImage
+from ..pipeline.walk import Pipeline
 from ..presets.preset import Preset
 from ..text.tokenizer import BYTES, read_merges
 from ..training.checkpoint import read_tensors
@@ -39,7 +39,7 @@ INSIDE = {   # the same inside each of the parts that there are many of
 HEAD_BY_HEAD = {"qkv": 3, "c_qkv": 3, "encoder_kv": 2}      # their layers that hold so many outputs per head side by side
 
 
-def load_official(path: str | Path, model: GLIDE, merges: str | Path) -> TextToImage:
+def load_official(path: str | Path, model: GLIDEConfig, merges: str | Path) -> Pipeline:
     """OpenAI's GLIDE, ready to sample: `load_official("base.pt", GLIDE(), "vocab.bpe.gz")`.
 
     path: their .pt file or the same as safetensors.  model: its configuration, such as those in presets/; n sampling steps are the times that
@@ -48,7 +48,7 @@ def load_official(path: str | Path, model: GLIDE, merges: str | Path) -> TextToI
     return _pipeline(read_official(path), Path(path), with_their_times(with_vocabulary(model, merges)))
 
 
-def _pipeline(state: dict[str, Tensor], path: Path, model: GLIDE) -> TextToImage:
+def _pipeline(state: dict[str, Tensor], path: Path, model: GLIDEConfig) -> Pipeline:
     pipeline = model.pipeline()
     try:
         weights = convert(state, model)
@@ -59,7 +59,7 @@ def _pipeline(state: dict[str, Tensor], path: Path, model: GLIDE) -> TextToImage
     return pipeline
 
 
-def with_vocabulary(model: GLIDE, merges: str | Path) -> GLIDE:
+def with_vocabulary(model: GLIDEConfig, merges: str | Path) -> GLIDEConfig:
     """The same model, reading captions by a file of merges.  ValueError for a file that does not fill its vocabulary."""
     model = replace(model, merges=read_merges(merges))
     if len(model.merges) != model.text.vocabulary - BYTES - 1:
@@ -68,7 +68,7 @@ def with_vocabulary(model: GLIDE, merges: str | Path) -> GLIDE:
     return model
 
 
-def with_their_times(model: GLIDE) -> GLIDE:
+def with_their_times(model: GLIDEConfig) -> GLIDEConfig:
     """The same model with the times of OpenAI's respacing "n" in the place of n evenly spaced ones, so that it walks as published."""
     n = model.sampling_steps
     return replace(model, sampling_steps=tuple(sections(model.T, (n,)))) if isinstance(n, int) and n > 1 else model
@@ -84,7 +84,7 @@ def to_run(given: Published, preset: Preset, folder: Path, out: Path, extras: Ex
     if extras.vocabulary is None:
         raise ValueError(f"{preset.name} reads captions by its published vocabulary: give the file (--vocabulary vocab.bpe.gz)")
     model = with_their_times(with_vocabulary(preset.model, extras.vocabulary))
-    write_run(_pipeline(given.content, given.path, model).model, replace(preset, model=model, start=None), folder)
+    write_run(_pipeline(given.content, given.path, model).model, replace(preset, model=model, init_from=None), folder)
     return []
 
 
@@ -99,7 +99,7 @@ def read_official(path: str | Path) -> dict[str, Tensor]:
     return state
 
 
-def convert(state: dict[str, Tensor], model: GLIDE) -> dict[str, Tensor]:
+def convert(state: dict[str, Tensor], model: GLIDEConfig) -> dict[str, Tensor]:
     """The float32 weights of our GlideNet from OpenAI's state dict of the same configuration.
 
     The model also says what shapes do not show: head_channels and text_heads.  ValueError, in one line, names what is missing, unexpected or misshapen."""
@@ -152,7 +152,7 @@ def _inside(ours: str, layer: nn.Module, theirs: str, start: int) -> Iterator[tu
     yield from ((f"{ours}.attentions.{k}", f"{theirs}.{start + 1 + k}") for k in range(len(layer.attentions)))
 
 
-def _part_by_part(name: str, weight: Tensor, model: GLIDE) -> dict[str, Tensor]:
+def _part_by_part(name: str, weight: Tensor, model: GLIDEConfig) -> dict[str, Tensor]:
     """One of their weights, or where it holds queries, keys and values head by head: those apart, as name.q and name.kv."""
     layer = name.split(".")[-2] if "." in name else ""
     parts = HEAD_BY_HEAD.get(layer)

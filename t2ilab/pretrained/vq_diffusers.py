@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from ..families.frozen_codec import fingerprint
-from ..families.vq_diffusion import VQDiffusion
+from ..families.vq_diffusion import VQDiffusionConfig
 from ..presets.preset import Preset
 from ..vqgan.networks import VQGANConfig
 from .adapter import Extras, write_run
@@ -51,18 +51,18 @@ def to_run(given: Published, preset: Preset, folder: Path, out: Path, extras: Ex
         encoder_normalised=True, attend_padding=True,
         text_length=len(embedding.get("embeddings", range(model.text_length))),
         guidance_scale=GUIDANCE, truncation=TRUNCATION, zero_shot=not learned,
-        objective=replace(model.objective, drop=0.1 if learned else 0.0))
+        objective=replace(model.objective, cond_drop_prob=0.1 if learned else 0.0))
     model, said = _with_encoder(given, model, folder, out)
     denoiser = model.build()
     weights = transformer.weights() | embedding
     denoiser.net.load_state_dict(convert_transformer(weights, denoiser.net, "diffusers"))
     write_run(painter, codec, folder / "codec")
-    write_run(denoiser, replace(preset, model=model, start=None), folder)
+    write_run(denoiser, replace(preset, model=model, init_from=None), folder)
     away = "the embedding that was learned for that" if learned else "the empty caption"
     return [*said, f"It is guided away from {away}, as in diffusers."]
 
 
-def _checked(given: Published, preset: Preset, codec: Preset) -> VQDiffusion:
+def _checked(given: Published, preset: Preset, codec: Preset) -> VQDiffusionConfig:
     """The model that the folder describes.  ValueError unless that and its codec are the presets'."""
     config = Published(given.path / "transformer").needed("config.json")
     codec_config = Published(given.path / "vqvae").needed("config.json")
@@ -78,7 +78,7 @@ def _checked(given: Published, preset: Preset, codec: Preset) -> VQDiffusion:
     return model
 
 
-def model_of(config: dict, process: dict, model: VQDiffusion) -> VQDiffusion:
+def model_of(config: dict, process: dict, model: VQDiffusionConfig) -> VQDiffusionConfig:
     """The model that the configs of a transformer and its scheduler describe; the rest is another model's.
 
     ValueError for what our model does not do."""
@@ -89,8 +89,8 @@ def model_of(config: dict, process: dict, model: VQDiffusion) -> VQDiffusion:
     check(process, {"num_vec_classes": (codes + 1, None), "num_train_timesteps": (T, 100)})
     net = replace(
         model.net, width=width, layers=config["num_layers"], heads=heads, mlp="linear", mlp_mult=4,
-        text_width=config["cross_attention_dim"], classes=0, flat_places=False)
-    return replace(model, net=net, T=T, codes=codes, grid=config["sample_size"], replaced=1e-6,
+        text_width=config["cross_attention_dim"], classes=0, flat_positions=False)
+    return replace(model, net=net, T=T, codebook_size=codes, grid=config["sample_size"], replaced=1e-6,
                    masked=0.99999)
 
 
@@ -104,13 +104,13 @@ def codec_of_folder(config: dict, net: VQGANConfig) -> VQGANConfig:
     check({"up_block_types": list(config["up_block_types"])}, {"up_block_types": (up, up)})
     widths, z_channels = config["block_out_channels"], config["latent_channels"]
     return replace(
-        net, channels=widths[0], mults=tuple(w // widths[0] for w in widths), attention=tuple(attention),
-        blocks=config["layers_per_block"], z_channels=z_channels, codes=config["num_vq_embeddings"],
-        code_width=config.get("vq_embed_dim") or z_channels, patch=1)
+        net, channels=widths[0], channel_mult=tuple(w // widths[0] for w in widths), attention=tuple(attention),
+        blocks=config["layers_per_block"], z_channels=z_channels, codebook_size=config["num_vq_embeddings"],
+        codebook_dim=config.get("vq_embed_dim") or z_channels, patch=1)
 
 
-def _with_encoder(given: Published, model: VQDiffusion, folder: Path,
-                  out: Path) -> tuple[VQDiffusion, list[str]]:
+def _with_encoder(given: Published, model: VQDiffusionConfig, folder: Path,
+                  out: Path) -> tuple[VQDiffusionConfig, list[str]]:
     """(the same model, reading captions with a copy of the folder's encoder; what to say if it has none)."""
     text_encoder, tokenizer = given.path / "text_encoder", given.path / "tokenizer"
     weights = sorted(text_encoder.glob("*.safetensors")) or sorted(text_encoder.glob("pytorch_model*.bin"))

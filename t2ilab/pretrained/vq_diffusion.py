@@ -62,7 +62,7 @@ def convert_transformer(state: dict[str, Tensor], net: TokenTransformer, layout:
     """The float32 weights of our TokenTransformer from theirs.  layout: original or diffusers (Transformer2DModel).
 
     state: the transformer's own, or all of a checkpoint of the original's, ["model"] or ["ema"]. For learnable guidance it holds "no caption" too, in
-    diffusers' layout as "embeddings".  The published ImageNet and FFHQ models want a net with flat_places.  ValueError, in one line, names what is
+    diffusers' layout as "embeddings".  The published ImageNet and FFHQ models want a net with flat_positions.  ValueError, in one line, names what is
     missing, unexpected or misshapen."""
     n, state = TRANSFORMER[layout], _part(state, ("transformer.transformer.", "transformer."), beside=("transformer.empty_text_embed", "empty_text_embed"))
     sources = {"null_embedding": (n["null_embedding"],)}

@@ -8,9 +8,9 @@ from pathlib import Path
 from torch import Tensor
 
 from ..families.frozen_codec import fingerprint
-from ..families.vq_diffusion import VQDiffusion
+from ..families.vq_diffusion import VQDiffusionConfig
 from ..presets import PRESETS, Preset
-from ..vqgan.objective import CodecLossConfig, CodecObjective
+from ..vqgan.objective import VQGANLossConfig, VQGANObjective
 from .adapter import Extras, write_run
 from .read import Published, is_state_dict, read_pickled
 from .vq_diffusion import convert_codec, convert_transformer, convert_used
@@ -29,21 +29,21 @@ def to_run(given: Published, preset: Preset, folder: Path, out: Path, extras: Ex
     codec, painter = codec_of(preset)
     painter.codec.load_state_dict(convert_codec(given.content["model"], painter.codec))
     weights, learned, said = _null_taken(_averaged(given), preset.model.net.classes, extras.null_embedding)
-    used = _used(extras.table, preset, codec.model.net.codes)
-    net = replace(preset.model.net, flat_places=preset.model.net.place_table > preset.model.grid)
+    used = _used(extras.table, preset, codec.model.net.codebook_size)
+    net = replace(preset.model.net, flat_positions=preset.model.net.position_table > preset.model.grid)
     model = replace(_told(preset.model, learned), net=net, used=used, codec=str((out / "codec").resolve()),
                     codec_weights=fingerprint(painter.codec))
     denoiser = model.build()
     denoiser.net.load_state_dict(convert_transformer(weights, denoiser.net))
     write_run(painter, codec, folder / "codec")
-    write_run(denoiser, replace(preset, model=model, start=None), folder)
+    write_run(denoiser, replace(preset, model=model, init_from=None), folder)
     return said
 
 
-def codec_of(preset: Preset) -> tuple[Preset, CodecObjective]:
-    """The preset of the codec that a preset draws with, and its network; its critic was never published."""
+def codec_of(preset: Preset) -> tuple[Preset, VQGANObjective]:
+    """The preset of the codec that a preset draws with, and its network; its discriminator was never published."""
     codec = PRESETS[Path(preset.model.codec).name]
-    codec = replace(codec, model=replace(codec.model, loss=CodecLossConfig(perceptual=0.0, adversarial=0.0)))
+    codec = replace(codec, model=replace(codec.model, loss=VQGANLossConfig(perceptual=0.0, adversarial=0.0)))
     return codec, codec.model.build()
 
 
@@ -56,10 +56,10 @@ def _averaged(given: Published) -> State:
 
 # ---- "no caption", and "no label" ----
 
-def _told(model: VQDiffusion, learned: bool) -> VQDiffusion:
+def _told(model: VQDiffusionConfig, learned: bool) -> VQDiffusionConfig:
     """The same model with or without a learned "no caption" to guide away from."""
     guidance_scale, drop = (model.guidance_scale, 0.1) if learned else (1.0, 0.0)
-    return replace(model, guidance_scale=guidance_scale, objective=replace(model.objective, drop=drop))
+    return replace(model, guidance_scale=guidance_scale, objective=replace(model.objective, cond_drop_prob=drop))
 
 
 def _null_taken(weights: State, classes: int, take: str) -> tuple[State, bool, list[str]]:
@@ -99,7 +99,7 @@ def _about_null(weights: State, learned: bool) -> str:
 
 def _used(table: Path | None, preset: Preset, codes: int) -> tuple[int, ...]:
     """Which of the codec's codes the model draws, from the published list of them; () = all."""
-    draws = preset.model.codes
+    draws = preset.model.codebook_size
     if table is None:
         if codes > draws:
             raise ValueError(f"{preset.name} draws {draws:,} of its codec's {codes:,} codes: give the list "

@@ -14,9 +14,9 @@ def cascade(preset: Preset, out: Path) -> list[tuple[Preset, Path]]:
     preset's, and enlarge what it draws.  One that has begun stays as it is, but for fit options that changed since
     then.  ValueError if it draws too large for them."""
     begun = (out / "config.json").is_file()
-    since = _changed(preset.fit, read_preset(out).fit) if begun and preset.then else _asked_for(preset)
+    since = _changed(preset.fit, read_preset(out).fit) if begun and preset.cascade else _asked_for(preset)
     parts = [(preset, out)]
-    for later in preset.then:
+    for later in preset.cascade:
         if (out / later / "config.json").is_file():
             saved = read_preset(out / later)
             part = replace(saved, fit=replace(saved.fit, **since))

@@ -1,7 +1,7 @@
 """A run as a folder small enough to ship: its config and its averaged weights in half precision."""
 import os
 import shutil
-from functools import lru_cache
+from functools import lru_cache, cache
 from pathlib import Path
 
 import torch
@@ -47,7 +47,7 @@ def describe_presets() -> list[dict]:
             for name, preset in PRESETS.items()]
 
 
-@lru_cache(maxsize=None)
+@cache
 def _parameters(config) -> int:
     """The number of parameters of a model, counted on the `meta` device.
 

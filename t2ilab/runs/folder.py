@@ -32,8 +32,8 @@ class RunFolder:
     def later(self) -> "list[RunFolder]":
         """Its trained later stages: in its folder, beside it, or shipped as it is."""
         if is_shipped(self.name):
-            return [find(name) for name in self.preset.then if name in shipped()]
-        both = [[self.home / name, self.home.resolve().parent / name] for name in self.preset.then]
+            return [find(name) for name in self.preset.cascade if name in shipped()]
+        both = [[self.home / name, self.home.resolve().parent / name] for name in self.preset.cascade]
         return [find(found[0]) for found in (list(filter(_is_trained, places)) for places in both) if found]
 
     def of(self, name: str) -> str | Path:
@@ -81,8 +81,8 @@ def preset_from_dict(saved: dict) -> Preset:
     known = {f.name for f in fields(Preset)}
     values = {k: v for k, v in saved.items() if k in known}
     preset = from_dict(Preset, values, model=FAMILIES[saved["family"]])
-    if unknown := [name for name in preset.then if name not in PRESETS]:
-        raise ValueError(f"then={preset.then!r}: there is no preset {unknown[0]!r}")
+    if unknown := [name for name in preset.cascade if name not in PRESETS]:
+        raise ValueError(f"cascade={preset.cascade!r}: there is no preset {unknown[0]!r}")
     return preset
 
 

@@ -5,12 +5,12 @@ from pathlib import Path
 import torch
 
 from ..hub import shipped
-from ..pipeline.walk import TextToImage
+from ..pipeline.walk import Pipeline
 from ..training.checkpoint import load_weights
 from .folder import RunFolder, find
 
 
-def load(name: str | Path | RunFolder, *, cascade: bool = True, **sampling) -> TextToImage:
+def load(name: str | Path | RunFolder, *, cascade: bool = True, **sampling) -> Pipeline:
     """The pipeline of a run, ready to sample: `load("ddpm-shapes")`, `load("runs/mine")`, `load("runs/mine", sampling_steps=10)`.
 
     cascade: with the stages that enlarge its pictures, as far as they are trained.  sampling: sampler, sampling_steps, guidance_scale and other
@@ -37,7 +37,7 @@ def with_settings(run: RunFolder, sampling: dict):
     return replace(model, **sampling)
 
 
-def _load_stage(run: RunFolder, model) -> TextToImage:
+def _load_stage(run: RunFolder, model) -> Pipeline:
     """A stage with its weights and its codec: what is missing is said before the first step."""
     if hasattr(model, "codec"):
         model = replace(model, codec=str(run.of(model.codec)))
@@ -58,5 +58,5 @@ def first_runs() -> list[str]:
     """The shipped runs that draw from nothing but a caption or a label; those that enlarge their pictures come with them."""
     runs = [name for name, files in shipped().items() if "config.json" in files and "tokenizer.json" not in files]     # the others read or look
     drawing = {name: preset for name in runs if (preset := find(name).preset).family != "vq_codec"}
-    later = {name for preset in drawing.values() for name in preset.then}
+    later = {name for preset in drawing.values() for name in preset.cascade}
     return [name for name in drawing if name not in later]

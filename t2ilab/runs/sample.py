@@ -18,7 +18,7 @@ from ..data.captions import cleaned, lines, read_text
 from ..data.decode import read_image
 from ..data.shapes import Scenes
 from ..pipeline.edit import Edit
-from ..pipeline.walk import TextToImage, listed
+from ..pipeline.walk import Pipeline, listed
 from ..presets import Preset
 from ..tensors import from_uint8, generator_per_image, to_uint8
 from ..viz.notebook import show_grid
@@ -49,7 +49,7 @@ def sample_class(run: str | Path, label: str | int, n: int = 1, **options) -> Te
     return sample(run, [label] * n, **options)
 
 
-def _in_memory(run: RunFolder, cascade: bool, settings: dict) -> TextToImage:
+def _in_memory(run: RunFolder, cascade: bool, settings: dict) -> Pipeline:
     """The loaded run, kept as long as its files, its later stages' and the settings stay."""
     stages = (run, *(run.later() if cascade else ()))
     key = json.dumps([[stage.stamp for stage in stages], cascade, settings], sort_keys=True, default=str)
@@ -119,18 +119,18 @@ class SamplingOptions:
 
 @dataclass(frozen=True)
 class EditingOptions:
-    negative: str | None = None             # what the pictures should not show
-    image: Path | None = None               # a picture to start from
+    negative_prompt: str | None = None             # what the pictures should not show
+    init_image: Path | None = None               # a picture to start from
     mask: Path | None = None                # of the image: white parts are painted anew, black ones stay as they are
     strength: float = 1.0                   # how much of the image is noised away: 1 = all, 0.5 = half of the way
-    picture: Path | None = None             # a small picture to enlarge, for a run that draws none itself
+    low_res_image: Path | None = None             # a small picture to enlarge, for a run that draws none itself
 
     def __post_init__(self):
         if not 0 < self.strength <= 1:
             raise ValueError(f"strength={self.strength}: choose a number above 0, at most 1")
         for name in ("mask", "strength"):
-            if getattr(self, name) not in (None, 1) and not self.image:
-                raise ValueError(f"--{name} says what to change of an image: give --image too")
+            if getattr(self, name) not in (None, 1) and not self.init_image:
+                raise ValueError(f"--{name} says what to change of an image: give --init-image too")
 
 
 def chosen(options: SamplingOptions) -> dict:
@@ -141,13 +141,13 @@ def chosen(options: SamplingOptions) -> dict:
 
 def edits(options: EditingOptions) -> dict:
     """The options of a sampling walk: pictures read from their files, square, in [-1, 1]."""
-    found = {name: _square(from_uint8(read_image(path))[None]) for name in ("image", "mask", "picture") if (path := getattr(options, name))}
-    if options.mask and found["mask"].shape != found["image"].shape:
-        raise ValueError(f"{options.mask} has another size than {options.image}")
-    walk: dict = {"negative": None if options.negative is None else [options.negative], "picture": found.get("picture")}
-    if options.image:
+    found = {name: _square(from_uint8(read_image(path))[None]) for name in ("init_image", "mask", "low_res_image") if (path := getattr(options, name))}
+    if options.mask and found["mask"].shape != found["init_image"].shape:
+        raise ValueError(f"{options.mask} has another size than {options.init_image}")
+    walk: dict = {"negative_prompt": None if options.negative_prompt is None else [options.negative_prompt], "low_res_image": found.get("low_res_image")}
+    if options.init_image:
         keep = (found["mask"].mean(1, keepdim=True) < 0) if options.mask else None
-        walk["edit"] = Edit(found["image"], keep, options.strength)
+        walk["edit"] = Edit(found["init_image"], keep, options.strength)
     return walk
 
 
@@ -219,7 +219,7 @@ def draw(pipeline, captions: list[str], *, seed: int, label: str, **options) -> 
     return torch.cat(images)
 
 
-def demonstrate(name: str, pipeline: TextToImage, out: Path) -> tuple[str, ...]:
+def demonstrate(name: str, pipeline: Pipeline, out: Path) -> tuple[str, ...]:
     """Let a model draw what shows it off into a file: (name, seconds per picture, how well it did, the file)."""
     from ..evaluation.alignment import alignment, valid_share
     from ..evaluation.scene_metrics import demo_captions

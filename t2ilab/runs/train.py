@@ -14,9 +14,9 @@ import torch
 from .. import __version__
 from ..data.caption_check import check_captions
 from ..data.datasets import open_data
-from ..data.loaders import Part, stream
+from ..data.loaders import HoldoutSplit, stream
 from ..evaluation.caption_metrics import SEED
-from ..pipeline.walk import TextToImage
+from ..pipeline.walk import Pipeline
 from ..presets import DataConfig, Preset, named
 from ..tensors import generator
 from ..training.checkpoint import Checkpoints, load_weights, newest, write_text
@@ -35,7 +35,7 @@ def data_of(config: DataConfig, size: int):
     if not config.validation:
         return dataset, None
     every = round(1 / config.validation)
-    return Part(dataset, every), Part(dataset, every, held=True)
+    return HoldoutSplit(dataset, every), HoldoutSplit(dataset, every, held=True)
 
 
 def train(preset: Preset | str, out: Path | None = None) -> Iterator[tuple[Log, torch.nn.Module]]:
@@ -48,7 +48,7 @@ def train(preset: Preset | str, out: Path | None = None) -> Iterator[tuple[Log, 
     preset = named(preset) if isinstance(preset, str) else preset
     out = Path(out or Path("runs") / preset.name)
     if (out / "model.safetensors").is_file() and newest(out / "checkpoints") is None:
-        raise FileExistsError(f"{out} holds weights and nothing to go on from: begin with them in another folder: --start {out} --out ANOTHER")
+        raise FileExistsError(f"{out} holds weights and nothing to go on from: begin with them in another folder: --init-from {out} --out ANOTHER")
     if preset.data.data == "shapes" and preset.fit.seed == SEED:
         raise ValueError(f"seed={SEED} would train on the very scenes that evaluation draws: choose another")
     dataset, held = data_of(preset.data, preset.model.size)
@@ -63,7 +63,7 @@ def train(preset: Preset | str, out: Path | None = None) -> Iterator[tuple[Log, 
         checkpoints = Checkpoints(out / "checkpoints", _write_config(preset, out, state), every_steps=preset.save.checkpoint_steps,
                                   every_seconds=preset.save.checkpoint_seconds, keep=preset.save.keep)
         checkpoints.restore(state)
-        if preset.start and state.step == 0:
+        if preset.init_from and state.step == 0:
             _begin_with(state, preset)
         steps = fit(state.model, _batches(preset, dataset, state), preset.fit, state=state)
         with _Logger(out, state) as logger:
@@ -92,16 +92,16 @@ def _stop(checkpoints: Checkpoints, state: TrainState) -> None:
 
 def _as_it_starts(preset: Preset, out: Path):
     """The preset's model, with what only the run that it starts from can say, such as its vocabulary: the weights know no other."""
-    if not preset.start:
+    if not preset.init_from:
         return preset.model
     begun = (out / "config.json").is_file()                     # a run that goes on knows it, and the first one may be gone
-    first = read_preset(out if begun else find_run(preset.start)).model
+    first = read_preset(out if begun else find_run(preset.init_from)).model
     return preset.model.adapt_to_checkpoint(first) if type(first) is type(preset.model) else preset.model
 
 
 def _begin_with(state: TrainState, preset: Preset) -> None:
     """Take the weights of another run, which stays as it is; parameters that it lacks by design keep their fresh initialisation."""
-    folder = find_run(preset.start)
+    folder = find_run(preset.init_from)
     first, model = read_preset(folder).model, preset.model
     extend = partial(model.extend, first=first) if type(first) is type(model) else None
     for part in (state.model, state.ema):
@@ -129,7 +129,7 @@ def _sampling_due(preset: Preset, step: int) -> bool:
     return every > 0 and (step % every == 0 or step == preset.fit.steps)
 
 
-def _draw_samples(pipeline: TextToImage, preset: Preset, dataset, path: Path) -> None:
+def _draw_samples(pipeline: Pipeline, preset: Preset, dataset, path: Path) -> None:
     """16 samples as they are now, for captions of the data set if the model reads any: the same ones every time."""
     captions, options = preset.model.preview_inputs(next(stream(dataset, batch_size=16, seed=preset.fit.seed)))
     show_grid(pipeline(captions, **options), None if isinstance(captions, int) else captions, path=path)
@@ -173,4 +173,4 @@ def _check_steps(preset: Preset, begun: Preset, out: Path) -> None:
 def _identity(preset: Preset) -> dict:
     """What may not change when a run goes on; where its data lies may."""
     return {"model": preset.model, "data": replace(preset.data, root=None, download=False, workers=0), "seed": preset.fit.seed,
-            "optimizer": preset.fit.optimizer, "start": preset.start}
+            "optimizer": preset.fit.optimizer, "start": preset.init_from}

@@ -18,27 +18,27 @@ from .quantizers import QUANTIZERS
 @dataclass(frozen=True)
 class VQGANConfig:
     channels: int = 128                                          # width at the door
-    mults: tuple[int, ...] = (1, 1, 2, 4)                        # width of each level, times channels; each but the last halves the picture
+    channel_mult: tuple[int, ...] = (1, 1, 2, 4)                        # width of each level, times channels; each but the last halves the picture
     blocks: int = 2                                              # residual blocks a level on the way down; one more on the way up
     attention: tuple[bool, ...] = (False, False, False, True)    # which levels let pixels look at each other
     z_channels: int = 256                                        # width at the bottom
-    code_width: int = 256                                        # D, numbers an entry of the codebook has
-    codes: int = 8192                                            # K, entries of the codebook
+    codebook_dim: int = 256                                        # D, numbers an entry of the codebook has
+    codebook_size: int = 8192                                            # K, entries of the codebook
     quantizer: str = "nearest"                                   # nearest (VQ-VAE), ema (codebook by moving averages) or gumbel (soft choice in training)
     patch: int = 1                                               # pixels folded into channels at the door
 
     def __post_init__(self):
-        if len(self.mults) != len(self.attention):
-            raise ValueError(f"mults has {len(self.mults)} levels and attention {len(self.attention)}: give one entry a level in each")
+        if len(self.channel_mult) != len(self.attention):
+            raise ValueError(f"channel_mult has {len(self.channel_mult)} levels and attention {len(self.attention)}: give one entry a level in each")
         if self.quantizer not in QUANTIZERS:
             raise ValueError(f"quantizer={self.quantizer!r}: choose one of {', '.join(QUANTIZERS)}")
-        if self.codes < 2:
-            raise ValueError(f"codes={self.codes}: choose 2 or more")
+        if self.codebook_size < 2:
+            raise ValueError(f"codebook_size={self.codebook_size}: choose 2 or more")
 
     @property
     def factor(self) -> int:
         """Pixels along each side of a code's cell."""
-        return self.patch * 2 ** (len(self.mults) - 1)
+        return self.patch * 2 ** (len(self.channel_mult) - 1)
 
 
 norm = partial(group_norm, eps=1e-6)             # as published; the U-Nets have 1e-5
@@ -71,7 +71,7 @@ def _middle(channels: int) -> list[nn.Module]:
 
 def encoder(c: VQGANConfig) -> nn.Sequential:
     """Pictures [B 3 H W] -> [B Z h w], h = H / factor."""
-    widths = [c.channels * m for m in c.mults]
+    widths = [c.channels * m for m in c.channel_mult]
     layers = [nn.PixelUnshuffle(c.patch), nn.Conv2d(3 * c.patch ** 2, c.channels, 3, padding=1)]
     for above, width, attention in zip([c.channels, *widths], widths, c.attention):
         layers += _level(above, width, c.blocks, attention) + [Downsample(width, tf_padding=True)]
@@ -81,7 +81,7 @@ def encoder(c: VQGANConfig) -> nn.Sequential:
 
 def decoder(c: VQGANConfig) -> nn.Sequential:
     """[B Z h w] -> pictures [B 3 H W]."""
-    widths = [c.channels * m for m in reversed(c.mults)]
+    widths = [c.channels * m for m in reversed(c.channel_mult)]
     layers = [nn.Conv2d(c.z_channels, widths[0], 3, padding=1), *_middle(widths[0])]
     for below, width, attention in zip([widths[0], *widths], widths, reversed(c.attention)):
         layers += _level(below, width, c.blocks + 1, attention) + [Upsample(width)]
@@ -96,9 +96,9 @@ class VQGAN(nn.Module):
         super().__init__()
         self.config = config
         self.encoder, self.decoder = encoder(config), decoder(config)
-        self.quant_conv = nn.Conv2d(config.z_channels, config.code_width, 1)
-        self.post_quant_conv = nn.Conv2d(config.code_width, config.z_channels, 1)
-        self.quantizer = QUANTIZERS[config.quantizer](config.codes, config.code_width)
+        self.quant_conv = nn.Conv2d(config.z_channels, config.codebook_dim, 1)
+        self.post_quant_conv = nn.Conv2d(config.codebook_dim, config.z_channels, 1)
+        self.quantizer = QUANTIZERS[config.quantizer](config.codebook_size, config.codebook_dim)
 
     def forward(self, images: Tensor, generator=None) -> tuple[Tensor, Tensor, Tensor]:
         """(pictures painted again [B 3 H W], their codes [B h w], what the quantiser wants to be small [B]); straight-through gradients."""
@@ -118,15 +118,15 @@ class VQGAN(nn.Module):
 
     def decode(self, codes: Tensor) -> Tensor:
         """The pictures [B 3 H W] of codes [B h w].  ValueError for codes outside 0..K-1."""
-        if codes.ndim != 3 or codes.numel() and not 0 <= int(codes.min()) <= int(codes.max()) < self.config.codes:
-            raise ValueError(f"codes {list(codes.shape)}: this codec takes [B h w] in 0..{self.config.codes - 1}")
+        if codes.ndim != 3 or codes.numel() and not 0 <= int(codes.min()) <= int(codes.max()) < self.config.codebook_size:
+            raise ValueError(f"codes {list(codes.shape)}: this codec takes [B h w] in 0..{self.config.codebook_size - 1}")
         return self.decoder(self.post_quant_conv(self.quantizer.embed(codes)))
 
     def with_codes(self, kept: Sequence[int]) -> "VQGAN":
         """The same codec with some of its codes alone: its code k is kept[k] here.
 
         kept: two or more different ones of 0..K-1.  A cell takes the nearest of them, or where a network chooses the likeliest."""
-        fewer, rows = VQGAN(replace(self.config, codes=len(kept))), torch.tensor(kept)
+        fewer, rows = VQGAN(replace(self.config, codebook_size=len(kept))), torch.tensor(kept)
         of_a_code = {name for name, v in self.state_dict().items() if name.startswith("quantizer.") and v.ndim}      # all but a counter: a row a code
         fewer.load_state_dict({name: v[rows] if name in of_a_code else v for name, v in self.state_dict().items()})
         return fewer

@@ -9,17 +9,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-EYES_WIDTHS = (16, 32, 64, 64)
+CLASSIFIER_WIDTHS = (16, 32, 64, 64)
 
 
-class SceneEyes(nn.Module):
+class SceneClassifier(nn.Module):
     """Says which coloured shape a picture of one object shows: [B 3 H W] -> logits [B 18].  Small enough to be trained in minutes."""
 
     def __init__(self, classes: int = 18):
         super().__init__()
         self.layers = nn.ModuleList([nn.Sequential(nn.Conv2d(a, b, 3, stride=2, padding=1), nn.SiLU(), nn.Conv2d(b, b, 3, padding=1), nn.SiLU())
-                                     for a, b in zip((3, *EYES_WIDTHS), EYES_WIDTHS)])
-        self.head = nn.Linear(EYES_WIDTHS[-1], classes)
+                                     for a, b in zip((3, *CLASSIFIER_WIDTHS), CLASSIFIER_WIDTHS)])
+        self.head = nn.Linear(CLASSIFIER_WIDTHS[-1], classes)
 
     def features(self, images: Tensor) -> list[Tensor]:
         """What each layer sees: [B C h w] each."""
@@ -51,7 +51,7 @@ class VGG16(nn.Module):
         net = vgg16()
         if not path.is_file():
             raise FileNotFoundError(f"the perceptual loss needs VGG16's weights; get them once: curl -L --create-dirs -o {path} {weights.url}   "
-                                    "(or choose --eyes scenes, or --perceptual 0)")
+                                    "(or choose --perceptual-net scenes, or --perceptual 0)")
         net.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
         self.groups = nn.ModuleList([net.features[a:b] for a, b in zip((0, *self.GROUPS), self.GROUPS)])
 
@@ -66,12 +66,12 @@ class VGG16(nn.Module):
 class Perceptual(nn.Module):
     """How different pictures look, [B 3 H W] twice -> [B]; 0 for equal ones."""
 
-    def __init__(self, eyes: nn.Module):
+    def __init__(self, perceptual_net: nn.Module):
         super().__init__()
-        self.eyes = eyes.eval().requires_grad_(False)
+        self.perceptual_net = perceptual_net.eval().requires_grad_(False)
 
     def forward(self, a: Tensor, b: Tensor) -> Tensor:
-        pairs = zip(self.eyes.features(a), self.eyes.features(b))
+        pairs = zip(self.perceptual_net.features(a), self.perceptual_net.features(b))
         return sum((_unit(x) - _unit(y)).square().sum(1).mean((1, 2)) for x, y in pairs)
 
 
@@ -79,13 +79,13 @@ def _unit(x: Tensor) -> Tensor:
     return x / (x.square().sum(1, keepdim=True) + 1e-8).sqrt()
 
 
-def _scene_eyes() -> nn.Module:
+def _scene_classifier() -> nn.Module:
     from safetensors.torch import load_file
 
     from ..hub import shipped_run
-    eyes = SceneEyes()
-    eyes.load_state_dict({k: v.float() for k, v in load_file(shipped_run("scene-eyes") / "model.safetensors").items()})
-    return eyes
+    perceptual_net = SceneClassifier()
+    perceptual_net.load_state_dict({k: v.float() for k, v in load_file(shipped_run("scene-eyes") / "model.safetensors").items()})
+    return perceptual_net
 
 
-PERCEPTUAL = {"vgg16": lambda: Perceptual(VGG16()), "scenes": lambda: Perceptual(_scene_eyes())}
+PERCEPTUAL = {"vgg16": lambda: Perceptual(VGG16()), "scenes": lambda: Perceptual(_scene_classifier())}

@@ -75,7 +75,7 @@ class Quantizer(nn.Module):
         return self.used < DEAD * taken.sum() / len(taken)
 
 
-class NearestCode(Quantizer):
+class VectorQuantizer(Quantizer):
     """The nearest entry; the codebook learns by gradients."""
 
     def __init__(self, codes: int, width: int):
@@ -110,7 +110,7 @@ class NearestCode(Quantizer):
         self.codebook[dead] = cells[dead]
 
 
-class AverageCode(NearestCode):
+class EMAVectorQuantizer(VectorQuantizer):
     """The nearest entry; each entry is a moving average of the cells that take it, and no gradient ever moves it."""
 
     def __init__(self, codes: int, width: int):
@@ -140,7 +140,7 @@ class AverageCode(NearestCode):
         self.total[dead] = cells[dead] * self.used.mean()
 
 
-class GumbelCode(Quantizer):
+class GumbelQuantizer(Quantizer):
     """A network chooses: in training with Gumbel noise, so that the choice is random and still has a gradient; afterwards the likeliest code."""
     EVEN = 5e-4                  # weight of the pull towards using every code
     WARM, COLD, STEPS = 1.0, 1 / 16, 150_000         # temperature of the choice at first, at last, and how long it falls
@@ -197,4 +197,4 @@ def _noise(logits: Tensor, generator=None) -> Tensor:
     return gumbel(logits.shape, torch.Generator(logits.device).manual_seed(seed), device=logits.device)
 
 
-QUANTIZERS = {"nearest": NearestCode, "ema": AverageCode, "gumbel": GumbelCode}
+QUANTIZERS = {"nearest": VectorQuantizer, "ema": EMAVectorQuantizer, "gumbel": GumbelQuantizer}

@@ -27,7 +27,7 @@ def their_net(model, **options):
     return Text2ImUNet(
         text_ctx=model.text.text_length, xf_width=net.text_width, xf_layers=model.text.text_layers, xf_heads=model.text.text_heads, xf_final_ln=True,
         xf_padding=True, tokenizer=SimpleNamespace(n_vocab=model.text.vocabulary), in_channels=3, out_channels=6, model_channels=net.channels,
-        num_res_blocks=net.blocks, channel_mult=net.mults, num_head_channels=net.head_channels, dropout=net.dropout, use_scale_shift_norm=net.film,
+        num_res_blocks=net.blocks, channel_mult=net.channel_mult, num_head_channels=net.head_channels, dropout=net.dropout, use_scale_shift_norm=net.scale_shift_norm,
         attention_resolutions=tuple(2 ** level for level, here in enumerate(net.attention) if here), resblock_updown=True, **options)
 
 
@@ -74,7 +74,7 @@ def their_training(model, state, batches, steps, config):
     def train():
         for x0, cond in islice(batches, steps):
             t, noise = torch.randint(model.T, (len(x0),)), torch.randn_like(x0)
-            mask = cond.mask & (torch.rand(len(x0), 1) >= model.objective.drop)
+            mask = cond.mask & (torch.rand(len(x0), 1) >= model.objective.cond_drop_prob)
             loss = F.mse_loss(net(process.q_sample(x0, t, noise), t, tokens=cond.text, mask=mask)[:, :3], noise)
             optimizer.zero_grad()
             loss.backward()

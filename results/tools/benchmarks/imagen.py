@@ -48,17 +48,17 @@ def size_of(net: nn.Module) -> int:
 def nearest(build: Callable, model, parameters: int) -> nn.Module:
     """Their U-Net with our levels, and with the width that brings it nearest to so many parameters."""
     levels = (False, *model.net.attention[1:])
-    build = partial(build, dim_mults=model.net.mults, num_resnet_blocks=model.net.blocks, layer_attns=levels, layer_cross_attns=levels,
+    build = partial(build, dim_mults=model.net.channel_mult, num_resnet_blocks=model.net.blocks, layer_attns=levels, layer_cross_attns=levels,
                     text_embed_dim=model.encoder_width)
     return min((build(dim=dim) for dim in range(16, 129, 8)), key=lambda net: abs(size_of(net) - parameters))
 
 
 def minimagen(model, parameters: int, lr: float) -> Contender:
     """As in its train.py. It draws in as many steps as it trains noise levels."""
-    from minimagen.Imagen import Imagen
+    from minimagen.ImagenConfig import ImagenConfig
     from minimagen.Unet import Unet
     net = nearest(Unet, model, parameters)
-    imagen = Imagen([net], text_encoder_name="", text_embed_dim=model.encoder_width, image_sizes=(model.size,), timesteps=model.sampling_steps)
+    imagen = ImagenConfig([net], text_encoder_name="", text_embed_dim=model.encoder_width, image_sizes=(model.size,), timesteps=model.sampling_steps)
     optimizer = torch.optim.Adam(imagen.parameters(), lr=lr)            # before the first call, after which it has no parameters
 
     def train(batches):
@@ -78,10 +78,10 @@ def minimagen(model, parameters: int, lr: float) -> Contender:
 def imagen_pytorch(model, parameters: int, lr: float) -> Contender:
     """As in its README, by its trainer, which averages the weights too."""
     with mock.patch("transformers.T5Config.from_pretrained", return_value=SimpleNamespace(d_model=0)):     # a default that it asks the hub for
-        from imagen_pytorch import Imagen, ImagenTrainer, Unet
+        from imagen_pytorch import ImagenConfig, ImagenTrainer, Unet
     with redirect_stdout(sys.stderr):
         net = nearest(partial(Unet, max_text_len=model.text_length), model, parameters)
-    imagen = Imagen([net], text_embed_dim=model.encoder_width, image_sizes=(model.size,), timesteps=model.sampling_steps)
+    imagen = ImagenConfig([net], text_embed_dim=model.encoder_width, image_sizes=(model.size,), timesteps=model.sampling_steps)
     trainer = ImagenTrainer(imagen, lr=lr, verbose=False)
 
     def train(batches):
@@ -167,7 +167,7 @@ def alignment_of(name: str, contender: Contender, a, model) -> dict:
     for step, _ in zip(count(1), contender.train(scenes(a, model))):
         if (trained := time.perf_counter() - start) >= a.seconds:
             break
-    marks = caption_metrics(lambda captions, seed, picture=None: contender.draw(*model.language_model(captions), seed), n=a.marked)
+    marks = caption_metrics(lambda captions, seed, low_res_image=None: contender.draw(*model.language_model(captions), seed), n=a.marked)
     print(f"{name}: {step} steps, one object {marks['one_object']}, two objects {marks['two_objects']}", file=sys.stderr)
     return {"steps": step, "seconds": round(trained, 1), **marks}
 

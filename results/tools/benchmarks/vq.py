@@ -52,7 +52,7 @@ class Peer:
 def inputs(model, batch: int) -> Inputs:
     """Random ones of a model's shapes, half way through the noise."""
     draw, t = generator(0), model.T // 2
-    x0 = torch.randint(model.codes, (batch, model.grid ** 2), generator=draw)
+    x0 = torch.randint(model.codebook_size, (batch, model.grid ** 2), generator=draw)
     text = torch.randn(batch, model.text_length, model.net.text_width, generator=draw)
     return Inputs(x0, model.diffusion.diffuse(x0, t, draw), Cond(text, torch.ones(text.shape[:2], dtype=torch.bool)), t)
 
@@ -61,7 +61,7 @@ def original(model) -> Peer:
     """Its DiffusionTransformer of one of our configurations."""
     from image_synthesis.modeling.transformers.diffusion_transformer import DiffusionTransformer, index_to_log_onehot
     net, places = model.net, (model.grid, model.grid)
-    tokens = dict(num_embed=model.codes, spatial_size=places, embed_dim=net.width)
+    tokens = dict(num_embed=model.codebook_size, spatial_size=places, embed_dim=net.width)
     blocks = dict(n_layer=net.layers, n_embd=net.width, n_head=net.heads, mlp_hidden_times=net.mlp_mult, condition_dim=net.text_width,
                   mlp_type={"linear": "fc", "conv": "conv_mlp"}[net.mlp], block_activate="GELU2", content_seq_len=model.grid ** 2)
     process = DiffusionTransformer(
@@ -70,7 +70,7 @@ def original(model) -> Peer:
         alpha_init_type="alpha1", diffusion_step=model.T, auxiliary_loss_weight=model.objective.auxiliary, adaptive_auxiliary_loss=model.objective.adaptive)
 
     def given(x):           # its own forms, made once: its loop carries the first from step to step
-        return index_to_log_onehot(x.x_t, model.codes + 1), x.cond.text, torch.full((len(x.x_t),), x.t - 1)
+        return index_to_log_onehot(x.x_t, model.codebook_size + 1), x.cond.text, torch.full((len(x.x_t),), x.t - 1)
 
     def table(x, log_p):
         with_mask = torch.cat([log_p, torch.full_like(log_p[:, :1], -70)], dim=1).clamp(-70, 0)              # as its predict_start gives it
@@ -85,9 +85,9 @@ def original(model) -> Peer:
 def diffusers(model) -> Peer:
     """Its Transformer2DModel and its scheduler."""
     from diffusers import Transformer2DModel, VQDiffusionScheduler
-    scheduler, c = VQDiffusionScheduler(num_vec_classes=model.codes + 1, num_train_timesteps=model.T), model.net
+    scheduler, c = VQDiffusionScheduler(num_vec_classes=model.codebook_size + 1, num_train_timesteps=model.T), model.net
     net = Transformer2DModel(num_attention_heads=c.heads, attention_head_dim=c.width // c.heads, num_layers=c.layers, cross_attention_dim=c.text_width,
-                             attention_bias=True, sample_size=model.grid, num_vector_embeds=model.codes + 1, num_embeds_ada_norm=model.T,
+                             attention_bias=True, sample_size=model.grid, num_vector_embeds=model.codebook_size + 1, num_embeds_ada_norm=model.T,
                              activation_fn="geglu-approximate", norm_type="ada_norm")
 
     def log_p(x):
@@ -118,7 +118,7 @@ def measured(runs: dict[str, Callable], rounds: int, each: int = 1) -> dict:
 def posteriors(a, model) -> dict:
     """The arithmetic alone, on the same random log p(x_0 | x_t), and how far the tables of p(x_{t-1} | x_t) lie apart."""
     x, diffusion, small = inputs(model, a.batch), model.diffusion, replace(model, net=replace(model.net, layers=1, mlp="linear"))
-    log_p = (3 * torch.randn(a.batch, model.codes, model.grid ** 2, generator=generator(1))).log_softmax(1)
+    log_p = (3 * torch.randn(a.batch, model.codebook_size, model.grid ** 2, generator=generator(1))).log_softmax(1)
     peers = {"original": original(small), "diffusers": diffusers(small)}
     table = partial(diffusion.posterior, x_t=x.x_t, t=x.t, s=x.t - 1)
     apart = {name: float((peer.table(x, log_p)().exp() - table(log_p.exp())).abs().max()) for name, peer in peers.items()}

@@ -29,7 +29,7 @@ from PIL import Image
 
 from ... import __version__
 from ..decode import FORMATS, open_rgb
-from .url_lists import Link, read_links
+from .url_lists import UrlRecord, read_links
 
 HEADERS = {"User-Agent": f"Mozilla/5.0 (compatible; t2ilab/{__version__})", "Accept": "image/*"}
 OPTED_OUT = re.compile(r"\bno(image)?(ai|index)\b", re.IGNORECASE)      # in X-Robots-Tag: the owner does not want the picture collected
@@ -39,7 +39,7 @@ MANIFEST, PARTS = "manifest.jsonl", ".parts"                    # in the folder:
 
 
 @dataclass(frozen=True)
-class Fetching:
+class FetchConfig:
     """How pictures are fetched, and how they are kept."""
     size: int | None = None         # pixels on the shorter side of the JPEGs to keep, never enlarged; not given: the files as they come
     threads: int = 32               # addresses tried at the same time
@@ -55,20 +55,20 @@ class Fetching:
                 raise ValueError(f"{name}={value}: more than 0")
 
 
-class Dead(Exception):
+class FetchFailed(Exception):
     """Why there is no picture at an address, in a few words."""
 
 
-class Later(Dead):
+class FetchRetry(FetchFailed):
     """Why there is none now; another try may help."""
 
 
-CAUSES = ((str, Dead, "bad redirect"), (TimeoutError, Later, "timeout"), (ssl.SSLCertVerificationError, Dead, "bad certificate"),
-          (OSError, Later, "no connection"), ((http.client.InvalidURL, ValueError), Dead, "not an address"),
-          (http.client.HTTPException, Later, "broken answer"))  # the first that an error is
+CAUSES = ((str, FetchFailed, "bad redirect"), (TimeoutError, FetchRetry, "timeout"), (ssl.SSLCertVerificationError, FetchFailed, "bad certificate"),
+          (OSError, FetchRetry, "no connection"), ((http.client.InvalidURL, ValueError), FetchFailed, "not an address"),
+          (http.client.HTTPException, FetchRetry, "broken answer"))  # the first that an error is
 
 
-def download(url: str, fetching: Fetching, stop: threading.Event) -> bytes:
+def download(url: str, fetching: FetchConfig, stop: threading.Event) -> bytes:
     """What lies at an address, tried again after errors that may pass. Dead says why there is nothing; CancelledError, soon after stop is set."""
     deadline = monotonic() + fetching.total
 
@@ -82,7 +82,7 @@ def download(url: str, fetching: Fetching, stop: threading.Event) -> bytes:
     for pause in [*(fetching.wait * 2 ** k for k in range(fetching.tries - 1)), fetching.total]:
         try:
             return _try(url, int(fetching.megabytes * 1e6), left)
-        except Later:
+        except FetchRetry:
             if monotonic() + pause > deadline:
                 raise
             stop.wait(pause)
@@ -94,9 +94,9 @@ def _try(url, most, left):
         with urllib.request.build_opener(_Web(left)).open(request) as answer:
             content = answer.read(most + 1)
             if OPTED_OUT.search(" ".join(answer.headers.get_all("X-Robots-Tag", []))):
-                raise Dead("opted out")
+                raise FetchFailed("opted out")
             if len(content) > most:
-                raise Dead("too large")
+                raise FetchFailed("too large")
             if answer.length:
                 raise http.client.IncompleteRead(content, answer.length)
             return content
@@ -107,11 +107,11 @@ def _try(url, most, left):
 def _dead(error):
     if isinstance(error, HTTPError):
         error.close()
-        kind = Later if error.code in (408, 425, 429) or error.code >= 500 else Dead
+        kind = FetchRetry if error.code in (408, 425, 429) or error.code >= 500 else FetchFailed
         return kind("bad redirect" if error.code < 400 else f"HTTP {error.code}")
     cause = error.reason if isinstance(error, URLError) else error
     if isinstance(cause, socket.gaierror):
-        return Later(NO_DNS) if cause.errno == socket.EAI_AGAIN else Dead("no such host")
+        return FetchRetry(NO_DNS) if cause.errno == socket.EAI_AGAIN else FetchFailed("no such host")
     return next(kind(why) for causes, kind, why in CAUSES if isinstance(cause, causes))
 
 
@@ -158,18 +158,18 @@ def picture(content: bytes, size: int | None) -> tuple[bytes, str]:
     try:
         image, sides = open_rgb(io.BytesIO(content), at_least=size or 1)
         if sides == (1, 1):
-            raise Dead("a tracking pixel")
+            raise FetchFailed("a tracking pixel")
         if size is None:
             kind = Image.open(io.BytesIO(content), formats=FORMATS).format
             return content, ".jpg" if kind in ("JPEG", "MPO") else f".{kind.lower()}"
         image = image.resize([max(1, round(side * min(1.0, size / min(sides)))) for side in sides], Image.Resampling.BICUBIC)   # antialiased
         image.save(file := io.BytesIO(), "JPEG", quality=95)
     except (OSError, ValueError) as error:
-        raise Dead("not a picture") from error
+        raise FetchFailed("not a picture") from error
     return file.getvalue(), ".jpg"
 
 
-def save(content: bytes, suffix: str, link: Link, out: Path) -> None:
+def save(content: bytes, suffix: str, link: UrlRecord, out: Path) -> None:
     """Write 00000/000000012.json, .txt and the picture, each in one step and the picture last: where there is a picture, there is its caption."""
     key, captions, shard = f"{link.row:09d}", list(dict.fromkeys(link.captions)), out / f"{link.row // 10_000:05d}"
     caption = captions[0] if len(captions) == 1 else None       # of several, readers take the .txt: one a line
@@ -182,7 +182,7 @@ def save(content: bytes, suffix: str, link: Link, out: Path) -> None:
         os.replace(part, shard / part.name)
 
 
-def fetch(links: Sequence[Link], out, fetching: Fetching = Fetching(), *, retry_dead: bool = False) -> Iterator[tuple[Link, str]]:
+def fetch(links: Sequence[UrlRecord], out, fetching: FetchConfig = FetchConfig(), *, retry_dead: bool = False) -> Iterator[tuple[UrlRecord, str]]:
     """Fetch into the folder out; yields each link with "" once its picture is there, or with why it is dead; what is known already comes first.
 
     Killed or closed at any moment, the next call goes on from there: no half files, nothing fetched twice, except the dead with retry_dead.
@@ -236,7 +236,7 @@ def _settle(link, out, fetching, stop, lock):
     try:
         if not why:
             save(*picture(download(link.url, fetching, stop), fetching.size), link, out)
-    except Dead as dead:
+    except FetchFailed as dead:
         why = str(dead)
     if why != NO_DNS:
         with lock, open(out / MANIFEST, "a") as file:
@@ -245,7 +245,7 @@ def _settle(link, out, fetching, stop, lock):
     return link, why
 
 
-def fetch_list(path, out, fetching: Fetching = Fetching(), *, limit: int | None = None, retry_dead: bool = False) -> str:
+def fetch_list(path, out, fetching: FetchConfig = FetchConfig(), *, limit: int | None = None, retry_dead: bool = False) -> str:
     """Fetch a list into a folder with a progress bar; returns what became of it in one line. Errors: see read_links and fetch."""
     from tqdm import tqdm
     links, counts = read_links(path, limit), Counter()

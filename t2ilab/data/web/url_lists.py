@@ -11,7 +11,7 @@ LONGEST = 65_536                                                # characters of 
 
 
 @dataclass(slots=True)
-class Link:
+class UrlRecord:
     """One address of a list: its first row (from 0; also its file name), all its captions, and why it is dead before it is tried, if it is."""
     row: int
     url: str
@@ -19,7 +19,7 @@ class Link:
     why: str = ""
 
 
-def read_links(path, limit: int | None = None) -> list[Link]:
+def read_links(path, limit: int | None = None) -> list[UrlRecord]:
     """The addresses of a list, each once; one that stands in several rows has several captions. limit: only the first so many rows.
 
     .tsv, .txt, .csv: caption and address, or address and caption, or columns with names. .parquet: columns named caption or text, url or image_url.
@@ -33,7 +33,7 @@ def read_links(path, limit: int | None = None) -> list[Link]:
         for row, (caption, url) in enumerate(islice(_pairs(read(path)), limit)):
             damaged = "\0" in caption + url or max(len(caption), len(url)) > LONGEST
             why = "damaged row" if damaged else "no address" if not url else "not http" if not HTTP.match(url) else "" if caption else "no caption"
-            link = found.setdefault(row if why else url, Link(row, "" if damaged else url, [], why))
+            link = found.setdefault(row if why else url, UrlRecord(row, "" if damaged else url, [], why))
             link.captions.append("" if why else " ".join(caption.split()))
     except (csv.Error, ValueError) as error:
         raise ValueError(f"{path}, row {row + 1}: {' '.join(str(error).split())}") from error

@@ -9,7 +9,7 @@ from ...viz.plots import lines
 from ...viz.tiles import beside
 from ..alignment import alignment
 from ..caption_metrics import fresh_scenes
-from ..corruptions import TOGETHER, spoil
+from ..corruptions import TOGETHER, corrupt_image
 from ..image_metrics import psnr
 from ..scene_metrics import drawn, sample_many
 
@@ -23,15 +23,15 @@ def augmentation_sweep(at: Callable, small: int, levels: Sequence[float], *, n: 
     captions, size = [caption for _, caption in scenes], at(levels[0]).stages[0].shape[-1]
     true, clean = (drawn([scene for scene, _ in scenes], s) for s in (size, small))
     result: dict = {"levels": list(levels), "samples": n, "spoilt_by": TOGETHER}
-    for name, pictures in {"clean": clean, "spoilt": spoilt(clean, seed)}.items():
-        images = [sample_many(at(level), captions, seed=seed, picture=pictures) for level in levels]
+    for name, pictures in {"clean": clean, "spoilt": corrupted_image(clean, seed)}.items():
+        images = [sample_many(at(level), captions, seed=seed, low_res_image=pictures) for level in levels]
         result[name] = {"psnr": [round(psnr(one, true), 2) for one in images], "alignment": [round(alignment(one, captions).score, 4) for one in images]}
     return result
 
 
-def spoilt(images: Tensor, seed: int = 0) -> Tensor:
+def corrupted_image(images: Tensor, seed: int = 0) -> Tensor:
     """Pictures [B 3 H W], each a little blurred, noisy and off in its colours."""
-    return torch.stack([spoil(image, generator(seed, k), **TOGETHER) for k, image in enumerate(images)])
+    return torch.stack([corrupt_image(image, generator(seed, k), **TOGETHER) for k, image in enumerate(images)])
 
 
 def draw_augmentation(result: dict):
