@@ -85,6 +85,7 @@ def test_training_from_the_command_line_trains_the_stages_one_by_one(whole, tmp_
     assert read_preset(out).then == (LATER,) and read_preset(out / LATER).model.low_res == 8
 
 
+@pytest.mark.slow
 def test_a_run_killed_in_its_second_stage_ends_bit_for_bit_as_if_nothing_had_happened(whole, tmp_path):
     if "forkserver" not in multiprocessing.get_all_start_methods():
         pytest.skip("this system cannot fork")

@@ -92,6 +92,7 @@ def dying_save(folder, moment):
     return os.waitpid(child, 0)[1] == 0
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
 def test_a_kill_at_any_moment_of_a_save_leaves_only_whole_checkpoints(tmp_path):
     saved_at(tmp_path / "start", 2)

@@ -66,6 +66,7 @@ def test_a_sweep_marks_every_way(tmp_path):
     assert draw_methods(lambda fields: built(LARGE, **fields), ways, n=2).size[0] > 7 * 8
 
 
+@pytest.mark.slow
 def test_the_command_line_marks_codecs_and_ways(tmp_path, capsys):
     for _ in train(replace(RUN, model=LARGE), tmp_path / "run"):
         pass

@@ -47,6 +47,7 @@ def test_presets_have_their_published_size(name):
     assert sum(p.numel() for p in net.parameters()) == SIZES[name] and all(p.requires_grad for p in net.parameters())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PRESETS)
 def test_a_preset_at_full_size_takes_one_training_step(name):
     preset = PRESETS[name]

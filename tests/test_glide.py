@@ -54,6 +54,7 @@ def test_presets_have_their_size(name):
     assert PRESETS.keys() == SIZES.keys() and sum(p.numel() for p in net.parameters()) == SIZES[name] and all(p.requires_grad for p in net.parameters())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_published_networks_count_exactly_and_run_forward_and_backward_at_full_size(name):
     model, parameters = PUBLISHED[name]
@@ -78,6 +79,7 @@ def test_presets_say_what_the_paper_says():
     assert PRESETS["glide-base"].then == ("glide-upsampler",) and upsampler.sampling_steps == FAST27 and len(FAST27) == 28
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PRESETS)
 def test_a_narrow_copy_of_a_preset_takes_a_training_step_and_samples(name):
     model = narrow(PRESETS[name].model).fit_to_dataset(type("Captions", (), {"texts": lambda self: batch(n=20).captions})())
@@ -176,6 +178,7 @@ def taught():
     return replace(pipeline, stages=(replace(pipeline.stages[0], denoiser=ema),)), example
 
 
+@pytest.mark.slow
 def test_true_captions_have_a_lower_loss_than_swapped_ones_and_than_none(taught):
     pipeline, (x0, cond) = taught
     denoiser, t = pipeline.stages[0].denoiser, torch.full((16,), 900)

@@ -42,12 +42,14 @@ def trained(tmp_path):
     return tmp_path / "run"
 
 
+@pytest.mark.slow
 def test_stages_trained_side_by_side_are_those_trained_one_after_the_other_bit_for_bit(trained, tmp_path):
     train_all(SMALL["imagen-shapes"], tmp_path / "both", together=True)
     assert saved(tmp_path / "both") == saved(trained) and saved(tmp_path / "both" / LATER) == saved(trained / LATER)
     assert load(tmp_path / "both")(["a red circle"]).shape == (1, 3, 16, 16)
 
 
+@pytest.mark.slow
 def test_a_stage_killed_on_the_way_ends_bit_for_bit_as_if_nothing_had_happened(trained, tmp_path):
     for part, folder in cascade(SMALL["imagen-shapes"], tmp_path / "killed"):
         for log, _ in train(part, folder):

@@ -70,6 +70,7 @@ def test_between_two_whole_times_the_tables_are_straight():
     assert [float(v) for v in d.cumulative(d.T)] == [float(v) for v in d.cumulative(torch.tensor([d.T]))]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shares", SHARES)
 def test_the_posterior_is_bayes_by_brute_force(shares):
     """VQ-Diffusion Eq. 5: for small K and T, every t, every s below it (halves too), every x_t and every x_0 that can lead there."""
@@ -192,6 +193,7 @@ def ideal(d):
     return denoise, p
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shares", ["paper", "as trained"])
 def test_the_bound_of_a_perfect_model_is_minus_log_p(shares):
     """VQ-Diffusion bound, every term, weighted by every x_t that can occur: for the exact posterior the bound is no bound but -log p(x_0) itself."""

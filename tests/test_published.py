@@ -59,6 +59,7 @@ def checkpoint(kind, *, learned=False, ema=False):
     return state, w
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("learned, ema", [(False, False), (True, True)])
 def test_a_checkpoint_becomes_a_run_that_answers_the_same(here, capsys, kind, learned, ema):

@@ -30,6 +30,7 @@ from t2ilab.training.checkpoint import verify
 
 # kill -9
 
+@pytest.mark.slow
 def test_a_run_killed_at_random_moments_ends_bit_for_bit_as_if_nothing_had_happened(tmp_path):
     steps, luck, whole, killed = 100, random.Random(0), tmp_path / "whole", tmp_path / "killed"
     command = ["train", "ddpm-shapes", *OPTIONS, "--steps", steps, "--checkpoint-steps", 3, "--out"]
@@ -72,6 +73,7 @@ def wait_for_a_new_line(path):
 
 # Several processes
 
+@pytest.mark.slow
 def test_two_processes_equal_one_that_works_through_two_shards(tmp_path):
     options = [*OPTIONS, "--optimizer", "adamw", "--warmup", "2", "--steps", "12", "--out"]
     one_thread = os.environ | {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}        # sums in another order would be other numbers

@@ -163,6 +163,7 @@ def test_gaps_are_filled_with_words():
     assert fill_in(model, TOKENIZER, "no gap") == "no gap"
 
 
+@pytest.mark.slow
 def test_a_training_killed_anywhere_ends_in_the_same_encoder(tmp_path, monkeypatch):
     fit = FitConfig(steps=6, batch_size=4, lr=1e-2, warmup=1, precision="fp32", ema_decay=0.9)
     assert [log.step for log, _ in pretrain(TEXTS, TOKENIZER, TINY, fit, out=tmp_path / "whole")] == [1, 2, 3, 4, 5, 6]

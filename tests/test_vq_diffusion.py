@@ -231,6 +231,7 @@ def test_codes_from_other_codecs_are_refused():
 
 # ---------------------------------------------------------------------------------------------------------------------------- runs
 
+@pytest.mark.slow
 def test_a_run_killed_on_the_way_ends_bit_for_bit_as_if_nothing_had_happened(tmp_path):
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     for _ in train(RUN, whole):
