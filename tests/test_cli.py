@@ -12,7 +12,7 @@ from PIL import Image
 from tiny_data import own_cache, picture  # noqa: F401
 from tiny_runs import OPTIONS, TINY, digests, logged, names, tiny
 
-from t2ilab.cli import commands as cli
+from t2ilab.cli import commands as cli, train as training_command
 from t2ilab.runs import load as loading, train as training
 from t2ilab.data.shapes import Scenes
 from t2ilab.hub import shipped
@@ -264,7 +264,7 @@ def test_control_c_promises_only_what_was_saved(here, monkeypatch, capsys):
 def test_only_the_first_of_several_processes_shows_a_bar(here, monkeypatch, capsys):
     for rank, shown in ("0", True), ("1", False):
         monkeypatch.setenv("RANK", rank)
-        assert len(list(cli._with_bar(iter([(Log(1, 0.5, 1.0, 0.1, 0.1), None)]), 1, here))) == 1
+        assert len(list(training_command._with_bar(iter([(Log(1, 0.5, 1.0, 0.1, 0.1), None)]), 1, here))) == 1
         assert ("1/1" in capsys.readouterr().err) == shown
 
 

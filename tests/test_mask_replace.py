@@ -4,6 +4,7 @@ from itertools import product
 import pytest
 import torch
 import torch.nn.functional as F
+from make_diffusers_fixtures import with_vq
 from torch.testing import assert_close
 
 from t2ilab.diffusion.cond import Cond, Prediction
@@ -127,7 +128,7 @@ def test_two_steps_are_one_long_step(shares):
 
 def test_one_step_equals_diffusers_scheduler():
     """VQ-Diffusion Eq. 5 as diffusers computes it in logarithms (its time is ours minus 1; its step to 0 has a case of its own)."""
-    theirs = pytest.importorskip("diffusers").VQDiffusionScheduler(num_vec_classes=12)
+    theirs = with_vq().VQDiffusionScheduler(num_vec_classes=12)
     d = diffusion("as trained", T=100, codes=11)
     x_t, log_p = torch.randint(12, (3, 20), generator=generator(0)), torch.randn(3, 11, 20, generator=generator(1)).log_softmax(1)
     for t in (2, 3, 50, 99, 100):

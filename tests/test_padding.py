@@ -7,6 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from make_diffusers_fixtures import with_vq
 from test_encoders import bits, cache, encoded      # noqa: F401
 from tiny_vq import BASE, RUN, built
 from torch.testing import assert_close
@@ -73,7 +74,7 @@ def test_features_are_those_of_diffusers_where_its_tokenizer_pads_with_token_0(c
     """As its published checkpoint's does, which therefore takes a "!" in a caption for padding; the original does not, and neither do we.
 
     CLIP's own tokenizer pads with the end of a text, which gives other features at every padding position."""
-    pipeline = pytest.importorskip("diffusers").VQDiffusionPipeline
+    pipeline = with_vq().VQDiffusionPipeline
     ours, _ = model_of(clip).text_encoder(CAPTIONS)
     with torch.no_grad():
         theirs, by_default = (pipeline._encode_prompt(SimpleNamespace(tokenizer=tokenizer, text_encoder=clip[1], device="cpu"), CAPTIONS, 1, False)

@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 import torch.nn.functional as F
+from make_diffusers_fixtures import with_vq
 from torch.testing import assert_close
 
 from t2ilab.diffusion.cond import Cond
@@ -27,7 +28,7 @@ def shaken(model):
 
 def their_codec():
     """diffusers' VQModel of CONFIG, with random weights."""
-    VQModel = pytest.importorskip("diffusers").VQModel
+    VQModel = with_vq().VQModel
     torch.manual_seed(0)
     return shaken(VQModel(
         down_block_types=("DownEncoderBlock2D", "AttnDownEncoderBlock2D"), up_block_types=("AttnUpDecoderBlock2D", "UpDecoderBlock2D"), block_out_channels=(32, 64),
@@ -36,7 +37,7 @@ def their_codec():
 
 def their_transformer():
     """diffusers' Transformer2DModel of NET, with random weights."""
-    Transformer2DModel = pytest.importorskip("diffusers").Transformer2DModel
+    Transformer2DModel = with_vq().Transformer2DModel
     torch.manual_seed(0)
     return shaken(Transformer2DModel(
         num_attention_heads=4, attention_head_dim=8, num_layers=2, cross_attention_dim=16, attention_bias=True, sample_size=4, num_vector_embeds=12,

@@ -5,8 +5,11 @@ from dataclasses import replace
 
 import pytest
 import torch
+from make_diffusers_fixtures import stored
+from test_pretrained_ddpm import published_folder as published_ddpm
 from test_pretrained_glide import FEW, folder, resized  # noqa: F401  (a fixture)
 from test_pretrained_vq import CONFIG, D, GRID, HEADS, STEPS, TABLE, in_the_originals_names, literally, original_transformer, their_codec
+from test_pretrained_vq_diffusers import published_folder as published_vq
 from tiny_imagen import ENCODER
 from tiny_runs import TINY
 from torch.testing import assert_close
@@ -18,7 +21,9 @@ from t2ilab.families.vqgan import VQCodec
 from t2ilab.families.vq_diffusion import VQDiffusion
 from t2ilab.nets.token_transformer import TokenTransformerConfig
 from t2ilab.presets import PRESETS
+from t2ilab.pretrained.convert import ADAPTERS
 from t2ilab.pretrained.glide import load_official, read_official
+from t2ilab.pretrained.read import Published
 from t2ilab.runs.load import load
 from t2ilab.runs.folder import read_preset
 from t2ilab.tensors import generator
@@ -85,23 +90,54 @@ def test_a_checkpoint_becomes_a_run_that_answers_the_same(here, capsys, kind, le
         assert cli.main(["sample", "run", "3", "--out", "s"]) == 0
 
 
-def test_openais_glide_becomes_a_run(here, folder, monkeypatch):  # noqa: F811
+def test_openais_glide_becomes_a_run(here, folder, monkeypatch, capsys):  # noqa: F811
     monkeypatch.setitem(PRESETS, "glide-few", replace(TINY, model=replace(FEW, sampling_steps=2)))
     torch.save(resized(read_official(folder / "base.pt")), folder / "base.pt")
+    assert cli.main(["convert", "glide-few", str(folder / "base.pt"), "--out", "run"]) == 1
+    assert "give the file (--vocabulary vocab.bpe.gz)" in capsys.readouterr().err
     assert cli.main(["convert", "glide-few", str(folder / "base.pt"), "--vocabulary", str(folder / "vocab.bpe"), "--out", "run"]) == 0
     want = load_official(folder / "base.pt", replace(FEW, sampling_steps=2), folder / "vocab.bpe")(["low"], seed=1)
     assert torch.equal(load("run")(["low"], seed=1).cpu(), want)
+    assert read_preset(here / "run").model.sampling_steps == (1000, 1, 0)                    # OpenAI's respacing "2"
+
+
+@pytest.mark.parametrize("kind", ["text", "label"])
+def test_an_embedding_for_no_caption_that_was_never_trained_can_be_ignored(here, capsys, kind):
+    torch.save(checkpoint(kind, learned=True)[0], "published.pth")
+    for take in ("learned", "ignore"):
+        words = ["convert", f"vq-{kind}", "published.pth", "--table", "used.pt", "--out", take, "--null-embedding", take]
+        assert cli.main(words) == 0
+        said = capsys.readouterr().out
+        assert f"It was {'taken as learned' if take == 'learned' else 'ignored'}" in said
+        assert f"--null-embedding {'ignore' if take == 'learned' else 'learned'}" in said           # how to say otherwise
+        assert ("a standard deviation of " in said) == (kind == "text")
+        assert read_preset(here / take).model.objective.drop == (0.1 if take == "learned" else 0.0)
+    learned, ignored = (load(take, guidance_scale=1.0).model.net for take in ("learned", "ignore"))
+    assert learned.knows_none and not ignored.knows_none
+    with pytest.raises(ValueError, match="this model was never trained without captions|so there is nothing to push away from"):
+        load("ignore", guidance_scale=2.0)
+
+
+def test_a_checkpoint_without_such_an_embedding_says_nothing_of_it(here, capsys):
+    torch.save(checkpoint("text")[0], "published.pth")
+    assert cli.main(["convert", "vq-text", "published.pth", "--table", "used.pt", "--out", "run"]) == 0
+    assert "no caption" not in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("words, message", [
-    (["ddpm-cifar10", "published.pth"], "choose a preset of GLIDE or VQ-Diffusion"), (["nothing", "published.pth"], "nothing: choose a preset"),
+    (["imagen-base", "published.pth"], "imagen-base: no published weights fit it"),
+    (["nothing", "published.pth"], "nothing: no published weights fit it"),
     (["vq-text", "gone.pth"], "gone.pth: no such weights file"), (["vq-text", "text.pth"], "text.pth: no file of weights alone"),
-    (["vq-text", "hostile.pth"], "hostile.pth: no file of weights alone"), (["vq-text", "used.pt"], "used.pt is no checkpoint of VQ-Diffusion"),
+    (["vq-text", "hostile.pth"], "hostile.pth: no file of weights alone"),
+    (["vq-text", "used.pt"], "used.pt is of no layout that is known here; vq-text is made of the original VQ-Diffusion (.pth)"),
+    (["vq-text", "."], ". is of no layout that is known here"),
     (["vq-text", "published.pth"], "draws 7 of its codec's 11 codes: give the list of them"),
     (["vq-text", "published.pth", "--table", "published.pth"], "is no list of used codes"),
     (["vq-text", "published.pth", "--table", "few.pt"], "few.pt lists 3 codes up to number 2; tiny draws 7 of 11"),
+    (["vq-text", "published.pth", "--vocabulary", "few.pt"], "--vocabulary means nothing for the original VQ-Diffusion"),
     (["vq-label", "published.pth", "--table", "used.pt"], "these weights are of another model"),
-    (["glide-tiny", "published.pth"], "give the file (--vocabulary"), (["vq-text", "published.pth", "--out", "taken"], "taken is there already")])
+    (["glide-tiny", "published.pth"], "published.pth is the original VQ-Diffusion (.pth); glide-tiny is made of OpenAI's GLIDE (.pt)"),
+    (["vq-text", "published.pth", "--out", "taken"], "taken is there already")])
 def test_what_is_no_checkpoint_is_one_line_and_leaves_nothing(here, capsys, words, message):
     torch.save(checkpoint("text")[0], "published.pth")
     (here / "text.pth").write_text("hello")
@@ -116,6 +152,24 @@ def test_what_is_no_checkpoint_is_one_line_and_leaves_nothing(here, capsys, word
     said = capsys.readouterr().err.strip()
     assert message in said and "\n" not in said and sorted(path.name for path in here.iterdir()) == before
     assert (here / ".run" / "kept").is_file()
+
+
+def test_help_names_every_layout(capsys):
+    with pytest.raises(SystemExit):
+        cli.main(["convert", "--help"])
+    text = " ".join(capsys.readouterr().out.replace("│", " ").split())
+    assert len(ADAPTERS) == 4 and all(adapter.name in text for adapter in ADAPTERS)
+
+
+def test_no_layout_is_taken_for_another(here, folder):  # noqa: F811
+    """Each of the layouts, as the tests of its adapter write it, is told by its own row alone."""
+    torch.save(checkpoint("text")[0], "published.pth")
+    published_ddpm(here / "ddpm", stored("ddpm")[1], "tiny")
+    published_ddpm(here / "flat", stored("ddpm")[1], "tiny", flat=True)
+    published_vq(here / "vq", stored("vq")[1])
+    given = {folder / "base.pt": 0, here / "published.pth": 1, here / "ddpm": 2, here / "flat": 2, here / "vq": 3, here / "used.pt": None, here: None}
+    for path, row in given.items():
+        assert [k for k, adapter in enumerate(ADAPTERS) if adapter.detect(Published(path))] == ([] if row is None else [row]), path
 
 
 class Hostile:

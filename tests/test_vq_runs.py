@@ -28,7 +28,7 @@ def test_guidance_can_be_learned_afterwards(tmp_path):
     with pytest.raises(ValueError, match="nothing to push away from"):
         load(tmp_path / "first", guidance_scale=3.0)
     before = saved(tmp_path / "first")
-    tuned = replace(RUN, start=str(tmp_path / "first"), fit=replace(RUN.fit, steps=1, lr=0.0))
+    tuned = replace(RUN, start=str(tmp_path / "first"), fit=replace(RUN.fit, steps=1, lr=1e-30))
     for _ in train(tuned, tmp_path / "tuned"):
         pass
     assert saved(tmp_path / "first") == before
@@ -43,7 +43,7 @@ def test_guidance_by_labels_can_be_learned_afterwards(tmp_path):
     (tmp_path / "first").mkdir()
     save_weights(awake(first.model.build()), tmp_path / "first" / "model.safetensors")                   # a run on pictures that all have a label
     (tmp_path / "first" / "config.json").write_text(json.dumps(first.to_dict()))
-    list(train(replace(first, model=CLASSES, start=str(tmp_path / "first"), fit=replace(RUN.fit, steps=1, lr=0.0)), tmp_path / "tuned"))
+    list(train(replace(first, model=CLASSES, start=str(tmp_path / "first"), fit=replace(RUN.fit, steps=1, lr=1e-30)), tmp_path / "tuned"))
     ours, theirs = (load(tmp_path / name, guidance_scale=1.0).model.net.state_dict() for name in ("tuned", "first"))
     assert all(torch.equal(ours[name][:len(theirs[name])], theirs[name]) for name in theirs)
     assert {name for name in theirs if len(ours[name]) != len(theirs[name])} == {f"blocks.{n}.mlp_norm.table.weight" for n in range(2)}
@@ -104,7 +104,7 @@ def test_a_run_begins_with_the_places_and_the_codec_of_the_first(tmp_path):
     flat = replace(RUN, model=replace(BASE, codec=codec, net=replace(BASE.net, place_table=6, flat_places=True)))
     list(train(flat, tmp_path / "first"))
     tuned = replace(flat, model=replace(flat.model, codec="runs/gone", net=replace(flat.model.net, flat_places=False)), start=str(tmp_path / "first"),
-                    fit=replace(RUN.fit, steps=1, lr=0.0))
+                    fit=replace(RUN.fit, steps=1, lr=1e-30))
     list(train(tuned, tmp_path / "tuned"))
     assert read_preset(tmp_path / "tuned").model.net.flat_places and read_preset(tmp_path / "tuned").model.codec == codec
     assert load(tmp_path / "tuned")(CAPTIONS).equal(load(tmp_path / "first")(CAPTIONS))

@@ -2,7 +2,7 @@
 import json
 import shlex
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import tyro
 
@@ -58,20 +58,25 @@ def export(run: Annotated[Word, tyro.conf.arg(metavar="RUN")], out: tyro.conf.Po
         print(folder)
 
 
-def convert(preset: Annotated[Word, tyro.conf.arg(metavar="PRESET")], file: tyro.conf.Positional[Path], out: Path | None = None,
-            table: Path | None = None, vocabulary: Path | None = None) -> None:
-    """Make a run of a published checkpoint of GLIDE or VQ-Diffusion, to sample from or to train on.
+def convert(preset: Annotated[Word, tyro.conf.arg(metavar="PRESET")],
+            file: Annotated[Word, tyro.conf.arg(metavar="FILE|FOLDER")],
+            out: Path | None = None, table: Path | None = None, vocabulary: Path | None = None,
+            null_embedding: Literal["learned", "ignore"] = "learned") -> None:
+    """Make a run of published weights, to sample from or to train on. What they are is told from the file or folder.
 
     Args:
-        preset: its configuration, such as glide-base or vq-coco
-        file: the checkpoint, .pt or .pth
+        preset: its configuration, such as glide-base, vq-coco, vq-ithq or ddpm-cifar10
+        file: what was published: OpenAI's GLIDE (.pt), the original VQ-Diffusion (.pth), diffusers' DDPM (a folder), diffusers' VQ-Diffusion (a folder)
         out: the run's folder; runs/PRESET if not given
-        table: of VQ-Diffusion, the published list of used codes, such as taming_vqvae_2887.pt
+        table: of the original VQ-Diffusion, the published list of used codes, such as taming_vqvae_2887.pt
         vocabulary: of GLIDE, the published file of merges, such as vocab.bpe.gz
+        null_embedding: of VQ-Diffusion, what its embedding for "no caption" is; ignore one that was never trained
     """
+    from ..pretrained.adapter import Extras
     from ..pretrained.convert import convert as convert_published
     out = out or Path("runs") / preset
-    convert_published(preset, file, out, table=table, vocabulary=vocabulary)
+    for line in convert_published(preset, Path(file), out, Extras(table, vocabulary, null_embedding)):
+        print(line)
     print(f"{out}: a run with the weights of {file}.  {try_it(PRESETS[preset], out)}  "
           f"Train on from it: --start {shlex.quote(str(out))}, into another folder")
 

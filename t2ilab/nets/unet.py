@@ -70,6 +70,8 @@ class UNet(nn.Module):
         self.up = self._up(widths, skips)
         conv_out = zero(nn.Conv2d(widths[0], out_channels * c.patch ** 2, 3, padding=1))
         self.conv_out = nn.Sequential(group_norm(widths[0]), nn.SiLU(), conv_out)
+        for norm in (part for part in self.modules() if isinstance(part, nn.GroupNorm) and c.tf_layout):
+            norm.eps = 1e-6                                          # TensorFlow's
 
     def _down(self, widths: list[int]) -> tuple[nn.ModuleDict, list[int]]:
         """The layers of the way down, each of which leaves a skip connection, and the widths of all those."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
+from ..data.captions import clean
 from ..diffusion.cond import Cond
 from ..diffusion.guidance import constrained, guided
 from ..diffusion.sampling import trajectory
@@ -86,7 +87,7 @@ def listed(captions: int | Sequence[str]) -> list[str]:
     """Captions as a list, "" for each picture where only their number is given.  ValueError for a single string, or none at all."""
     if isinstance(captions, str):
         raise ValueError(f"captions={captions[:60]!r} is one string: give a list of captions, or a number of pictures")
-    captions = [""] * captions if isinstance(captions, int) else list(captions)
+    captions = [""] * captions if isinstance(captions, int) else [clean(c) if isinstance(c, str) else c for c in captions]
     if not captions:
         raise ValueError("no captions: give at least one, or a number of pictures")
     return captions

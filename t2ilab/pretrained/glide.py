@@ -10,14 +10,17 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from ..diffusion.schedules import sections
 from ..families.glide import GLIDE, GlideNet
 from ..nets.attention import Attention
 from ..nets.layers import Downsample, Layer, ResBlock, Upsample, timestep_embedding
 from ..nets.text_transformer import TextBlock
 from ..pipeline.walk import TextToImage
+from ..presets.preset import Preset
 from ..text.tokenizer import BYTES, read_merges
 from ..training.checkpoint import read_tensors
-from .read import read_pickled
+from .adapter import Extras, write_run
+from .read import Published, is_state_dict, read_pickled
 
 ENDS = {   # our layer or parameter -> theirs, where there is one of it
     "text.tokens": "token_embedding", "text.positions": "positional_embedding", "text.padding": "padding_embedding", "text.norm": "final_ln",
@@ -39,21 +42,50 @@ HEAD_BY_HEAD = {"qkv": 3, "c_qkv": 3, "encoder_kv": 2}      # their layers that 
 def load_official(path: str | Path, model: GLIDE, merges: str | Path) -> TextToImage:
     """OpenAI's GLIDE, ready to sample: `load_official("base.pt", GLIDE(), "vocab.bpe.gz")`.
 
-    path: their .pt file or the same as safetensors.  model: its configuration, such as those in presets/.  merges: the vocabulary file published
-    with it.  Raises FileNotFoundError or ValueError in one line.  Lesson: notebooks/05_glide.ipynb"""
-    model = replace(model, merges=read_merges(merges))
-    if len(model.merges) != model.text.vocabulary - BYTES - 1:
-        raise ValueError(f"{merges} has {len(model.merges)} merges: a vocabulary of {model.text.vocabulary} has {model.text.vocabulary - BYTES - 1}")
+    path: their .pt file or the same as safetensors.  model: its configuration, such as those in presets/; n sampling steps are the times that
+    OpenAI's respacing "n" visits.  merges: the vocabulary file published with it.  Raises FileNotFoundError or ValueError in one line.
+    Lesson: notebooks/05_glide.ipynb"""
+    return _pipeline(read_official(path), Path(path), with_their_times(with_vocabulary(model, merges)))
+
+
+def _pipeline(state: dict[str, Tensor], path: Path, model: GLIDE) -> TextToImage:
     pipeline = model.pipeline()
-    state = read_official(path)
     try:
         weights = convert(state, model)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
-    denoiser = pipeline.stages[0].denoiser
-    denoiser.net.load_state_dict(weights, strict=True)
-    denoiser.eval().requires_grad_(False)
+    pipeline.model.net.load_state_dict(weights, strict=True)
+    pipeline.model.eval().requires_grad_(False)
     return pipeline
+
+
+def with_vocabulary(model: GLIDE, merges: str | Path) -> GLIDE:
+    """The same model, reading captions by a file of merges.  ValueError for a file that does not fill its vocabulary."""
+    model = replace(model, merges=read_merges(merges))
+    if len(model.merges) != model.text.vocabulary - BYTES - 1:
+        raise ValueError(f"{merges} has {len(model.merges)} merges: a vocabulary of {model.text.vocabulary} has "
+                         f"{model.text.vocabulary - BYTES - 1}")
+    return model
+
+
+def with_their_times(model: GLIDE) -> GLIDE:
+    """The same model with the times of OpenAI's respacing "n" in the place of n evenly spaced ones, so that it walks as published."""
+    n = model.sampling_steps
+    return replace(model, sampling_steps=tuple(sections(model.T, (n,)))) if isinstance(n, int) and n > 1 else model
+
+
+def detect(given: Published) -> bool:
+    """Whether this is OpenAI's GLIDE."""
+    return is_state_dict(given.content) and "token_embedding.weight" in given.content
+
+
+def to_run(given: Published, preset: Preset, folder: Path, out: Path, extras: Extras) -> list[str]:
+    """A run of OpenAI's GLIDE (see adapter.py)."""
+    if extras.vocabulary is None:
+        raise ValueError(f"{preset.name} reads captions by its published vocabulary: give the file (--vocabulary vocab.bpe.gz)")
+    model = with_their_times(with_vocabulary(preset.model, extras.vocabulary))
+    write_run(_pipeline(given.content, given.path, model).model, replace(preset, model=model, start=None), folder)
+    return []
 
 
 def read_official(path: str | Path) -> dict[str, Tensor]:
@@ -62,7 +94,7 @@ def read_official(path: str | Path) -> dict[str, Tensor]:
     if path.suffix == ".safetensors":
         return read_tensors(path)
     state = read_pickled(path)
-    if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
+    if not is_state_dict(state):
         raise ValueError(f"{path}: no state dict: it should hold tensors by name and nothing else")
     return state
 
@@ -85,7 +117,7 @@ def convert(state: dict[str, Tensor], model: GLIDE) -> dict[str, Tensor]:
     if wrong:
         raise ValueError("these weights are of another model: " + "; ".join(wrong[:8]) + f" (and {len(wrong) - 8} more)" * (len(wrong) > 8))
     weights = {k: flat[official[k]].float() for k in own}
-    return weights | {"unet.time.0.weight": _one_later(weights["unet.time.0.weight"])}
+    return weights | {"unet.time.0.weight": one_later(weights["unet.time.0.weight"])}
 
 
 def names(net: GlideNet) -> dict[str, str]:
@@ -135,8 +167,11 @@ def _part_by_part(name: str, weight: Tensor, model: GLIDE) -> dict[str, Tensor]:
     return {f"{where}.q.{kind}": weight[0], f"{where}.kv.{kind}": weight[1:].flatten(0, 1)}
 
 
-def _one_later(weight: Tensor) -> Tensor:
-    """The clock's first layer [E C] for times from 1 to 1000: a clock face one step ago is today's turned back by the angle of one step."""
-    cos, sin = timestep_embedding(torch.ones(1, device=weight.device), weight.shape[1]).double().chunk(2, dim=1)
+def one_later(weight: Tensor, last: int = 0) -> Tensor:
+    """The time MLP's first layer [E C] for times from 1 to 1000: an embedding one step ago is today's turned back.
+
+    last: of `timestep_embedding`."""
+    one = torch.ones(1, device=weight.device)
+    cos, sin = timestep_embedding(one, weight.shape[1], last=last).double().chunk(2, dim=1)
     of_cos, of_sin = weight.double().chunk(2, dim=1)
     return torch.cat([of_cos * cos - of_sin * sin, of_cos * sin + of_sin * cos], dim=1).to(weight.dtype)

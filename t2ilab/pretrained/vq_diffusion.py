@@ -6,13 +6,13 @@ same under other names; queries, keys and values, three layers there, are one or
 import re
 from collections.abc import Iterator
 
-import torch
 from torch import Tensor, nn
 
 from ..nets.attention import Attention
 from ..nets.layers import Downsample, Upsample
 from ..nets.token_transformer import TokenTransformer
 from ..vqgan.networks import VQGAN, Block
+from .read import gathered
 
 CODEC = {   # layout -> our part of a codec -> theirs; {i} counts levels from the door, {r} from the bottom, {j} the blocks of a level
     "original": {
@@ -55,7 +55,7 @@ def convert_codec(state: dict[str, Tensor], codec: VQGAN, layout: str = "origina
         sources |= {f"{ours}.{kind}": (f"{theirs}.{kind}",) for kind in ("weight", "bias")}
     for part in ("encoder", "decoder"):
         sources |= dict(_picture_part(getattr(codec, part), part, names))
-    return _gathered(state, codec, sources, unused=UNUSED_IN_CODEC)
+    return gathered(state, codec, sources, unused=UNUSED_IN_CODEC)
 
 
 def convert_transformer(state: dict[str, Tensor], net: TokenTransformer, layout: str = "original") -> dict[str, Tensor]:
@@ -87,7 +87,7 @@ def convert_transformer(state: dict[str, Tensor], net: TokenTransformer, layout:
             for ours in ("mlp.0", "mlp.2"):
                 theirs = f"{there}.{there_is(there, n[ours])}.{kind}"
                 sources |= {f"{here}.{name}.{kind}": (theirs,) for name in (ours, ours.replace("mlp", "mlp.layers"))}
-    return _gathered(state, net, sources, unused=UNUSED_IN_TRANSFORMER)
+    return gathered(state, net, sources, unused=UNUSED_IN_TRANSFORMER)
 
 
 def convert_used(table: Tensor) -> tuple[int, ...]:
@@ -139,18 +139,3 @@ def _inside(layer: nn.Module, weight: str, names: dict) -> tuple[str, ...]:
         q, k, v = (f"{name}.{kind}" for name in qkv)
         return {"norm": (f"{norm}.{kind}",), "attend.q": (q,), "attend.kv": (k, v), "attend.proj": (f"{proj}.{kind}",)}[where]
     return (weight.replace("skip", names["skip"]),)
-
-
-def _gathered(state: dict[str, Tensor], model: nn.Module, sources: dict[str, tuple[str, ...]], unused: str) -> dict[str, Tensor]:
-    """Our state dict, each weight joined from theirs.  unused: how names of theirs begin that we have no use for, as a regular expression."""
-    own = model.state_dict()
-    wanted = {k: sources[k] for k in own if k in sources}
-    known = {name for names in wanted.values() for name in names}
-    wrong = [f"{name} is unexpected" for name in state if name not in known and not re.match(unused, name)]
-    wrong += [f"{name} is missing" for name in sorted(known - state.keys())]
-    found = {k: torch.cat([state[name].float() for name in names]) for k, names in wanted.items() if known <= state.keys()}
-    found = {k: v.flatten(1) if own[k].ndim == 2 and v.shape[2:] == (1, 1) else v for k, v in found.items()}      # a convolution of width 1 is a linear layer
-    wrong += [f"{' and '.join(wanted[k])} is {list(v.shape)}, should be {list(own[k].shape)}" for k, v in found.items() if v.shape != own[k].shape]
-    if wrong:
-        raise ValueError("these weights are of another model: " + "; ".join(wrong[:8]) + f" (and {len(wrong) - 8} more)" * (len(wrong) > 8))
-    return {k: found.get(k, v) for k, v in own.items()}                                  # counts of a codebook's use are in no file
