@@ -174,6 +174,7 @@ def test_spoiling_does_what_its_levels_say():
     assert_close(right_of_edge, erf(1.5 / (2 * 2**0.5)), rtol=0, atol=0.02)
 
 
+@pytest.mark.slow
 def test_the_degradation_curves_fall_and_can_be_drawn():
     result = curves(whole_grammar(6), sizes=(32,))
     assert result[32]["together"]["right"] == 1 and all(c[0.0]["right"] == 1 for c in (result[32][k] for k in ("blur", "noise", "drift")))

@@ -132,6 +132,7 @@ def test_a_damaged_model_is_no_bad_one():
         choice_metrics(pipeline, n=1)
 
 
+@pytest.mark.slow
 def test_the_command_line_writes_the_choices_and_nothing_else(tmp_path, capsys):
     for _ in train(replace(TINY, model=replace(tiny_imagen.BASE, size=24)), tmp_path / "run"):
         pass

@@ -63,6 +63,7 @@ def figures_match(out, expected):
     return text
 
 
+@pytest.mark.slow
 def test_the_report_on_a_folder_names_broken_files_and_draws_every_figure(tmp_path):
     for k in range(12):
         picture(tmp_path / "mine" / "ab"[k % 2] / f"{k:02d}.jpg", seed=k, size=(16 + k, 16)).with_suffix(".txt").write_text("a bird " + "sings " * (k % 3))
@@ -107,6 +108,7 @@ def test_the_report_on_a_sample_says_that_it_is_one(tmp_path):
     assert "This copy holds 120 of the 60,000 published pictures" in text and "drawn by lot." in text
 
 
+@pytest.mark.slow
 def test_the_report_on_the_scenes_shows_which_classes_are_held_out(tmp_path):
     stats = inspect("shapes", None, tmp_path)
     never = [name for name, count in stats["classes"].items() if not count]
@@ -114,6 +116,7 @@ def test_the_report_on_the_scenes_shows_which_classes_are_held_out(tmp_path):
     assert facts(stats)["pictures"] == "endless, drawn afresh" and not (tmp_path / "augmentations.png").exists()
 
 
+@pytest.mark.slow
 def test_a_report_on_many_classes_draws_their_sizes_as_a_curve(tmp_path):
     tiny_data.flowers102(tmp_path)
     stats = inspect("flowers102", tmp_path, tmp_path / "out")

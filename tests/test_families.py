@@ -93,6 +93,7 @@ def test_training_fills_in_the_names_of_the_classes():
         tiny(net={"classes": 7}).model.fit_to_dataset(Scenes(size=8))
 
 
+@pytest.mark.slow
 def test_a_network_learns_which_label_is_which_and_guidance_pushes_further():
     """Two labels, two plain pictures, dark and bright: after training a label gives its own, and no label gives either."""
     preset = tiny(net={"classes": 2, "channels": 16, "dropout": 0.0}, objective={"drop": 0.2},

@@ -89,6 +89,7 @@ def test_a_run_stopped_between_two_checkpoints_ends_with_the_same_bits(change, t
     resumed_equals_uninterrupted(tmp_path, change, steps=14, stop=9, every=7)
 
 
+@pytest.mark.slow
 def test_importance_sampling_has_left_the_even_choice_when_the_proof_above_resumes(tmp_path):
     preset = tiny(**VARIANTS["importance-sampled times"], save={"checkpoint_steps": 7})
     preset = replace(preset, fit=replace(preset.fit, steps=9))

@@ -188,6 +188,7 @@ def test_true_captions_have_a_lower_loss_than_swapped_ones_and_than_none(taught)
     assert true < 0.5 * none and none < false
 
 
+@pytest.mark.slow
 def test_a_model_learns_which_word_is_which_and_guidance_pushes_further(taught):
     pipeline, _ = taught
     means = pipeline(["dark", "bright"]).mean((1, 2, 3))
@@ -196,6 +197,7 @@ def test_a_model_learns_which_word_is_which_and_guidance_pushes_further(taught):
     assert pushed[0] < means[0] - 0.02 and pushed[1] > means[1] + 0.02
 
 
+@pytest.mark.slow
 def test_a_negative_caption_pushes_the_other_way(taught):
     pipeline, _ = taught
     strong = replace(pipeline, stages=(replace(pipeline.stages[0], guidance_scale=2.0),))

@@ -68,6 +68,7 @@ def test_presets_say_what_the_paper_says():
     assert [later.low_res for later in chain[1:]] == [model.size for model in chain[:-1]] == [64, 256]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PRESETS)
 def test_a_narrow_copy_of_a_preset_takes_a_training_step_and_samples(name):
     a_step_and_pictures(narrow(PRESETS[name].model), PRESETS[name].fit)

@@ -126,6 +126,7 @@ def test_two_steps_are_one_long_step(shares):
             assert_close(two, d.posterior(one, torch.tensor([[x_t]]), 6, s)[0, :, 0], atol=1e-10, rtol=1e-7)
 
 
+@pytest.mark.slow
 def test_one_step_equals_diffusers_scheduler():
     """VQ-Diffusion Eq. 5 as diffusers computes it in logarithms (its time is ours minus 1; its step to 0 has a case of its own)."""
     theirs = with_vq().VQDiffusionScheduler(num_vec_classes=12)

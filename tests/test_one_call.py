@@ -22,6 +22,7 @@ def run(tmp_path_factory):
     return out
 
 
+@pytest.mark.slow
 def test_sample_is_a_loaded_run_with_these_settings(run):
     settings = dict(truncation=0.5, guidance_scale=3.0, sampling_steps=4)
     want = load(run, **settings)(["red circle", "4", ""], seed=2)
@@ -68,6 +69,7 @@ def test_sampling_in_one_call_refuses_in_one_line(run):
         t2ilab.sample("ddpm-shapes", ["red circle"], method="fast")
 
 
+@pytest.mark.slow
 def test_another_sampler_takes_no_weight_from_a_method_or_a_run(run, tmp_path):
     want = load(run, **methods(BASE.T, 2.0)["purity"] | {"sampler": "ancestral", "prior_weight": 0.0})(["4"])
     assert t2ilab.sample(run, ["4"], method="purity", sampler="ancestral").equal(want)

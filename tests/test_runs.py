@@ -143,6 +143,7 @@ def test_a_finished_run_is_left_as_it_is(tmp_path):
     assert list(train(TINY, tmp_path)) == [] and (saved(tmp_path), logged(tmp_path)) == before
 
 
+@pytest.mark.slow
 def test_the_log_loses_what_was_written_after_the_checkpoint_and_tensorboard_shows_each_step_once(tmp_path):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
     steps = train(tiny(save={"checkpoint_steps": 2}), tmp_path)
@@ -294,6 +295,7 @@ def test_without_a_network_the_one_command_is_said(trouble, shop, monkeypatch, c
     assert not shop.cache.exists()
 
 
+@pytest.mark.slow
 def test_every_preset_is_counted_on_meta(monkeypatch):
     rows = {row["preset"]: row for row in exporting.describe_presets()}
     assert rows["ddpm-cifar10"]["trainable"] == 35_746_307 and rows["ddpm-flowers102"]["pixels"] == 64

@@ -37,6 +37,7 @@ def figure(inside, size, radius, centre=(0.47, 0.52)):
     return inside(u, v).astype(float).reshape(size, 8, size, 8).mean((1, 3))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [32, 64])
 def test_every_one_object_scene_is_read_back_from_anywhere(size):
     """All 108 looks, each at 4 places of a grid shifted by a different part of a pixel every time; centres to a tenth of a pixel."""

@@ -47,6 +47,7 @@ def test_fast_sampling_decides_so_many_times_as_many_tokens_a_step(sampler, n):
     assert max(abs(found - expected) for found in shown_so[:-1]) < 5 * (expected / 16) ** 0.5              # nothing is masked at t = 1: less is left for the last
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("by_purity", [False, True])
 @pytest.mark.parametrize("n", [1, 7, 100, 250])
 @pytest.mark.parametrize("T, tokens", [(100, 1), (100, 100), (100, 1024), (25, 64), (7, 9)])
@@ -78,6 +79,7 @@ def test_purity_shows_sure_tokens_first_and_sharpens_them():
     assert firsts[0] == pytest.approx(0.6, abs=0.06) and firsts[1] == pytest.approx(sharp, abs=0.06)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sampler", ["ancestral", "even", "purity"])
 @pytest.mark.parametrize("n", [1, 3, 20, 137, 1500])
 def test_any_number_of_steps_ends_in_codes(sampler, n):
