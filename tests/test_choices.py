@@ -80,6 +80,7 @@ def test_every_changed_caption_could_be_one_of_training(name):
         assert (name == NEW) == any((o.colour, o.shape) in HELD_OUT for o in scene.objects)
 
 
+@pytest.mark.slow
 def test_who_knows_is_right_who_is_deaf_guesses_who_counts_words_cannot_bind():
     right = dict.fromkeys([*CHANGES, NEW], 1.0)
     settings = {"samples": 32, "draws": 8}

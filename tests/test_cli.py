@@ -184,6 +184,7 @@ def test_the_demo_trains_from_nothing_on_the_spot(here, monkeypatch, capsys):
     assert len(list((here / "runs" / "demo" / "train" / "samples").iterdir())) == 5
 
 
+@pytest.mark.slow
 def test_data_inspect_reports_on_a_folder(here, capsys):
     for k in range(12):
         picture(here / "photos" / f"{'cat' if k % 2 else 'dog'}" / f"{k}.png", seed=k)

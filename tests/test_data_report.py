@@ -101,6 +101,7 @@ def test_names_that_are_no_text_do_not_stop_the_report(tmp_path):
     assert list(stats["classes"]) == ["bar", "caf?"] and stats["broken_files"][0][0] == "caf?/c.png"
 
 
+@pytest.mark.slow
 def test_the_report_on_a_sample_says_that_it_is_one(tmp_path):
     tiny_data.cifar10(tmp_path)
     inspect("cifar10", tmp_path, tmp_path / "out", note="Every picture was drawn by lot.")
@@ -131,6 +132,7 @@ def test_a_folder_without_pictures_leaves_no_report(tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 @real("flowers102_original")
 def test_the_real_flowers_are_colourful_and_large(tmp_path):
     stats = inspect("folder", REAL / "flowers102_original", tmp_path, size=32)

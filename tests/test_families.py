@@ -59,6 +59,7 @@ def test_a_preset_at_full_size_takes_one_training_step(name):
     assert 0 < log.loss < 20 and 0 < log.grad_norm < float("inf") and not torch.equal(model.net.conv_out[-1].weight, before)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PRESETS)
 def test_a_narrow_copy_of_a_preset_samples(name):
     pipeline = narrow(PRESETS[name]).model.pipeline()

@@ -38,6 +38,7 @@ def test_the_originals_fast_sampling_guesses_most_tokens_at_once_and_ours_does_n
     assert theirs[-1] > 600 and theirs[-1] == max(theirs)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sampler", ["ancestral", "even", "purity"])
 @pytest.mark.parametrize("n", [100, 50, 10])
 def test_fast_sampling_decides_so_many_times_as_many_tokens_a_step(sampler, n):
