@@ -76,6 +76,7 @@ def test_a_centre_just_outside_its_zone_still_counts_and_the_next_zone_does_not(
     assert wrong(at(0.34), caption) == [] and wrong(at(0.36), caption) == ["position"] == wrong(at(0.5), caption)      # the zone ends at 0.32
 
 
+@pytest.mark.slow
 def test_noise_blank_and_mean_pictures_score_zero():
     scenes, captions = zip(*(Scenes().draw(generator(2, i)) for i in range(200)))
     noise = torch.randn(200, 3, 32, 32, generator=generator(0)).clamp(-1, 1)
@@ -109,6 +110,7 @@ def zone_chance():
     return (1 / 5 + inside) / 2                                         # half were placed in one of five zones, half anywhere
 
 
+@pytest.mark.slow
 def test_shuffled_captions_of_one_object_score_the_analytic_chance_level():
     colour = (3 * 2**2 + 3 * 3**2) / 15**2                              # three colours have 2 shapes in training, three have 3
     chance = {"count": 1, "background": 1 / 3, "colour": colour, "shape": 1 / 3, "size": 1 / 2, "position": zone_chance()}
@@ -134,6 +136,7 @@ def two_object_chance():
     return (np.mean(best) + 1 + 1 / 3) / 9                              # count is always right, the background one time in three
 
 
+@pytest.mark.slow
 def test_shuffled_captions_of_two_objects_score_the_analytic_chance_level():
     result, error = shuffled_score(5000, objects=(2,))
     assert abs(result.score - two_object_chance()) <= 4 * error and error < 0.003, (result.score, two_object_chance(), error)
@@ -174,6 +177,7 @@ def test_spoiling_does_what_its_levels_say():
     assert_close(right_of_edge, erf(1.5 / (2 * 2**0.5)), rtol=0, atol=0.02)
 
 
+@pytest.mark.slow
 def test_the_degradation_curves_fall_and_can_be_drawn():
     result = curves(whole_grammar(6), sizes=(32,))
     assert result[32]["together"]["right"] == 1 and all(c[0.0]["right"] == 1 for c in (result[32][k] for k in ("blur", "noise", "drift")))

@@ -48,6 +48,7 @@ def test_a_perfect_painter_has_every_attribute_right():
     assert metrics["two_objects_relation"] > 0.98 and metrics["samples"] == 64
 
 
+@pytest.mark.slow
 def test_a_painter_who_does_not_listen_has_a_low_mark_and_is_hardly_ever_all_right():
     metrics = caption_metrics(Painter(shift=1), n=64)
     assert all(metrics[kind] < 0.7 and metrics[f"{kind}_all"] < 0.1 for kind in KINDS)

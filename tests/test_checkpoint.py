@@ -92,6 +92,7 @@ def dying_save(folder, moment):
     return os.waitpid(child, 0)[1] == 0
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
 def test_a_kill_at_any_moment_of_a_save_leaves_only_whole_checkpoints(tmp_path):
     saved_at(tmp_path / "start", 2)
@@ -230,6 +231,7 @@ def test_the_state_of_another_optimizer_is_never_taken_over(begun, gone_on, tmp_
         checkpoints(tmp_path).restore(line(optimizer=gone_on))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("begun, gone_on", [("fp32", "fp16"), ("bf16", "fp16"), ("fp16", "bf16"), ("fp16", "fp32")])
 def test_the_precision_may_change_when_a_run_goes_on(begun, gone_on, tmp_path):
     list(train(tiny(fit={"steps": 3, "precision": begun}), tmp_path))

@@ -80,6 +80,7 @@ def test_every_changed_caption_could_be_one_of_training(name):
         assert (name == NEW) == any((o.colour, o.shape) in HELD_OUT for o in scene.objects)
 
 
+@pytest.mark.slow
 def test_who_knows_is_right_who_is_deaf_guesses_who_counts_words_cannot_bind():
     right = dict.fromkeys([*CHANGES, NEW], 1.0)
     settings = {"samples": 32, "draws": 8}
@@ -132,6 +133,7 @@ def test_a_damaged_model_is_no_bad_one():
         choice_metrics(pipeline, n=1)
 
 
+@pytest.mark.slow
 def test_the_command_line_writes_the_choices_and_nothing_else(tmp_path, capsys):
     for _ in train(replace(TINY, model=replace(tiny_imagen.BASE, size=24)), tmp_path / "run"):
         pass

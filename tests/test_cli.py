@@ -84,6 +84,7 @@ def test_every_field_of_a_preset_is_an_option_with_its_meaning(name, capsys):
     assert missing == [] and "optimiser steps" in text and "of AdamW" in text
 
 
+@pytest.mark.slow
 def test_presets_print_a_table_and_json(capsys):
     assert cli.main(["presets"]) == 0
     table = capsys.readouterr().out
@@ -183,6 +184,7 @@ def test_the_demo_trains_from_nothing_on_the_spot(here, monkeypatch, capsys):
     assert len(list((here / "runs" / "demo" / "train" / "samples").iterdir())) == 5
 
 
+@pytest.mark.slow
 def test_data_inspect_reports_on_a_folder(here, capsys):
     for k in range(12):
         picture(here / "photos" / f"{'cat' if k % 2 else 'dog'}" / f"{k}.png", seed=k)
@@ -236,6 +238,7 @@ def test_training_into_a_folder_that_holds_another_run_is_refused(run, capsys):
     assert digests(run) == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("args", [["train", "ddpm-shapes", "--stepz", "3"], ["train", "no-such-preset"], ["no-such-command"],
                                   ["train", "ddpm-shapes", "--steps", "many"], ["sample"]])
 def test_a_word_it_does_not_know_is_explained_without_a_traceback(args, capsys):
@@ -245,6 +248,7 @@ def test_a_word_it_does_not_know_is_explained_without_a_traceback(args, capsys):
     assert stop.value.code not in (0, None) and "Traceback" not in said and any(word.lstrip("-") in said for word in args[-2:] + ["RUN"])
 
 
+@pytest.mark.slow
 def test_a_mistake_is_exit_status_1_for_the_shell(here):
     done = subprocess.run([sys.executable, "-m", "t2ilab.cli", "sample", "nothing"], capture_output=True, text=True)
     assert done.returncode == 1 and done.stdout == "" and done.stderr == "t2ilab: nothing: no trained run there\n"
@@ -267,6 +271,7 @@ def test_only_the_first_of_several_processes_shows_a_bar(here, monkeypatch, caps
 
 # Real photographs
 
+@pytest.mark.slow
 @pytest.mark.parametrize("preset, folder, options", [
     ("ddpm-cifar10", "cifar10_subset", "--channel-mult 1 2 --attention False False --size 32"),
     ("ddpm-flowers102", "flowers102_72px", "--channel-mult 1 2 --attention False False --head-channels 16 --size 32 --classes 102 --cond-drop-prob 0.1")])

@@ -166,6 +166,7 @@ def test_a_mistake_about_coco_is_an_error_of_one_line(options, error, said, tmp_
 
 # The report
 
+@pytest.mark.slow
 def test_the_report_on_the_command_line_reads_coco(tmp_path, monkeypatch, capsys):
     tiny_data.coco(tmp_path / "data")
     monkeypatch.chdir(tmp_path)

@@ -58,6 +58,7 @@ def test_every_token_is_counted_once():
     assert with_fewer == [8, 8]
 
 
+@pytest.mark.slow
 def test_a_sweep_marks_every_way(tmp_path):
     ways = {name: {**way, "sampling_steps": 3} for name, way in methods(20, 2.0).items()}
     result = method_sweep(lambda fields: built(LARGE, **fields), ways, n=2)
@@ -66,6 +67,7 @@ def test_a_sweep_marks_every_way(tmp_path):
     assert draw_methods(lambda fields: built(LARGE, **fields), ways, n=2).size[0] > 7 * 8
 
 
+@pytest.mark.slow
 def test_the_command_line_marks_codecs_and_ways(tmp_path, capsys):
     for _ in train(replace(RUN, model=LARGE), tmp_path / "run"):
         pass
@@ -84,6 +86,7 @@ def test_the_command_line_marks_codecs_and_ways(tmp_path, capsys):
     assert "augmentation cannot be measured of" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_codec_of_photographs_is_marked_on_them(tmp_path, capsys):
     flowers102(tmp_path / "data")
     codec = replace(CODEC, size=24)

@@ -176,6 +176,7 @@ def test_a_codec_run_logs_its_codes_and_paints_pictures_again(tmp_path):
         FrozenCodec(str(tmp_path / "small"), 9, 8).encode(x)
 
 
+@pytest.mark.slow
 def test_a_codec_run_resumes_exactly(tmp_path):
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     for _ in train(RUN, whole):

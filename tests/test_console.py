@@ -86,6 +86,7 @@ def test_a_console_that_cannot_show_a_letter_shows_a_question_mark(monkeypatch):
     assert narrow.buffer.getvalue() == b"?\n"
 
 
+@pytest.mark.slow
 def test_a_closed_or_full_stderr_ends_nothing():
     class Full(io.StringIO):
         def write(self, text):

@@ -26,6 +26,7 @@ def refused(name, match):
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("file", FILES)
 def test_one_flipped_byte_in_any_file_is_found_and_resuming_takes_the_checkpoint_before(file, mine, run):
     flip(mine / "checkpoints" / "step-00000006" / file)

@@ -63,6 +63,7 @@ def figures_match(out, expected):
     return text
 
 
+@pytest.mark.slow
 def test_the_report_on_a_folder_names_broken_files_and_draws_every_figure(tmp_path):
     for k in range(12):
         picture(tmp_path / "mine" / "ab"[k % 2] / f"{k:02d}.jpg", seed=k, size=(16 + k, 16)).with_suffix(".txt").write_text("a bird " + "sings " * (k % 3))
@@ -100,6 +101,7 @@ def test_names_that_are_no_text_do_not_stop_the_report(tmp_path):
     assert list(stats["classes"]) == ["bar", "caf?"] and stats["broken_files"][0][0] == "caf?/c.png"
 
 
+@pytest.mark.slow
 def test_the_report_on_a_sample_says_that_it_is_one(tmp_path):
     tiny_data.cifar10(tmp_path)
     inspect("cifar10", tmp_path, tmp_path / "out", note="Every picture was drawn by lot.")
@@ -107,6 +109,7 @@ def test_the_report_on_a_sample_says_that_it_is_one(tmp_path):
     assert "This copy holds 120 of the 60,000 published pictures" in text and "drawn by lot." in text
 
 
+@pytest.mark.slow
 def test_the_report_on_the_scenes_shows_which_classes_are_held_out(tmp_path):
     stats = inspect("shapes", None, tmp_path)
     never = [name for name, count in stats["classes"].items() if not count]
@@ -114,6 +117,7 @@ def test_the_report_on_the_scenes_shows_which_classes_are_held_out(tmp_path):
     assert facts(stats)["pictures"] == "endless, drawn afresh" and not (tmp_path / "augmentations.png").exists()
 
 
+@pytest.mark.slow
 def test_a_report_on_many_classes_draws_their_sizes_as_a_curve(tmp_path):
     tiny_data.flowers102(tmp_path)
     stats = inspect("flowers102", tmp_path, tmp_path / "out")
@@ -128,6 +132,7 @@ def test_a_folder_without_pictures_leaves_no_report(tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 @real("flowers102_original")
 def test_the_real_flowers_are_colourful_and_large(tmp_path):
     stats = inspect("folder", REAL / "flowers102_original", tmp_path, size=32)

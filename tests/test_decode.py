@@ -131,6 +131,7 @@ def test_a_missing_file_is_reported_as_missing(tmp_path):
         read_image(tmp_path / "none.jpg")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="this system does not tell how much memory a process took")
 def test_a_picture_of_12000_pixels_is_never_in_memory_at_full_size(tmp_path):
     path = save(Image.new("L", (12_000, 12_000), 90), tmp_path / "a.jpg", quality=20)

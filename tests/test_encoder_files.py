@@ -136,6 +136,7 @@ def in_child(work):
     return child
 
 
+@pytest.mark.slow
 def test_several_processes_share_a_cache_and_a_kill_leaves_it_whole(tmp_path):
     cache, size = FeatureCache(tmp_path / "shared.sqlite"), 3000
 

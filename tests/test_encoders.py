@@ -81,6 +81,7 @@ def bits(encoder, captions):
 
 # Reading
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["t5", "mt5", "umt5", "t5_encoder", "bert", "clip_text", "clip", "bart"])
 def test_features_are_the_librarys_own(kind, tmp_path):
     model = write_encoder(tmp_path / kind, kind)

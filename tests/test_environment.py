@@ -41,15 +41,18 @@ def modules(requirements):
     return {name: IMPORTED_AS.get(name, name) for name in names}
 
 
+USED = imported(*(ROOT / "t2ilab").rglob("*.py"))
+
+
 def test_every_required_package_is_imported_or_has_its_reason():
-    used = imported(*(ROOT / "t2ilab").rglob("*.py"))
-    assert [name for name, module in modules(PROJECT["dependencies"]).items() if module not in used and name not in NEVER_IMPORTED] == []
+    assert [name for name, module in modules(PROJECT["dependencies"]).items() if module not in USED and name not in NEVER_IMPORTED] == []
 
 
 def test_every_package_that_the_package_imports_is_required():
-    assert imported(*(ROOT / "t2ilab").rglob("*.py")) <= set(modules(PROJECT["dependencies"]).values())
+    assert USED <= set(modules(PROJECT["dependencies"]).values())
 
 
+@pytest.mark.slow
 def test_every_package_that_the_tests_import_is_declared_and_used():
     files = [*(ROOT / "tests").glob("*.py"), ROOT / "conftest.py", ROOT / "notebooks" / "build.py"]
     used, beside = imported(*files), {path.stem for folder in ("tests", "results/tools") for path in (ROOT / folder).glob("*.py")}
@@ -59,8 +62,7 @@ def test_every_package_that_the_tests_import_is_declared_and_used():
 
 
 def test_no_reason_is_left_over():
-    used = imported(*(ROOT / "t2ilab").rglob("*.py"))
-    assert NEVER_IMPORTED.keys() <= modules(EVERYTHING).keys() and used.isdisjoint(NEVER_IMPORTED)
+    assert NEVER_IMPORTED.keys() <= modules(EVERYTHING).keys() and USED.isdisjoint(NEVER_IMPORTED)
 
 
 def test_conda_and_pip_ask_for_the_same_python():

@@ -41,6 +41,7 @@ def test_a_metric_by_its_name_and_from_python(tmp_path):
     assert t2ilab.evaluate(own, n=2, out=own / "there").keys() == found.keys() and names(own / "there") == ["metrics.json", "samples.png"]
 
 
+@pytest.mark.slow
 def test_several_metrics_are_one_report_that_names_them(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     found = t2ilab.evaluate("vq-codec-shapes", ["reconstruction", "codebook"], n=2)

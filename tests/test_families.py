@@ -47,6 +47,7 @@ def test_presets_have_their_published_size(name):
     assert sum(p.numel() for p in net.parameters()) == SIZES[name] and all(p.requires_grad for p in net.parameters())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PRESETS)
 def test_a_preset_at_full_size_takes_one_training_step(name):
     preset = PRESETS[name]
@@ -58,6 +59,7 @@ def test_a_preset_at_full_size_takes_one_training_step(name):
     assert 0 < log.loss < 20 and 0 < log.grad_norm < float("inf") and not torch.equal(model.net.conv_out[-1].weight, before)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PRESETS)
 def test_a_narrow_copy_of_a_preset_samples(name):
     pipeline = narrow(PRESETS[name]).model.pipeline()
@@ -92,6 +94,7 @@ def test_training_fills_in_the_names_of_the_classes():
         tiny(net={"classes": 7}).model.fit_to_dataset(Scenes(size=8))
 
 
+@pytest.mark.slow
 def test_a_network_learns_which_label_is_which_and_guidance_pushes_further():
     """Two labels, two plain pictures, dark and bright: after training a label gives its own, and no label gives either."""
     preset = tiny(net={"classes": 2, "channels": 16, "dropout": 0.0}, objective={"cond_drop_prob": 0.2},

@@ -78,15 +78,18 @@ def resumed_equals_uninterrupted(tmp_path, change, *, steps, stop, every):
     assert whole == stopped and [row["step"] for row in whole] == list(range(1, steps + 1))
 
 
+@pytest.mark.slow
 def test_200_steps_are_100_and_a_stop_and_100_bit_for_bit(tmp_path):
     resumed_equals_uninterrupted(tmp_path, EVERYTHING | {"fit": {"batch_size": 2}}, steps=200, stop=100, every=50)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("change", VARIANTS.values(), ids=VARIANTS)
 def test_a_run_stopped_between_two_checkpoints_ends_with_the_same_bits(change, tmp_path):
     resumed_equals_uninterrupted(tmp_path, change, steps=14, stop=9, every=7)
 
 
+@pytest.mark.slow
 def test_importance_sampling_has_left_the_even_choice_when_the_proof_above_resumes(tmp_path):
     preset = tiny(**VARIANTS["importance-sampled times"], save={"checkpoint_steps": 7})
     preset = replace(preset, fit=replace(preset.fit, steps=9))

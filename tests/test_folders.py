@@ -139,6 +139,7 @@ def test_a_damaged_list_of_dogs_is_an_error_of_one_line(content, tmp_path):
 
 # The report
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name, facts", [("sbu", "of the 1,000,000 published"), ("dogs", "of the 20,580 published")])
 def test_the_report_on_the_command_line_reads_both(name, facts, tmp_path, monkeypatch, capsys):
     getattr(tiny_data, name)(tmp_path / "data")

@@ -54,6 +54,7 @@ def test_presets_have_their_size(name):
     assert PRESETS.keys() == SIZES.keys() and sum(p.numel() for p in net.parameters()) == SIZES[name] and all(p.requires_grad for p in net.parameters())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_published_networks_count_exactly_and_run_forward_and_backward_at_full_size(name):
     model, parameters = PUBLISHED[name]
@@ -78,6 +79,7 @@ def test_presets_say_what_the_paper_says():
     assert PRESETS["glide-base"].cascade == ("glide-upsampler",) and upsampler.sampling_steps == FAST27 and len(FAST27) == 28
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PRESETS)
 def test_a_narrow_copy_of_a_preset_takes_a_training_step_and_samples(name):
     model = narrow(PRESETS[name].model).fit_to_dataset(type("Captions", (), {"texts": lambda self: batch(n=20).captions})())
@@ -176,6 +178,7 @@ def taught():
     return replace(pipeline, stages=(replace(pipeline.stages[0], denoiser=ema),)), example
 
 
+@pytest.mark.slow
 def test_true_captions_have_a_lower_loss_than_swapped_ones_and_than_none(taught):
     pipeline, (x0, cond) = taught
     denoiser, t = pipeline.stages[0].denoiser, torch.full((16,), 900)
@@ -185,6 +188,7 @@ def test_true_captions_have_a_lower_loss_than_swapped_ones_and_than_none(taught)
     assert true < 0.5 * none and none < false
 
 
+@pytest.mark.slow
 def test_a_model_learns_which_word_is_which_and_guidance_pushes_further(taught):
     pipeline, _ = taught
     means = pipeline(["dark", "bright"]).mean((1, 2, 3))
@@ -193,6 +197,7 @@ def test_a_model_learns_which_word_is_which_and_guidance_pushes_further(taught):
     assert pushed[0] < means[0] - 0.02 and pushed[1] > means[1] + 0.02
 
 
+@pytest.mark.slow
 def test_a_negative_caption_pushes_the_other_way(taught):
     pipeline, _ = taught
     strong = replace(pipeline, stages=(replace(pipeline.stages[0], guidance_scale=2.0),))

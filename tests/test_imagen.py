@@ -39,6 +39,7 @@ PUBLISHED = {"base": ("imagen-base", 2.0e9), "upsampler": ("imagen-upsampler", 6
 SIZES = {"base": 2_005_462_019, "upsampler": 455_375_491, "upsampler-1024": 451_177_091}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_published_networks_count_exactly_and_run_forward_and_backward_at_full_size(name):
     model, size = PRESETS[PUBLISHED[name][0]].model, 64 if name == "base" else 256
@@ -67,6 +68,7 @@ def test_presets_say_what_the_paper_says():
     assert [later.low_res for later in chain[1:]] == [model.size for model in chain[:-1]] == [64, 256]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PRESETS)
 def test_a_narrow_copy_of_a_preset_takes_a_training_step_and_samples(name):
     a_step_and_pictures(narrow(PRESETS[name].model), PRESETS[name].fit)
@@ -180,6 +182,7 @@ def test_pictures_can_be_painted_in_and_partly_noised_though_no_network_was_told
 
 # Training
 
+@pytest.mark.slow
 def test_a_cascade_learns_one_batch_by_heart():
     few = batch(16)
     small = Batch(torch.nn.functional.interpolate(few.images, (8, 8), mode="area"), few.captions, few.labels)

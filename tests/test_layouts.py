@@ -119,6 +119,7 @@ def test_download_fetches_what_is_missing_and_nothing_more(tmp_path, monkeypatch
 
 # Flowers102
 
+@pytest.mark.slow
 @pytest.mark.parametrize("split, numbers", [("train", range(1, 5)), ("val", range(5, 9)), ("test", range(9, 13)), ("all", range(1, 13))])
 def test_flower_number_k_of_the_mat_file_has_label_k_minus_1_and_name_k(split, numbers, tmp_path):
     tiny_data.flowers102(tmp_path, names=True)

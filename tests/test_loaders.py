@@ -44,6 +44,7 @@ def test_a_resumed_stream_equals_the_uninterrupted_one(length, workers):
     assert_same(take(4, Numbers(length), batch_size=4, seed=3, start=5, workers=workers), whole[5:])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [0, 2])
 @pytest.mark.parametrize("shards", [2, 3])
 def test_the_shards_of_a_step_put_together_are_the_whole_batch(shards, workers):

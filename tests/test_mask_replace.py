@@ -71,6 +71,7 @@ def test_between_two_whole_times_the_tables_are_straight():
     assert [float(v) for v in d.cumulative(d.T)] == [float(v) for v in d.cumulative(torch.tensor([d.T]))]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shares", SHARES)
 def test_the_posterior_is_bayes_by_brute_force(shares):
     """VQ-Diffusion Eq. 5: for small K and T, every t, every s below it (halves too), every x_t and every x_0 that can lead there."""
@@ -125,6 +126,7 @@ def test_two_steps_are_one_long_step(shares):
             assert_close(two, d.posterior(one, torch.tensor([[x_t]]), 6, s)[0, :, 0], atol=1e-10, rtol=1e-7)
 
 
+@pytest.mark.slow
 def test_one_step_equals_diffusers_scheduler():
     """VQ-Diffusion Eq. 5 as diffusers computes it in logarithms (its time is ours minus 1; its step to 0 has a case of its own)."""
     theirs = with_vq().VQDiffusionScheduler(num_vec_classes=12)
@@ -193,6 +195,7 @@ def ideal(d):
     return denoise, p
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shares", ["paper", "as trained"])
 def test_the_bound_of_a_perfect_model_is_minus_log_p(shares):
     """VQ-Diffusion bound, every term, weighted by every x_t that can occur: for the exact posterior the bound is no bound but -log p(x_0) itself."""

@@ -42,6 +42,7 @@ def model(request, latent):
     return FLOW if request.param == "flow" else latent
 
 
+@pytest.mark.slow
 def test_a_new_family_trains_resumes_samples_and_is_rebuilt_from_its_config(model, tmp_path):
     preset = replace(TINY, model=model)
     whole, halves = tmp_path / "whole", tmp_path / "halves"
@@ -104,6 +105,7 @@ def test_a_flow_learns_one_image_and_draws_it_in_a_few_euler_steps():
     assert_close(x, x0, rtol=0.0, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_family_is_one_file_and_one_row():
     """No module but the table of families, its presets and tests names a family's class."""
     for name, kind in {"rectified_flow": "RectifiedFlowConfig", "latent_diffusion": "LatentDiffusionConfig"}.items():

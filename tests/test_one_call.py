@@ -22,6 +22,7 @@ def run(tmp_path_factory):
     return out
 
 
+@pytest.mark.slow
 def test_sample_is_a_loaded_run_with_these_settings(run):
     settings = dict(truncation=0.5, guidance_scale=3.0, sampling_steps=4)
     want = load(run, **settings)(["red circle", "4", ""], seed=2)
@@ -36,6 +37,7 @@ def test_settings_of_one_call_are_not_those_of_the_next(run):
     assert not changed.equal(first) and t2ilab.sample(run, ["4"], seed=3).equal(first)
 
 
+@pytest.mark.slow
 def test_every_method_has_its_name(run):
     for name, fields in methods(BASE.T, 2.0).items():
         assert t2ilab.sample(run, ["4"], method=name).equal(load(run, **fields)(["4"])), name
@@ -67,6 +69,7 @@ def test_sampling_in_one_call_refuses_in_one_line(run):
         t2ilab.sample("ddpm-shapes", ["red circle"], method="fast")
 
 
+@pytest.mark.slow
 def test_another_sampler_takes_no_weight_from_a_method_or_a_run(run, tmp_path):
     want = load(run, **methods(BASE.T, 2.0)["purity"] | {"sampler": "ancestral", "prior_weight": 0.0})(["4"])
     assert t2ilab.sample(run, ["4"], method="purity", sampler="ancestral").equal(want)
@@ -76,6 +79,7 @@ def test_another_sampler_takes_no_weight_from_a_method_or_a_run(run, tmp_path):
         load(tmp_path / "run", sampler="even", prior_weight=1.0)
 
 
+@pytest.mark.slow
 def test_a_later_stage_that_was_written_anew_is_read_anew(tmp_path):
     export(find_run("glide-shapes"), tmp_path / "glide-shapes")
     export(find_run("glide-shapes-upsampler"), tmp_path / "glide-shapes-upsampler")

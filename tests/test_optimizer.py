@@ -93,6 +93,7 @@ def test_a_cpu_gets_bf16_only_where_the_hardware_has_it_and_torch_uses_it(kernel
     assert pick_precision("auto", MPS) == torch.float32 and pick_precision("bf16", CPU) == torch.bfloat16
 
 
+@pytest.mark.slow
 def test_a_cpu_told_to_work_like_an_old_one_gets_float32():
     code = "import torch; from t2ilab.training.precision import pick_precision as p; print(p('auto', torch.device('cpu')))"
     old = os.environ | {"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2"}

@@ -1,6 +1,7 @@
 """Network, loss, training loop and sampler together: four pictures are learned by heart in seconds, and drawn again when asked for by number."""
 from itertools import repeat
 
+import pytest
 import torch
 
 from t2ilab.data.shapes import Scenes
@@ -17,6 +18,7 @@ from t2ilab.training.fit import FitConfig, fit
 NET = UNetConfig(channels=32, channel_mult=(1, 2), blocks=1, attention=(False, True), scale_shift_norm=True, dropout=0.0, patch=2, classes=4)
 
 
+@pytest.mark.slow
 def test_one_batch_is_learned_by_heart_and_drawn_again_in_ten_steps():
     data = Scenes(size=16)
     x0 = from_uint8(torch.stack([data.example(i, generator(i)).image for i in range(4)]))

@@ -119,6 +119,7 @@ def test_what_was_kept_before_padding_could_be_read_is_found(clip):
     assert encoder._key(mark, "a") == hashlib.sha256(json.dumps([mark, "fp32", 77, "a"]).encode()).digest()
 
 
+@pytest.mark.slow
 def test_no_caption_is_learned_for_every_position_and_guides(clip, tmp_path):
     model = model_of(clip, guidance_scale=3.0)
     features, mask = model.text_encoder(["", *CAPTIONS])

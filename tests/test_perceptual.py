@@ -29,6 +29,7 @@ def test_features_are_compared_by_direction_not_by_length():
     assert_close(perceptual_net(x, -x), torch.full((2,), 4.0), rtol=1e-4, atol=1e-4)                 # two unit vectors that point apart
 
 
+@pytest.mark.slow
 def test_missing_eyes_say_the_command_that_gets_them(monkeypatch, tmp_path):
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
     model = VQGANObjective(NET, replace(PLAIN, perceptual=1.0, perceptual_net="vgg16"))

@@ -50,6 +50,7 @@ def kept():
     return stored("ddpm")
 
 
+@pytest.mark.slow
 def test_diffusers_still_answers_what_was_stored(kept):
     (now, about), (then, known) = ddpm(pytest.importorskip("diffusers")), kept
     assert about["shapes"] == known["shapes"] and now.keys() == then.keys()
@@ -61,6 +62,7 @@ def process_of(about, name):
     return about["configs"]["process"] if name != "improved" else {"variance_type": "fixed_small"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", UNETS)
 @torch.no_grad()
 def test_the_network_one_step_later_equals_diffusers(theirs, name):
@@ -105,6 +107,7 @@ def here(tmp_path, monkeypatch):
     return tmp_path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layout", [{}, {"flat": True, "old": True, "pickled": True}], ids=["parts", "flat"])
 @torch.no_grad()
 def test_a_folder_becomes_a_run_that_walks_as_diffusers_does(here, theirs, layout):
@@ -123,6 +126,7 @@ def test_a_folder_becomes_a_run_that_walks_as_diffusers_does(here, theirs, layou
         assert_close(frames[k].x, answers[f"walk.{k}"], rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_the_published_folder_becomes_a_run_of_its_preset(here, kept, capsys):
     published_folder(here / "ddpm-cifar10-32", kept[1], "published", flat=True, old=True)
     assert cli.main(["convert", "ddpm-cifar10", "ddpm-cifar10-32"]) == 0

@@ -153,6 +153,7 @@ def ours(name, shapes):
     return denoiser.eval()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MODELS)
 @torch.no_grad()
 def test_the_network_equals_openais_weight_for_weight(name, official):

@@ -51,6 +51,7 @@ def kept():
     return stored("vq")
 
 
+@pytest.mark.slow
 def test_diffusers_still_answers_what_was_stored(kept):
     (now, about), (then, known) = vq(with_vq()), kept
     assert about["shapes"] == known["shapes"] and now.keys() == then.keys() and known["margin"] > 1e-3
@@ -108,6 +109,7 @@ def by_gumbel(diffusion):
     return step
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layout", [{}, {"pickled": True, "old": True}], ids=["today", "2022"])
 def test_a_folder_becomes_a_run_that_walks_token_for_token_as_diffusers_does(here, theirs, layout):
     """100 steps, guided and truncated, and the pictures of the last tokens, from given noise and features."""
@@ -145,6 +147,7 @@ def test_codec_and_transformer_answer_as_diffusers_do(here, theirs):
     assert_close(codec(answers["images"])[0], answers["again"], **CLOSE)
 
 
+@pytest.mark.slow
 @torch.no_grad()
 def test_the_published_width_answers_as_diffusers_does(theirs):
     """microsoft/vq-diffusion-ithq: one of its 36 blocks and its whole codec, in the presets' networks."""

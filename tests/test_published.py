@@ -64,6 +64,7 @@ def checkpoint(kind, *, learned=False, ema=False):
     return state, w
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("learned, ema", [(False, False), (True, True)])
 def test_a_checkpoint_becomes_a_run_that_answers_the_same(here, capsys, kind, learned, ema):
@@ -123,6 +124,7 @@ def test_a_checkpoint_without_such_an_embedding_says_nothing_of_it(here, capsys)
     assert "no caption" not in capsys.readouterr().out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("words, message", [
     (["imagen-base", "published.pth"], "imagen-base: no published weights fit it"),
     (["nothing", "published.pth"], "nothing: no published weights fit it"),

@@ -54,6 +54,7 @@ def _recorder(command, called):
     return record
 
 
+@pytest.mark.slow
 def test_the_python_example_runs_as_written(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)                                     # it leaves pictures
     source, = blocks("python")

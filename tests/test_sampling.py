@@ -60,6 +60,7 @@ def assert_same_run(ours, theirs, **tolerance):
         assert_close(frame.x, x, **tolerance)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("times", [timesteps(1000, 10)[:-1] + [1, 0], [*range(60, -1, -1)], UNEVEN], ids=["11", "last 60", "uneven"])
 @pytest.mark.parametrize("constraints", [(), (clip,)], ids=["free", "clipped"])
 @pytest.mark.parametrize("variance", VARIANCES)

@@ -37,6 +37,7 @@ def figure(inside, size, radius, centre=(0.47, 0.52)):
     return inside(u, v).astype(float).reshape(size, 8, size, 8).mean((1, 3))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [32, 64])
 def test_every_one_object_scene_is_read_back_from_anywhere(size):
     """All 108 looks, each at 4 places of a grid shifted by a different part of a pixel every time; centres to a tenth of a pixel."""
@@ -48,6 +49,7 @@ def test_every_one_object_scene_is_read_back_from_anywhere(size):
             assert agree(scene, read(scene, size), tolerance=0.1 / size), (scene, read(scene, size))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size, every", [(32, 1), (64, 3)])
 def test_every_pair_of_objects_is_read_back_in_every_relation(size, every):
     """All 1224 ordered pairs of looks and sizes at 32 px (a third of them at 64), places, relations and backgrounds taken in turn."""
@@ -75,6 +77,7 @@ def test_a_picture_need_not_be_square():
     assert agree(Scene((Object("triangle", "red", "large", 0.4, 0.6),), "white"), reading)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [32, 64])
 @pytest.mark.parametrize("levels", [{"blur": 1.0}, {"noise": 0.1}, {"drift": 0.1}, TOGETHER], ids=lambda levels: "+".join(levels))
 def test_99_percent_are_read_through_blur_noise_and_drift_and_none_is_misread(size, levels):
@@ -107,6 +110,7 @@ RAGGED = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", RAGGED)
 def test_a_ragged_shape_is_unknown_never_guessed(name):
     """Drawn with exactly the area of every whole shape and size in turn: only its outline can give it away."""

@@ -74,6 +74,7 @@ def two(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", RUNS)
 def test_two_processes_equal_one_that_works_through_two_shards(name, two, tmp_path):
     for _ in train(shards(RUNS[name], 2), tmp_path):
@@ -82,6 +83,7 @@ def test_two_processes_equal_one_that_works_through_two_shards(name, two, tmp_pa
     assert_close(state(two / name), state(tmp_path), rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name, counter, count", [
     ("ema codec", "seen", 8), ("gumbel codec", "codec.quantizer.seen", 8), ("VQ-Diffusion", "importance.seen", 12 * 8),
     ("importance-sampled times", "importance.seen", 12 * 8)])

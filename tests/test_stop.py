@@ -33,6 +33,7 @@ def signalled(monkeypatch, number, step, place="update_ema"):
     monkeypatch.setattr(fit_module, place, middle)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", SIGNALS, ids=lambda number: number.name)
 def test_a_signal_in_the_middle_of_a_step_saves_the_whole_step_and_the_run_goes_on_bit_for_bit(number, tmp_path, monkeypatch):
     before = signal.getsignal(number)

@@ -143,6 +143,7 @@ def test_the_loss_is_the_librarys_own_and_padding_changes_none_of_it():
         torch.testing.assert_close(loss, model.t5(input_ids=inputs, labels=targets).loss)
 
 
+@pytest.mark.slow
 def test_a_little_training_lowers_the_loss_the_same_way_every_time():
     fit = FitConfig(steps=40, batch_size=8, lr=1e-2, warmup=2, precision="fp32", ema_decay=0.9)
     one, two = ([log.loss for log, _ in pretrain(TEXTS, TOKENIZER, TINY, fit)] for _ in range(2))
@@ -156,6 +157,7 @@ def test_texts_in_shards_are_the_same_in_number_and_finite_lists_will_do():
         next(pretrain([], TOKENIZER, TINY, fit))
 
 
+@pytest.mark.slow
 def test_gaps_are_filled_with_words():
     fit = FitConfig(steps=80, batch_size=8, lr=1e-2, warmup=2, precision="fp32", ema_decay=0.9)
     *_, (_, model) = pretrain(["a red circle on a white background"], TOKENIZER, replace(TINY, share=0.3, span=1.0), fit)
@@ -163,6 +165,7 @@ def test_gaps_are_filled_with_words():
     assert fill_in(model, TOKENIZER, "no gap") == "no gap"
 
 
+@pytest.mark.slow
 def test_a_training_killed_anywhere_ends_in_the_same_encoder(tmp_path, monkeypatch):
     fit = FitConfig(steps=6, batch_size=4, lr=1e-2, warmup=1, precision="fp32", ema_decay=0.9)
     assert [log.step for log, _ in pretrain(TEXTS, TOKENIZER, TINY, fit, out=tmp_path / "whole")] == [1, 2, 3, 4, 5, 6]

@@ -38,6 +38,7 @@ def test_the_originals_fast_sampling_guesses_most_tokens_at_once_and_ours_does_n
     assert theirs[-1] > 600 and theirs[-1] == max(theirs)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sampler", ["ancestral", "even", "purity"])
 @pytest.mark.parametrize("n", [100, 50, 10])
 def test_fast_sampling_decides_so_many_times_as_many_tokens_a_step(sampler, n):
@@ -47,6 +48,7 @@ def test_fast_sampling_decides_so_many_times_as_many_tokens_a_step(sampler, n):
     assert max(abs(found - expected) for found in shown_so[:-1]) < 5 * (expected / 16) ** 0.5              # nothing is masked at t = 1: less is left for the last
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("by", ["random", "confidence"])
 @pytest.mark.parametrize("n", [1, 7, 100, 250])
 @pytest.mark.parametrize("T, tokens", [(100, 1), (100, 100), (100, 1024), (25, 64), (7, 9)])
@@ -78,6 +80,7 @@ def test_purity_shows_sure_tokens_first_and_sharpens_them():
     assert firsts[0] == pytest.approx(0.6, abs=0.06) and firsts[1] == pytest.approx(sharp, abs=0.06)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sampler", ["ancestral", "even", "purity"])
 @pytest.mark.parametrize("n", [1, 3, 20, 137, 1500])
 def test_any_number_of_steps_ends_in_codes(sampler, n):

@@ -152,6 +152,7 @@ def test_a_closed_run_stops_even_in_a_drip_and_goes_on_where_it_was(web, tmp_pat
     assert all(web.asked[f"slow{row}"] == 1 for row in settled) and web.asked.total() <= 40 + 8
 
 
+@pytest.mark.slow
 def test_a_killed_run_goes_on_where_it_was(web, tmp_path):
     path, out = listed(tmp_path / "list.tsv", *((f"slow {k}", f"{web.home}/slow{k}") for k in range(60))), tmp_path / "out"
     code = "import sys; from t2ilab.data.web.download import *; fetch_list(sys.argv[1], sys.argv[2], FetchConfig(threads=8))"
@@ -192,6 +193,7 @@ def test_a_full_disk_stops_with_one_line_and_loses_nothing(web, tmp_path, monkey
     assert set(became(links, tmp_path).values()) == {""} and whole(tmp_path) == 20 and all(web.asked[f"good{row}"] == 1 for row in before)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page, why, asked", [
     (reply(status=403), "HTTP 403", 1), (reply(status=410), "HTTP 410", 1), (reply(status=500), "HTTP 500", 3), (reply(status=429), "HTTP 429", 3),
     (reply(b"<html>log in</html>"), "not a picture", 1), (reply(), "not a picture", 1), (reply(encoded()[:-50]), "not a picture", 1),

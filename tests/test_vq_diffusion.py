@@ -37,6 +37,7 @@ def codes_of(pipeline, captions=CAPTIONS, seed=0, **options):
 
 # ---------------------------------------------------------------------------------------------------------------------------- sizes
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_published_models_have_their_published_sizes(name):
     with torch.device("meta"):
@@ -63,6 +64,7 @@ def test_the_published_line_of_497_million_is_counted_in_units_of_2_to_the_20():
     assert [round(n / 2 ** 20, 1) for n in (codec, transformer + clip, codec + transformer + clip)] == [65.8, 431.3, 497.1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in PRESETS if PRESETS[name].family == "vq_diffusion"])
 def test_a_narrow_copy_of_a_preset_takes_a_training_step_and_samples(name, tmp_path):
     model = PRESETS[name].model
@@ -231,6 +233,7 @@ def test_codes_from_other_codecs_are_refused():
 
 # ---------------------------------------------------------------------------------------------------------------------------- runs
 
+@pytest.mark.slow
 def test_a_run_killed_on_the_way_ends_bit_for_bit_as_if_nothing_had_happened(tmp_path):
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     for _ in train(RUN, whole):
