@@ -176,7 +176,7 @@ def test_nan_ends_a_run_with_one_line_and_its_last_checkpoint_is_good(tmp_path, 
     assert cli.main(["train", "ddpm-shapes", *options, "--out", str(tmp_path)]) == 1
     said = capsys.readouterr().err.splitlines()
     step = len(logged(tmp_path)) + 1
-    assert said[-1].startswith(f"t2ilab: step {step}: loss is ") and said[-1].endswith("training stopped, the last checkpoint is good")
+    assert said[-1].startswith(f"t2ilab: step {step}: loss is ") and said[-1].endswith("training stopped, and this step is not saved")
     assert "Traceback" not in "".join(said) and 1 < step < 50
     last = find_run(tmp_path)
     verify(last)
