@@ -1,9 +1,11 @@
 """The command line as a newcomer meets it: help everywhere, safe file names, everything recorded, and every mistake one line."""
 import inspect
 import json
+import logging
 import re
 import subprocess
 import sys
+import warnings
 from dataclasses import fields, is_dataclass
 
 import numpy as np
@@ -260,6 +262,23 @@ def test_control_c_promises_only_what_was_saved(here, monkeypatch, capsys):
     monkeypatch.setattr(training, "train", stop)
     for said, shown in ([], "t2ilab: stopped\n"), (["step 3 is saved"], "t2ilab: step 3 is saved\n"):
         assert cli.main(["train", "ddpm-shapes", *OPTIONS]) == 130 and capsys.readouterr().err == shown
+
+
+def test_only_the_first_of_several_processes_warns_and_says_what_is_done(here, monkeypatch, capsys, caplog):
+    def steps(*_):
+        warnings.warn("odd", stacklevel=1)
+        logging.getLogger("t2ilab").warning("very odd")
+        yield Log(1, 0.5, 1.0, 0.1, 0.1), None
+    monkeypatch.setattr(training, "train", steps)
+    for rank, shown in ("0", True), ("1", False):
+        monkeypatch.setenv("RANK", rank)
+        caplog.clear()
+        with warnings.catch_warnings(record=True) as warned:
+            warnings.simplefilter("always")
+            assert cli.main(["train", "ddpm-shapes", *OPTIONS, "--out", "run"]) == 0
+        said = capsys.readouterr()
+        assert [bool(warned), bool(caplog.records), "steps done" in said.out, "1/" in said.err] == [shown] * 4
+    assert logging.root.manager.disable == logging.NOTSET
 
 
 def test_only_the_first_of_several_processes_shows_a_bar(here, monkeypatch, capsys):

@@ -289,7 +289,7 @@ def test_an_option_that_makes_no_sense_is_refused_with_what_is_allowed(name, val
         FitConfig(**{name: value})
 
 
-@pytest.mark.parametrize("name, value", [("keep", 0), ("validate_steps", 0), ("checkpoint_steps", -1), ("sample_steps", -1), ("checkpoint_seconds", 0.0),
+@pytest.mark.parametrize("name, value", [("keep", 0), ("validate_steps", -1), ("checkpoint_steps", -1), ("sample_steps", -1), ("checkpoint_seconds", 0.0),
                                          ("checkpoint_seconds", math.nan)])
 def test_saving_that_makes_no_sense_is_refused_too(name, value):
     with pytest.raises(ValueError, match=f"{name}={value}: choose "):

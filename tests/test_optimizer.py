@@ -84,9 +84,11 @@ def test_a_gpu_gets_bf16_only_where_the_hardware_has_it(capability, has_it, monk
     assert pick_precision("fp32", CUDA) == torch.float32
 
 
-@pytest.mark.parametrize("kernels, units, has_it", [("AVX512", True, True), ("AVX512", False, False), ("AVX2", True, False), ("DEFAULT", False, False)])
-def test_a_cpu_gets_bf16_only_where_the_hardware_has_it_and_torch_uses_it(kernels, units, has_it, monkeypatch):
+@pytest.mark.parametrize("kernels, onednn, units, has_it", [
+    ("AVX512", True, True, True), ("AVX512", True, False, False), ("AVX512", False, True, False), ("AVX2", True, True, False), ("DEFAULT", False, False, False)])
+def test_a_cpu_gets_bf16_only_where_the_hardware_has_it_and_torch_uses_it(kernels, onednn, units, has_it, monkeypatch):
     monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: kernels)
+    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: onednn)
     monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: units)
     assert has_bf16(CPU) == has_it and not has_bf16(MPS)
     assert pick_precision("auto", CPU) == (torch.bfloat16 if has_it else torch.float32)
@@ -94,7 +96,8 @@ def test_a_cpu_gets_bf16_only_where_the_hardware_has_it_and_torch_uses_it(kernel
 
 
 @pytest.mark.slow
-def test_a_cpu_told_to_work_like_an_old_one_gets_float32():
+@pytest.mark.parametrize("told", [{"ATEN_CPU_CAPABILITY": "avx2"}, {"ONEDNN_MAX_CPU_ISA": "AVX2"}], ids=lambda told: next(iter(told)))
+def test_a_cpu_told_to_work_like_an_old_one_gets_float32(told):
     code = "import torch; from t2ilab.training.precision import pick_precision as p; print(p('auto', torch.device('cpu')))"
-    old = os.environ | {"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2"}
+    old = os.environ | told
     assert subprocess.run([sys.executable, "-c", code], env=old, capture_output=True, text=True, check=True).stdout.strip() == "torch.float32"

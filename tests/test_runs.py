@@ -167,12 +167,19 @@ def test_sampling_on_the_way_changes_no_weight(tmp_path):
     assert saved(tmp_path / "1") == saved(tmp_path / "2")
 
 
+def test_validation_and_samples_every_0_steps_are_never_made(tmp_path):
+    preset = tiny(fit={"steps": 2}, save={"sample_steps": 0, "validate_steps": 0})
+    list(train(replace(preset, data=replace(preset.data, validation=0.1)), tmp_path))
+    assert len(logged(tmp_path)) == 2 and not any("validation" in row for row in logged(tmp_path))
+    assert not (tmp_path / "samples").exists()
+
+
 def test_nan_ends_a_run_with_one_line_and_its_last_checkpoint_is_good(tmp_path, capsys):
     options = [*OPTIONS, *"--optimizer adamw --lr 1e18 --warmup 0 --decay none --steps 50 --checkpoint-steps 1 --keep 50".split()]
     assert cli.main(["train", "ddpm-shapes", *options, "--out", str(tmp_path)]) == 1
     said = capsys.readouterr().err.splitlines()
     step = len(logged(tmp_path)) + 1
-    assert said[-1].startswith(f"t2ilab: step {step}: loss is ") and said[-1].endswith("training stopped, the last checkpoint is good")
+    assert said[-1].startswith(f"t2ilab: step {step}: loss is ") and said[-1].endswith("training stopped, and this step is not saved")
     assert "Traceback" not in "".join(said) and 1 < step < 50
     last = find_run(tmp_path)
     verify(last)

@@ -1,7 +1,11 @@
 """`t2ilab train`, `resume` and `pretrain`."""
+import io
+import logging
 import os
 import shlex
+import warnings
 from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext, redirect_stdout
 from dataclasses import replace
 from itertools import chain, zip_longest
 from pathlib import Path
@@ -78,12 +82,29 @@ def pretrain(out: Path = Path("runs/t5-shapes"), texts: Path | None = None, text
 def train_all(preset: Preset, out: Path, whole: bool = True, together: bool = False) -> None:
     """Train a preset, and with `whole` the stages after it, under progress bars; the plan is said first."""
     from ..runs.cascade import cascade, plan
-    parts = cascade(preset, out)[:None if whole else 1]
-    if len(parts) > 1:
-        print(plan(parts), flush=True)
-    stages = [_steps(part, folder) for part, folder in parts]
-    for _ in zip_longest(*stages) if together else chain(*stages):
-        pass
+    with nullcontext() if _first() else _silence():
+        parts = cascade(preset, out)[:None if whole else 1]
+        if len(parts) > 1:
+            print(plan(parts), flush=True)
+        stages = [_steps(part, folder) for part, folder in parts]
+        for _ in zip_longest(*stages) if together else chain(*stages):
+            pass
+
+
+def _first() -> bool:
+    """Is this the first of the processes that train together?"""
+    return os.environ.get("RANK", "0") == "0"
+
+
+@contextmanager
+def _silence() -> Iterator[None]:
+    """Print and warn of nothing: the first process does."""
+    logging.disable()
+    try:
+        with warnings.catch_warnings(action="ignore"), redirect_stdout(io.StringIO()):
+            yield
+    finally:
+        logging.disable(logging.NOTSET)
 
 
 def _steps(preset, out: Path) -> Iterator:
@@ -101,7 +122,7 @@ def try_it(preset: Preset, out: Path) -> str:
 def _with_bar(steps: Iterator, total: int, out: Path) -> Iterator:
     """The (Log, model) of every step of a training run, under a progress bar."""
     from tqdm import tqdm
-    with tqdm(total=total, desc=str(out), unit="step", mininterval=0.5, disable=os.environ.get("RANK", "0") != "0") as bar:
+    with tqdm(total=total, desc=str(out), unit="step", mininterval=0.5, disable=not _first()) as bar:
         for log, model in steps:
             bar.update(log.step - bar.n)
             bar.set_postfix(loss=f"{log.loss:.4f}", refresh=False)

@@ -36,11 +36,11 @@ class SaveConfig:
     checkpoint_seconds: float = 300.0   # save when this long has passed since the last time
     keep: int = 2                       # checkpoints to keep
     sample_steps: int = 1000            # draw a grid of samples every so many steps; 0 = never
-    validate_steps: int = 1000          # measure the loss on what is held back every so many steps
+    validate_steps: int = 1000          # measure the loss on what is held back every so many steps; 0 = never
 
     def __post_init__(self):
-        check_range(self, "keep", "validate_steps", least=1)
-        check_range(self, "checkpoint_steps", "sample_steps", least=0)
+        check_range(self, "keep", least=1)
+        check_range(self, "checkpoint_steps", "sample_steps", "validate_steps", least=0)
         check_range(self, "checkpoint_seconds", above=0)
 
 

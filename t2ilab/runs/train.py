@@ -74,7 +74,7 @@ def train(preset: Preset | str, out: Path | None = None) -> Iterator[tuple[Log, 
                         logger.write(log, _report(ema) | _validation(preset, held, log.step, ema))
                         if checkpoints.due(state):
                             checkpoints.save(state)
-                        if _sampling_due(preset, log.step) and not stop.asked:
+                        if _due(preset.save.sample_steps, log.step, preset) and not stop.asked:
                             _draw_samples(pipeline, preset, dataset, out / "samples" / f"step-{log.step:08d}.png")
                 if stop.asked:
                     _stop(checkpoints, state)
@@ -116,7 +116,7 @@ def _report(model: torch.nn.Module) -> dict[str, float]:
 @torch.no_grad()
 def _validation(preset: Preset, held, step: int, ema: torch.nn.Module) -> dict[str, float]:
     """{"validation": loss} of the averaged model on up to 128 examples that it never saw, with the same noise every time; {} when it is not due."""
-    if held is None or step % preset.save.validate_steps and step != preset.fit.steps:
+    if held is None or not _due(preset.save.validate_steps, step, preset):
         return {}
     seed = preset.fit.seed
     x0, cond = preset.model.to_training_pair(next(stream(held, batch_size=min(128, len(held)), seed=seed)), generator(seed, 0, 0, 4))
@@ -124,8 +124,8 @@ def _validation(preset: Preset, held, step: int, ema: torch.nn.Module) -> dict[s
     return {"validation": ema.loss(x0.to(device), cond.map(lambda v: v.to(device)), generator(seed, 0, 0, 5)).mean().item()}
 
 
-def _sampling_due(preset: Preset, step: int) -> bool:
-    every = preset.save.sample_steps
+def _due(every: int, step: int, preset: Preset) -> bool:
+    """Is this step one of every so many, or the last?  Never if every is 0."""
     return every > 0 and (step % every == 0 or step == preset.fit.steps)
 
 

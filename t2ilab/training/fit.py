@@ -192,4 +192,5 @@ def _remember(state: TrainState) -> None:
 def _check_finite(step: int, loss: float, norm: float, scaler: torch.amp.GradScaler) -> None:
     overflow = scaler.is_enabled() and scaler.get_scale() >= 1      # skipped, scale halved; if even a scale of 1 does not help, it is no overflow
     if not (math.isfinite(loss) and (math.isfinite(norm) or overflow)):
-        raise FloatingPointError(f"step {step}: loss is {loss}, gradient norm is {norm}; training stopped, the last checkpoint is good")
+        raise FloatingPointError(f"step {step}: loss is {loss}, gradient norm is {norm}; "
+                                 "training stopped, and this step is not saved")

@@ -66,7 +66,7 @@ class FlatMuon(torch.optim.Optimizer):
             if not state:
                 state["momentum_buffer"] = torch.zeros_like(matrix)
             mean = state["momentum_buffer"].lerp_(matrix.grad, 1 - MOMENTUM)
-            # float32 on every CPU: with bf16 units it is as fast
+            # float32 on every CPU: with bf16 units it costs a step of the laptop presets 0 to 4 % more
             dtype = torch.bfloat16 if matrix.is_cuda and has_bf16(matrix.device) else torch.float32
             update = orthogonalize(matrix.grad.lerp(mean, MOMENTUM), dtype)         # Nesterov
             matrix.mul_(1 - lr * weight_decay).add_(update, alpha=-0.2 * math.sqrt(max(matrix.shape)) * lr)
