@@ -24,3 +24,10 @@ def test_a_quote_left_open_in_a_list_is_one_line(tmp_path):
     (tmp_path / "a.csv").write_text('caption,url\n"a 5 inch pipe,http://a.org/1\na dog,http://a.org/2\n')
     with pytest.raises(ValueError, match="a.csv, row 0: unexpected end of data"):
         read_links(tmp_path / "a.csv")
+
+
+def test_conceptual_captions_is_read_row_by_row(realdata):
+    path, = (realdata / "conceptual_captions").glob("*.tsv")
+    links, lines = read_links(path), path.read_text("utf-8").split("\n")[:-1]
+    assert [(link.row, f"{link.captions[0]}\t{link.url}", link.why) for link in links] == [(row, line, "") for row, line in enumerate(lines)]
+    assert len(links) == 15_833 and sum(not link.captions[0].isascii() for link in links) == 29

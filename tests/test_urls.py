@@ -313,10 +313,3 @@ def test_what_is_no_list_is_an_error_of_one_line(name, content, said, tmp_path):
 def test_a_setting_that_makes_no_sense_is_refused(call, said):
     with pytest.raises(ValueError, match=said):
         call()
-
-
-def test_conceptual_captions_is_read_row_by_row(realdata):
-    path, = (realdata / "conceptual_captions").glob("*.tsv")
-    links, lines = read_links(path), path.read_text("utf-8").split("\n")[:-1]
-    assert [(link.row, f"{link.captions[0]}\t{link.url}", link.why) for link in links] == [(row, line, "") for row, line in enumerate(lines)]
-    assert len(links) == 15_833 and sum(not link.captions[0].isascii() for link in links) == 29
