@@ -1,7 +1,9 @@
-"""Write badges and setup cells, run the notebooks, and save what they show: python notebooks/build.py [03_ddpm.ipynb solutions/03_ddpm.ipynb ...]
+"""Write badges and setup cells, run the notebooks, and save what they show: python notebooks/build.py
+[03_ddpm.ipynb solutions/03_ddpm.ipynb ...]
 
-Without names: all lessons and all solutions. Outputs are only ever saved by this script, in the fast profile, with the interpreter that runs it.
-The repository's address stands in pyproject.toml alone; badge and setup cell are made from it.
+Without names: all lessons and all solutions. Outputs are only ever saved by this script, in the fast profile,
+with the interpreter that runs it. The repository's address stands in pyproject.toml alone; badge and setup
+cell are made from it.
 """
 import argparse
 import os
@@ -15,10 +17,11 @@ NOTEBOOKS = Path(__file__).resolve().parent
 ROOT = NOTEBOOKS.parent
 SECONDS_PER_CELL = 600
 COLAB_LACKS = ("tyro", "docstring-parser", "typeguard")      # pure Python, so nothing else has to move
-KERNEL = {"kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"}, "language_info": {"name": "python"}}
+KERNEL = {"kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
+          "language_info": {"name": "python"}}
 WIDGET = "application/vnd.jupyter.widget-view+json"
 
-SETUP = '''\
+SETUP = """\
 #@title Setup: gets the course on Colab, does nothing elsewhere
 import importlib.metadata, importlib.util, os, subprocess, sys
 
@@ -37,7 +40,7 @@ if "google.colab" in sys.modules:
     if not torch.cuda.is_available():
         print("No GPU. For one: Runtime > Change runtime type > T4 GPU. Without one the lesson goes on, in its fast profile.")
 elif importlib.util.find_spec("{name}") is None:
-    sys.path.insert(0, "{up}")'''
+    sys.path.insert(0, "{up}")"""
 
 
 def repository() -> str:
@@ -54,11 +57,13 @@ def setup_cell(path: Path) -> str:
     """The first code cell of a notebook: quick, safe to run twice, silent outside Colab."""
     url, folder = repository(), path.parent.relative_to(ROOT)
     packages = ", ".join(f'"{package}"' for package in COLAB_LACKS)
-    return SETUP.format(name=url.rsplit("/", 1)[1], url=url, folder=folder.as_posix(), packages=packages, up="/".join([".."] * len(folder.parts)))
+    return SETUP.format(name=url.rsplit("/", 1)[1], url=url, folder=folder.as_posix(), packages=packages,
+                        up="/".join([".."] * len(folder.parts)))
 
 
 def dress(notebook, path: Path):
-    """Put badge and setup cell where they belong, in place of older ones. The badge stands below the title."""
+    """Put badge and setup cell where they belong, in place of older ones. The badge stands below the
+    title."""
     title, _, rest = notebook.cells[0].source.partition("\n")
     rest = re.sub(r"\[!\[Open in Colab\].*\n*", "", rest).lstrip("\n")
     notebook.cells[0].source = f"{title}\n\n{badge(path)}\n\n{rest}".rstrip()
@@ -68,26 +73,33 @@ def dress(notebook, path: Path):
 
 
 def execute(notebook, folder: Path):
-    """Run every cell with this interpreter, in the notebook's own folder. A cell that raises stops the build."""
+    """Run every cell with this interpreter, in the notebook's own folder. A cell that raises stops the
+    build."""
     from jupyter_client import AsyncKernelManager
     from jupyter_client.kernelspec import KernelSpecManager
     from nbclient import NotebookClient
     os.environ.update(T2ILAB_PROFILE="fast", T2ILAB_STRICT="1", OMP_NUM_THREADS="1")
-    kernel = AsyncKernelManager(kernel_name="python3", kernel_spec_manager=KernelSpecManager(kernel_dirs=[]))    # no other python3 on this machine
-    NotebookClient(notebook, km=kernel, resources={"metadata": {"path": str(folder)}}, timeout=SECONDS_PER_CELL,
+    # no other python3 on this machine
+    kernel = AsyncKernelManager(kernel_name="python3", kernel_spec_manager=KernelSpecManager(kernel_dirs=[]))
+    NotebookClient(notebook, km=kernel, resources={"metadata": {"path": str(folder)}},
+                   timeout=SECONDS_PER_CELL,
                    iopub_timeout=60, raise_on_iopub_timeout=True, store_widget_state=False).execute()
 
 
 def clean(notebook):
-    """Drop what differs from machine to machine. What cannot be dropped without changing what a reader sees is a ValueError."""
+    """Drop what differs from machine to machine. What cannot be dropped without changing what a reader sees
+    is a ValueError."""
     notebook.metadata = nbformat.from_dict(KERNEL)
     for number, cell in enumerate(notebook.cells):
-        cell.metadata = nbformat.from_dict({key: value for key, value in cell.metadata.items() if key == "tags"})
+        cell.metadata = nbformat.from_dict({key: value for key, value in cell.metadata.items()
+                                            if key == "tags"})
         for output in cell.get("outputs", []):
-            output.get("data", {}).pop(WIDGET, None)                # a dead view shows an error; the text beside it stays
+            output.get("data", {}).pop(WIDGET, None)  # a dead view shows an error; the text beside it stays
             output.get("metadata", {}).clear()
             if output.get("name") == "stderr" or str(ROOT) in str(output):
-                raise ValueError(f"cell {number} writes a warning or a path of this machine: {str(output)[:500]}")
+                raise ValueError(
+                    f"cell {number} writes a warning or a path of this machine: {str(output)[:500]}"
+                )
 
 
 def build(path: Path):

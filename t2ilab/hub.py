@@ -1,7 +1,9 @@
-"""Trained runs that come with the project: in a clone they lie in results/; after a plain `pip install` they are fetched once and checked.
+"""Trained runs that come with the project: in a clone they lie in results/; after a plain `pip install` they
+are fetched once and checked.
 
-`checksums.json` holds the SHA-256 of every file of every shipped run; a file that differs by one byte is thrown away.
-Also which folder a run's name means, for every command and every other run that names one: `locate`.
+`checksums.json` holds the SHA-256 of every file of every shipped run; a file that differs by one byte is
+thrown away. Also which folder a run's name means, for every command and every other run that names one:
+`locate`.
 """
 import hashlib
 import http.client
@@ -49,7 +51,8 @@ def locate(name: str | Path) -> Path:
     """The folder that a run's name means; it need not be there.  A name and a path are never confused:
 
     1. a path, which is a text with a separator (./x, runs/x) or a Path, is that folder;
-    2. the name of a run that ships is that run, whatever lies here (one line on stderr if a run of that name does);
+    2. the name of a run that ships is that run, whatever lies here (one line on stderr if a run of that name
+    does);
     3. any other name is the folder of that name here if it holds a run, else runs/NAME if that does."""
     if is_shipped(name):
         if _holds_run(Path(name)):
@@ -85,14 +88,15 @@ def _say_once(line: str) -> None:
 def shipped_run(name: str) -> Path:
     """The folder of a shipped run; fetched into the user's cache where this is no clone.
 
-    KeyError for a run that is not shipped; ValueError if a file of a clone is damaged; FileNotFoundError that says the one command to type, if
-    a file cannot be fetched."""
+    KeyError for a run that is not shipped; ValueError if a file of a clone is damaged; FileNotFoundError that
+    says the one command to type, if a file cannot be fetched."""
     files = shipped()[name]
     in_clone = (RESULTS / name).is_dir()
     folder = RESULTS / name if in_clone else cache_root() / name
     for file in [file for file, digest in files.items() if not _is_whole(folder / file, digest)]:
         if in_clone:
-            raise ValueError(f"{folder / file} is not the file that ships with the project; get it back: git checkout -- results/{name}")
+            raise ValueError(f"{folder / file} is not the file that ships with the project; get it back: git "
+                             f"checkout -- results/{name}")
         _fetch(name, file, files[file], folder)
     return folder
 
@@ -104,7 +108,8 @@ def _is_whole(path: Path, digest: str) -> bool:
 def file_digest(path: Path) -> str:
     """SHA-256 of a file, computed once a process as long as the file stays as it is."""
     stat = path.stat()
-    settled = time.time_ns() - stat.st_mtime_ns > 10**9         # what was just written may change within a tick of the clock
+    # what was just written may change within a tick of the clock
+    settled = time.time_ns() - stat.st_mtime_ns > 10**9
     known = _hashed if settled else _hashed.__wrapped__
     return known(path.absolute(), stat.st_mtime_ns, stat.st_ctime_ns, stat.st_size)
 
@@ -117,7 +122,8 @@ def _hashed(path: Path, *stamp: int) -> str:
 
 def _fetch(name: str, file: str, digest: str, cache: Path) -> None:
     address = f"{repository()}/raw/HEAD/results/{name}/{file}"
-    help_line = f"get it with the project: git clone {repository()} && pip install -e ./{repository().rsplit('/', 1)[-1]}"
+    folder = repository().rsplit("/", 1)[-1]
+    help_line = f"get it with the project: git clone {repository()} && pip install -e ./{folder}"
     try:
         with urllib.request.urlopen(address, timeout=30) as answer:
             content = answer.read()

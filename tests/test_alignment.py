@@ -10,8 +10,29 @@ from parser_robustness import curves, draw_curves, whole_grammar
 from torch.testing import assert_close
 
 from t2ilab.data.scene_parser import parse
-from t2ilab.data.shapes import COLOURS, HELD_OUT, MARGIN, SHAPES, SIZES, Object, Scene, Scenes, describe, parse_caption, render
-from t2ilab.evaluation.alignment import SLACK, alignment, chance_level, is_valid, mark, share, valid_share, verdicts
+from t2ilab.data.shapes import (
+    COLOURS,
+    HELD_OUT,
+    MARGIN,
+    SHAPES,
+    SIZES,
+    Object,
+    Scene,
+    Scenes,
+    describe,
+    parse_caption,
+    render,
+)
+from t2ilab.evaluation.alignment import (
+    SLACK,
+    alignment,
+    chance_level,
+    is_valid,
+    mark,
+    share,
+    valid_share,
+    verdicts,
+)
 from t2ilab.evaluation.corruptions import corrupt_image
 from t2ilab.tensors import from_uint8, generator
 
@@ -41,7 +62,7 @@ def test_one_wrong_attribute_costs_exactly_that_attribute(change, attribute):
     painted = replace(PAIR, objects=(replace(RED, **change, x=0.25), BLUE))
     result = alignment(pictures([painted]), [CAPTION])
     assert_close(result.per_image, torch.tensor([8 / 9]))
-    assert result.per_attribute == {name: 1.0 for name in ("count", "background", "colour", "shape", "size", "relation")} | {attribute: 0.5}
+    assert result.per_attribute == dict.fromkeys(("count", "background", "colour", "shape", "size", "relation"), 1.0) | {attribute: 0.5}
 
 
 def test_background_relation_position_and_count_are_checked():
@@ -71,7 +92,8 @@ def test_swapped_attributes_are_seen():
 
 
 def test_a_centre_just_outside_its_zone_still_counts_and_the_next_zone_does_not():
-    at = lambda y: Scene((Object("circle", "red", "small", 0.5, y),), "grey")
+    def at(y):
+        return Scene((Object("circle", "red", "small", 0.5, y),), "grey")
     caption = "a small red circle at the top on a grey background"
     assert wrong(at(0.34), caption) == [] and wrong(at(0.36), caption) == ["position"] == wrong(at(0.5), caption)      # the zone ends at 0.32
 

@@ -6,9 +6,16 @@ import torch
 from torch.testing import assert_close
 
 from t2ilab.data.shapes import HELD_OUT, parse_caption
-from t2ilab.evaluation.caption_metrics import KINDS, caption_metrics, draw_enlarging, draw_inpainting, enlarging_metrics, fresh_scenes
-from t2ilab.evaluation.image_metrics import bicubic, colourfulness, psnr
 from t2ilab.evaluation.ablations.guidance import draw_sweep, guidance_sweep
+from t2ilab.evaluation.caption_metrics import (
+    KINDS,
+    caption_metrics,
+    draw_enlarging,
+    draw_inpainting,
+    enlarging_metrics,
+    fresh_scenes,
+)
+from t2ilab.evaluation.image_metrics import bicubic, colourfulness, psnr
 from t2ilab.evaluation.scene_metrics import drawn
 from t2ilab.families.glide import GLIDEConfig
 from t2ilab.nets.text_transformer import TextConfig

@@ -7,9 +7,14 @@ from tiny_glide import built
 from tiny_imagen import BASE, UPSAMPLER
 
 from t2ilab.diffusion.constraints import clip
+from t2ilab.evaluation.ablations.augmentation import augmentation_sweep, corrupted_image, draw_augmentation
+from t2ilab.evaluation.ablations.thresholds import (
+    draw_thresholds,
+    saturation,
+    threshold_sweep,
+    with_threshold,
+)
 from t2ilab.evaluation.caption_metrics import fresh_scenes
-from t2ilab.evaluation.ablations.augmentation import augmentation_sweep, draw_augmentation, corrupted_image
-from t2ilab.evaluation.ablations.thresholds import draw_thresholds, saturation, threshold_sweep, with_threshold
 from t2ilab.evaluation.scene_metrics import drawn
 
 MODEL, LARGE = replace(BASE, size=24), replace(UPSAMPLER, size=24)

@@ -14,11 +14,13 @@ from PIL import Image
 from tiny_data import own_cache, picture  # noqa: F401
 from tiny_runs import OPTIONS, TINY, digests, logged, names, tiny
 
-from t2ilab.cli import commands as cli, train as training_command
-from t2ilab.runs import load as loading, train as training
+from t2ilab.cli import commands as cli
+from t2ilab.cli import train as training_command
 from t2ilab.data.shapes import Scenes
 from t2ilab.hub import shipped
 from t2ilab.presets import PRESETS
+from t2ilab.runs import load as loading
+from t2ilab.runs import train as training
 from t2ilab.runs.folder import find_run, read_preset
 from t2ilab.runs.load import load
 from t2ilab.runs.train import train

@@ -11,8 +11,8 @@ from tiny_runs import TINY
 from tiny_vq import BASE, CODEC, RUN, built, codec_run
 
 from t2ilab.cli import commands as cli
-from t2ilab.evaluation.reconstruction import codec_metrics, draw_codec
 from t2ilab.evaluation.ablations.unmasking import draw_methods, method_sweep, methods, tokens_a_call
+from t2ilab.evaluation.reconstruction import codec_metrics, draw_codec
 from t2ilab.presets import DataConfig
 from t2ilab.runs.train import train
 

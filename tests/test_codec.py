@@ -13,15 +13,15 @@ from t2ilab.cli import commands as cli
 from t2ilab.diffusion.cond import Cond
 from t2ilab.families.frozen_codec import FrozenCodec
 from t2ilab.families.vqgan import VQGANRunConfig
-from t2ilab.vqgan.discriminator import Discriminator, DiscriminatorConfig, hinge
-from t2ilab.vqgan.quantizers import QUANTIZERS
-from t2ilab.vqgan.networks import VQGAN, VQGANConfig
 from t2ilab.presets import PRESETS
 from t2ilab.runs.export import export
 from t2ilab.runs.load import load
 from t2ilab.runs.train import train
 from t2ilab.tensors import generator
+from t2ilab.vqgan.discriminator import Discriminator, DiscriminatorConfig, hinge
+from t2ilab.vqgan.networks import VQGAN, VQGANConfig
 from t2ilab.vqgan.objective import VQGANLossConfig, VQGANObjective
+from t2ilab.vqgan.quantizers import QUANTIZERS
 
 NET = VQGANConfig(channels=8, channel_mult=(1, 2), blocks=1, attention=(False, True), z_channels=6, codebook_dim=4, codebook_size=7)
 PLAIN = VQGANLossConfig(squared=0.5, perceptual=0.0, adversarial=0.0, perceptual_net="scenes")

@@ -5,10 +5,10 @@ from torch import nn
 from torch.testing import assert_close
 from toys import Says, Toy, pixels, wave
 
-from t2ilab.diffusion.constraints import clip, dynamic_threshold
 from t2ilab.diffusion.cond import Cond, Prediction
-from t2ilab.diffusion.gaussian_denoiser import GaussianDenoiser, ObjectiveConfig
+from t2ilab.diffusion.constraints import clip, dynamic_threshold
 from t2ilab.diffusion.gaussian import variance_preserving
+from t2ilab.diffusion.gaussian_denoiser import GaussianDenoiser, ObjectiveConfig
 from t2ilab.diffusion.guidance import constrained, guided
 from t2ilab.diffusion.schedules import cosine, linear
 from t2ilab.tensors import generator

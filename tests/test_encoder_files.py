@@ -8,13 +8,14 @@ import time
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from test_encoders import bits, cache, folder, write_encoder      # noqa: F401
+from test_encoders import bits, cache, folder, write_encoder  # noqa: F401
 
 from t2ilab import hub as shipped
-from t2ilab.text import find_encoder as finding, frozen_encoder as encoders
-from t2ilab.text.frozen_encoder import FrozenEncoder
-from t2ilab.text.find_encoder import find_encoder, fingerprint
+from t2ilab.text import find_encoder as finding
+from t2ilab.text import frozen_encoder as encoders
 from t2ilab.text.feature_cache import FeatureCache
+from t2ilab.text.find_encoder import find_encoder, fingerprint
+from t2ilab.text.frozen_encoder import FrozenEncoder
 from t2ilab.text.pretraining import PretrainConfig, learn_tokenizer
 
 

@@ -10,8 +10,8 @@ import torch
 
 from t2ilab.data.shapes import Scenes
 from t2ilab.text import frozen_encoder as encoders
-from t2ilab.text.frozen_encoder import FrozenEncoder
 from t2ilab.text.find_encoder import find_encoder, fingerprint
+from t2ilab.text.frozen_encoder import FrozenEncoder
 from t2ilab.text.pretraining import PretrainConfig, learn_tokenizer
 
 CAPTIONS = Scenes().texts(40)

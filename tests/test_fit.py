@@ -14,8 +14,8 @@ from t2ilab.diffusion.cond import Cond
 from t2ilab.presets import SaveConfig
 from t2ilab.runs.train import train
 from t2ilab.tensors import generator
-from t2ilab.training.ema import ema_decay, update_ema
 from t2ilab.training import fit as fit_module
+from t2ilab.training.ema import ema_decay, update_ema
 from t2ilab.training.fit import FitConfig, TrainState, fit, learning_rate
 
 

@@ -17,8 +17,8 @@ from t2ilab.families.glide import GLIDEConfig, enlarge, shrink, some_known
 from t2ilab.nets.attention import Attention
 from t2ilab.nets.text_transformer import TextConfig, TextTransformer
 from t2ilab.pipeline.edit import given
-from t2ilab.presets.glide import MINI, TINY
 from t2ilab.presets import PRESETS as ALL
+from t2ilab.presets.glide import MINI, TINY
 from t2ilab.presets.glide import UPSAMPLER as PUBLISHED_UPSAMPLER
 from t2ilab.tensors import from_uint8, generator, generator_per_image, to_uint8
 from t2ilab.training.fit import FitConfig, fit

@@ -12,8 +12,8 @@ from t2ilab.pipeline.edit import Edit
 from t2ilab.runs.folder import find_run
 from t2ilab.runs.load import load
 from t2ilab.runs.train import train
-from t2ilab.training.checkpoint import read_tensors, verify
 from t2ilab.tensors import generator
+from t2ilab.training.checkpoint import read_tensors, verify
 from t2ilab.training.fit import TrainState
 from t2ilab.vqgan.quantizers import GumbelQuantizer
 

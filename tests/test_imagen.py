@@ -9,8 +9,8 @@ from tiny_imagen import BASE, ENCODER, NET, UPSAMPLER, net_of
 from torch.testing import assert_close
 
 from t2ilab.data.loaders import Batch
-from t2ilab.diffusion.constraints import clip, dynamic_threshold
 from t2ilab.diffusion.cond import Cond
+from t2ilab.diffusion.constraints import clip, dynamic_threshold
 from t2ilab.diffusion.gaussian import variance_preserving
 from t2ilab.diffusion.schedules import SCHEDULES, linear
 from t2ilab.families.imagen import augmented, cropped

@@ -10,8 +10,8 @@ from torch.testing import assert_close
 
 from t2ilab.diffusion.cond import Cond
 from t2ilab.families.imagen import ImagenConfig
-from t2ilab.nets.efficient_unet import EfficientUNet, EfficientUNetConfig
 from t2ilab.nets.attention import Attention
+from t2ilab.nets.efficient_unet import EfficientUNet, EfficientUNetConfig
 from t2ilab.nets.text_pooling import TextPooling
 from t2ilab.tensors import generator
 

@@ -14,11 +14,11 @@ from t2ilab.cli.train import train_all
 from t2ilab.data.loaders import HoldoutSplit, stream
 from t2ilab.data.shapes import Scenes
 from t2ilab.evaluation.caption_metrics import SEED
-from t2ilab.runs.sample import read_captions
 from t2ilab.presets import PRESETS, DataConfig, SaveConfig
 from t2ilab.runs.cascade import cascade
 from t2ilab.runs.folder import find_run, preset_from_dict
 from t2ilab.runs.load import load
+from t2ilab.runs.sample import read_captions
 from t2ilab.runs.train import train
 from t2ilab.tensors import generator
 from t2ilab.training.fit import FitConfig

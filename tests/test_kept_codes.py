@@ -6,12 +6,12 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from test_codec import pictures
-from tiny_data import flowers102, own_cache      # noqa: F401
+from tiny_data import flowers102, own_cache  # noqa: F401
 from tiny_runs import digests
 from tiny_vq import FREE, RUN, codec_run
 
-from t2ilab.data.loaders import stream
 from t2ilab.data.datasets import open_data
+from t2ilab.data.loaders import stream
 from t2ilab.families.frozen_codec import FrozenCodec
 from t2ilab.hub import cache_root
 from t2ilab.presets import DataConfig

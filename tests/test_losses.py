@@ -13,8 +13,8 @@ from torch.testing import assert_close
 from toys import Says, doubles, pixels, wave
 
 from t2ilab.diffusion.cond import Cond, Prediction
-from t2ilab.diffusion.gaussian_denoiser import GaussianDenoiser, ObjectiveConfig
 from t2ilab.diffusion.gaussian import variance_preserving
+from t2ilab.diffusion.gaussian_denoiser import GaussianDenoiser, ObjectiveConfig
 from t2ilab.diffusion.losses import WEIGHTS, bits_per_dim, decoder_nll, vlb_term
 from t2ilab.diffusion.schedules import cosine, linear, timesteps
 from t2ilab.tensors import generator

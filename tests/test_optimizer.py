@@ -6,9 +6,9 @@ import sys
 import pytest
 import torch
 from test_fit import weights
-from toys import wave
 from torch import nn
 from torch.testing import assert_close
+from toys import wave
 
 from t2ilab.training.fit import FitConfig
 from t2ilab.training.optimizer import FlatMuon, make_optimizers, orthogonalize

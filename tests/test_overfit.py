@@ -6,8 +6,8 @@ import torch
 
 from t2ilab.data.shapes import Scenes
 from t2ilab.diffusion.cond import Cond
-from t2ilab.diffusion.gaussian_denoiser import GaussianDenoiser, ObjectiveConfig
 from t2ilab.diffusion.gaussian import variance_preserving
+from t2ilab.diffusion.gaussian_denoiser import GaussianDenoiser, ObjectiveConfig
 from t2ilab.diffusion.guidance import guided
 from t2ilab.diffusion.sampling import SAMPLERS, sample
 from t2ilab.diffusion.schedules import cosine, timesteps

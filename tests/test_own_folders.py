@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from tiny_data import one_line, own_cache, picture  # noqa: F401
 
-from t2ilab.data.caption_check import check_captions
 from t2ilab.cli import commands as cli
+from t2ilab.data.caption_check import check_captions
 from t2ilab.data.datasets import DATASETS, names_of_datasets, open_data
 from t2ilab.presets import PRESETS
 from t2ilab.runs.train import train

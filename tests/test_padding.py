@@ -8,17 +8,17 @@ from types import SimpleNamespace
 import pytest
 import torch
 from make_diffusers_fixtures import with_vq
-from test_encoders import bits, cache, encoded      # noqa: F401
+from test_encoders import bits, cache, encoded  # noqa: F401
 from tiny_vq import BASE, RUN, built
 from torch.testing import assert_close
 
 from t2ilab.families.vq_diffusion import VQDiffusionConfig
 from t2ilab.presets import PRESETS
-from t2ilab.runs.load import load
 from t2ilab.runs.folder import read_preset
+from t2ilab.runs.load import load
 from t2ilab.runs.train import train
-from t2ilab.text.frozen_encoder import FrozenEncoder
 from t2ilab.text.find_encoder import fingerprint
+from t2ilab.text.frozen_encoder import FrozenEncoder
 
 CAPTIONS = ["a red circle", "A Large blue square!", "x", "on"]
 PUBLISHED = ["vq-coco", "vq-coco-tune", "vq-cub", "vq-cub-s", "vq-ithq"]

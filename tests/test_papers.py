@@ -8,8 +8,8 @@ from torch.testing import assert_close
 from toys import Toy, doubles, pixels
 
 from t2ilab.diffusion.cond import Cond
-from t2ilab.diffusion.gaussian_denoiser import GaussianDenoiser, ObjectiveConfig
 from t2ilab.diffusion.gaussian import variance_preserving
+from t2ilab.diffusion.gaussian_denoiser import GaussianDenoiser, ObjectiveConfig
 from t2ilab.diffusion.sampling import ddim, dpm_solver_pp_2m, sample, trajectory
 from t2ilab.diffusion.schedules import cosine, linear, timesteps
 from t2ilab.tensors import generator, randn

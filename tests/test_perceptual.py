@@ -9,8 +9,8 @@ from test_unet import awake
 from torch import nn
 from torch.testing import assert_close
 
-from t2ilab.vqgan.perceptual import VGG16, Perceptual, SceneClassifier
 from t2ilab.vqgan.objective import VQGANObjective
+from t2ilab.vqgan.perceptual import VGG16, Perceptual, SceneClassifier
 
 
 def test_equal_pictures_look_equal_and_a_blur_looks_worse_than_a_shade():

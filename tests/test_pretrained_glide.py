@@ -19,9 +19,9 @@ from torch.distributions import Normal, kl_divergence
 from torch.testing import assert_close
 from toys import pixels, wave
 
-from t2ilab.diffusion.constraints import clip
 from t2ilab.data.captions import clean
 from t2ilab.diffusion.cond import Cond
+from t2ilab.diffusion.constraints import clip
 from t2ilab.diffusion.guidance import constrained, guided
 from t2ilab.diffusion.losses import vlb_term
 from t2ilab.diffusion.sampling import SAMPLERS, trajectory

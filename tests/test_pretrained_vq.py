@@ -11,9 +11,9 @@ from torch.testing import assert_close
 
 from t2ilab.diffusion.cond import Cond
 from t2ilab.nets.token_transformer import TokenTransformer, TokenTransformerConfig
-from t2ilab.vqgan.networks import VQGAN, VQGANConfig
 from t2ilab.pretrained.vq_diffusion import CODEC, TRANSFORMER, convert_codec, convert_transformer
 from t2ilab.tensors import generator
+from t2ilab.vqgan.networks import VQGAN, VQGANConfig
 
 CONFIG = VQGANConfig(channels=32, channel_mult=(1, 2), blocks=2, attention=(False, True), z_channels=16, codebook_dim=8, codebook_size=11)
 NET = TokenTransformerConfig(width=32, layers=2, heads=4, text_width=16)

@@ -8,7 +8,18 @@ import torch
 from make_diffusers_fixtures import stored
 from test_pretrained_ddpm import published_folder as published_ddpm
 from test_pretrained_glide import FEW, folder, resized  # noqa: F401  (a fixture)
-from test_pretrained_vq import CONFIG, D, GRID, HEADS, STEPS, TABLE, in_the_originals_names, literally, original_transformer, their_codec
+from test_pretrained_vq import (
+    CONFIG,
+    GRID,
+    HEADS,
+    STEPS,
+    TABLE,
+    D,
+    in_the_originals_names,
+    literally,
+    original_transformer,
+    their_codec,
+)
 from test_pretrained_vq_diffusers import published_folder as published_vq
 from tiny_imagen import ENCODER
 from tiny_runs import TINY
@@ -17,15 +28,15 @@ from torch.testing import assert_close
 from t2ilab.cli import commands as cli
 from t2ilab.diffusion.cond import Cond
 from t2ilab.diffusion.token_denoiser import TokenObjectiveConfig
-from t2ilab.families.vqgan import VQGANRunConfig
 from t2ilab.families.vq_diffusion import VQDiffusionConfig
+from t2ilab.families.vqgan import VQGANRunConfig
 from t2ilab.nets.token_transformer import TokenTransformerConfig
 from t2ilab.presets import PRESETS
 from t2ilab.pretrained.convert import ADAPTERS
 from t2ilab.pretrained.glide import load_official, read_official
 from t2ilab.pretrained.read import Published
-from t2ilab.runs.load import load
 from t2ilab.runs.folder import read_preset
+from t2ilab.runs.load import load
 from t2ilab.tensors import generator
 
 NET = TokenTransformerConfig(width=D, layers=1, heads=HEADS, mlp_mult=2, text_width=6, position_table=GRID)

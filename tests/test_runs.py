@@ -18,15 +18,14 @@ from safetensors.torch import load_file
 from tiny_runs import OPTIONS, TINY, digests, flip, logged, saved, started, tiny
 from torch.testing import assert_close
 
+from t2ilab import hub as shipped
 from t2ilab.cli import commands as cli
 from t2ilab.runs import export as exporting
-from t2ilab import hub as shipped
 from t2ilab.runs.export import export
 from t2ilab.runs.folder import find_run, preset_from_dict, read_preset
 from t2ilab.runs.load import load
 from t2ilab.runs.train import train
 from t2ilab.training.checkpoint import verify
-
 
 # kill -9
 

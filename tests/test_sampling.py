@@ -7,8 +7,8 @@ from torch.testing import assert_close
 from toys import Toy, doubles, ideal, mixture, pixels
 
 from t2ilab.diffusion.constraints import clip, dynamic_threshold
-from t2ilab.diffusion.gaussian_denoiser import GaussianDenoiser, ObjectiveConfig
 from t2ilab.diffusion.gaussian import variance_preserving
+from t2ilab.diffusion.gaussian_denoiser import GaussianDenoiser, ObjectiveConfig
 from t2ilab.diffusion.guidance import constrained
 from t2ilab.diffusion.sampling import SAMPLERS, ancestral, ddim, dpm_solver_pp_2m, invert, sample, trajectory
 from t2ilab.diffusion.schedules import SCHEDULES, cosine, linear, timesteps

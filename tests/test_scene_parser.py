@@ -8,7 +8,18 @@ import torch
 from parser_robustness import reading_rates, whole_grammar
 
 from t2ilab.data.scene_parser import agree, parse, reading_order
-from t2ilab.data.shapes import BACKGROUNDS, COLOURS, SHAPES, SIZES, Object, Scene, Scenes, coverage, relation, render
+from t2ilab.data.shapes import (
+    BACKGROUNDS,
+    COLOURS,
+    SHAPES,
+    SIZES,
+    Object,
+    Scene,
+    Scenes,
+    coverage,
+    relation,
+    render,
+)
 from t2ilab.evaluation.corruptions import TOGETHER
 from t2ilab.tensors import from_uint8, generator
 

@@ -9,7 +9,26 @@ from torch.testing import assert_close
 
 from t2ilab.data.example import ENDLESS
 from t2ilab.data.loaders import stream
-from t2ilab.data.shapes import BACKGROUNDS, COLOURS, GAP, HELD_OUT, MARGIN, POSITIONS, RELATIONS, SHAPES, SIZES, Object, Scene, Scenes, coverage, describe, parse_caption, position, relation, render
+from t2ilab.data.shapes import (
+    BACKGROUNDS,
+    COLOURS,
+    GAP,
+    HELD_OUT,
+    MARGIN,
+    POSITIONS,
+    RELATIONS,
+    SHAPES,
+    SIZES,
+    Object,
+    Scene,
+    Scenes,
+    coverage,
+    describe,
+    parse_caption,
+    position,
+    relation,
+    render,
+)
 from t2ilab.tensors import generator
 
 AREA = {"circle": pi, "square": 4.0, "triangle": 2.0}       # of a shape in the box [-1, 1] x [-1, 1], from school
@@ -156,7 +175,7 @@ def test_it_is_a_data_set_whose_labels_are_right():
     data = Scenes(size=24)
     assert len(data) == ENDLESS and len(data.classes) == 18 and data.size == 24
     batch = next(stream(data, batch_size=64))
-    assert batch.images.shape == (64, 3, 24, 24) and -1 <= batch.images.min() and batch.images.max() <= 1
+    assert batch.images.shape == (64, 3, 24, 24) and batch.images.min() >= -1 and batch.images.max() <= 1
     for caption, label in zip(batch.captions, batch.labels.tolist()):
         said = parse_caption(caption).objects
         assert (label == -1) if len(said) == 2 else (data.classes[label] == f"{said[0].colour} {said[0].shape}")

@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from t2ilab.teach import exercises, source as teach
 from t2ilab import tensors
+from t2ilab.teach import exercises
+from t2ilab.teach import source as teach
 from t2ilab.teach.exercises import EXERCISES, exactly, near
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -11,7 +11,19 @@ from t2ilab.data.shapes import HELD_OUT, RELATIONS, parse_caption
 from t2ilab.diffusion.cond import Cond
 from t2ilab.tensors import generator
 from t2ilab.text.frozen_encoder import FrozenEncoder
-from t2ilab.text.pretraining import PretrainConfig, SceneTexts, SpanCorruption, corrupt, cut_out, fill_in, learn_tokenizer, masked_spans, pretrain, save_encoder
+from t2ilab.text.pretraining import (
+    PretrainConfig,
+    SceneTexts,
+    SpanCorruption,
+    corrupt,
+    cut_out,
+    fill_in,
+    learn_tokenizer,
+    masked_spans,
+    pretrain,
+    save_encoder,
+)
+from t2ilab.text.span_corruption import corrupt, cut_out, masked_spans
 from t2ilab.training.checkpoint import Checkpoints
 from t2ilab.training.fit import FitConfig
 

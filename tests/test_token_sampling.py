@@ -6,8 +6,8 @@ import pytest
 import torch
 from test_mask_replace import Guess, K, close_to, diffusion, ideal
 
-from t2ilab.diffusion.constraints import keep_codes, top_k, top_r
 from t2ilab.diffusion.cond import Prediction
+from t2ilab.diffusion.constraints import keep_codes, top_k, top_r
 from t2ilab.diffusion.sampling import sample, trajectory
 from t2ilab.diffusion.token_denoiser import TokenDenoiser
 from t2ilab.diffusion.unmasking import TOKEN_SAMPLERS, legacy_fast, scheduled_unmasking

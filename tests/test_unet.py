@@ -9,7 +9,7 @@ from toys import wave
 
 from t2ilab.diffusion.cond import Cond
 from t2ilab.nets.attention import Attention, position_features
-from t2ilab.nets.layers import Upsample, Downsample, ResBlock, timestep_embedding
+from t2ilab.nets.layers import Downsample, ResBlock, Upsample, timestep_embedding
 from t2ilab.nets.unet import UNet, UNetConfig
 from t2ilab.presets.ddpm import HO, IDDPM
 from t2ilab.pretrained.ddpm import convert
@@ -119,7 +119,7 @@ def test_places_tell_attention_where_each_pixel_lies():
 
 
 def test_the_last_token_joins_the_time():
-    net, x, cond = awake(UNet(TEXT)), picture(2, 3, 8, 12), tokens()
+    net, cond = awake(UNet(TEXT)), tokens()
     time = net.time(timestep_embedding(TIMES, 32))
     assert_close(net.embed(TIMES, cond) - time, torch.nn.functional.linear(cond.text[:, -1], net.pooled.weight, net.pooled.bias), rtol=1e-4, atol=1e-5)
 

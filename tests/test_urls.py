@@ -18,10 +18,10 @@ from PIL import Image
 from pyarrow import parquet
 from tiny_data import own_cache  # noqa: F401
 
-from t2ilab.data.web import download as urls
 from t2ilab.data.datasets import open_data
-from t2ilab.data.web.url_lists import UrlRecord, read_links
+from t2ilab.data.web import download as urls
 from t2ilab.data.web.download import FetchConfig, fetch, fetch_list, picture
+from t2ilab.data.web.url_lists import UrlRecord, read_links
 
 QUICK = FetchConfig(threads=8, wait=0.05)
 HASTY = FetchConfig(threads=8, timeout=0.3, total=1.0, wait=0.05, megabytes=0.05)

@@ -20,15 +20,15 @@ from t2ilab.data.loaders import stream
 from t2ilab.data.shapes import Scenes
 from t2ilab.evaluation.reconstruction import count_codes
 from t2ilab.families.frozen_codec import USED_CODES, FrozenCodec
-from t2ilab.runs.codebook_usage import count_used
-from t2ilab.vqgan.quantizers import QUANTIZERS
-from t2ilab.vqgan.networks import VQGAN
 from t2ilab.presets import PRESETS
 from t2ilab.pretrained.vq_diffusion import convert_used
-from t2ilab.runs.load import load
+from t2ilab.runs.codebook_usage import count_used
 from t2ilab.runs.folder import read_preset
+from t2ilab.runs.load import load
 from t2ilab.runs.train import train
 from t2ilab.tensors import generator
+from t2ilab.vqgan.networks import VQGAN
+from t2ilab.vqgan.quantizers import QUANTIZERS
 
 KEPT = (1, 2, 5, 8)
 FEW = replace(BASE, codebook_size=4)

@@ -46,8 +46,8 @@ def cifar10(root, each=20):
     home.mkdir(parents=True)
     draw = np.random.default_rng(0)
     data, labels = draw.integers(0, 256, (6, each, 3072), dtype=np.uint8), [list(range(10)) * (each // 10) for _ in range(6)]
-    for name, d, l in zip([*(f"data_batch_{k}" for k in range(1, 6)), "test_batch"], data, labels):
-        (home / name).write_bytes(pickle.dumps({"data": d, "labels": l, "batch_label": name}, protocol=2))
+    for name, d, classes in zip([*(f"data_batch_{k}" for k in range(1, 6)), "test_batch"], data, labels):
+        (home / name).write_bytes(pickle.dumps({"data": d, "labels": classes, "batch_label": name}, protocol=2))
     (home / "batches.meta").write_bytes(pickle.dumps({"label_names": CIFAR_CLASSES, "num_vis": 3072}, protocol=2))
     return data.reshape(-1, 3, 32, 32), sum(labels, [])
 

@@ -10,11 +10,11 @@ from tiny_imagen import ENCODER
 from tiny_runs import TINY
 
 from t2ilab.diffusion.token_denoiser import TokenObjectiveConfig
-from t2ilab.families.vqgan import VQGANRunConfig
 from t2ilab.families.vq_diffusion import VQDiffusionConfig
+from t2ilab.families.vqgan import VQGANRunConfig
 from t2ilab.nets.token_transformer import TokenTransformerConfig
-from t2ilab.vqgan.networks import VQGANConfig
 from t2ilab.training.checkpoint import save_weights
+from t2ilab.vqgan.networks import VQGANConfig
 from t2ilab.vqgan.objective import VQGANLossConfig
 
 CODEC = VQGANRunConfig(size=8, net=VQGANConfig(channels=8, channel_mult=(1, 2), blocks=1, attention=(False, False), z_channels=6, codebook_dim=4, codebook_size=9),

@@ -1,7 +1,9 @@
-"""Does it matter who reads the captions? `python results/tools/ablate_text_encoders.py` trains the same 16 px base three times and asks it to choose between captions.
+"""Does it matter who reads the captions? `python results/tools/ablate_text_encoders.py` trains the same 16 px
+base three times and asks it to choose between captions.
 
-Readers: the frozen language model that ships with the project, the same one with random weights (frozen too), and GLIDE's text transformer, which
-learns with the pictures. Equal steps, batches and U-Net. Writes imagen-shapes/encoders.json; runs go to runs/encoders/ and are resumed.
+Readers: the frozen language model that ships with the project, the same one with random weights (frozen too),
+and GLIDE's text transformer, which learns with the pictures. Equal steps, batches and U-Net. Writes
+imagen-shapes/encoders.json; runs go to runs/encoders/ and are resumed.
 """
 import argparse
 import json
@@ -13,11 +15,11 @@ import torch
 
 from t2ilab.evaluation.ablations.caption_choice import choice_metrics
 from t2ilab.families.glide import GLIDEConfig
+from t2ilab.hub import shipped_run
 from t2ilab.nets.text_transformer import TextConfig
 from t2ilab.presets import PRESETS
 from t2ilab.runs.load import load
 from t2ilab.runs.train import train
-from t2ilab.hub import shipped_run
 
 OUT = Path(__file__).parent.parent / "imagen-shapes" / "encoders.json"
 
@@ -37,17 +39,22 @@ def random_encoder(folder: Path) -> Path:
 def presets(steps: int, runs: Path) -> dict:
     """The three presets, alike but for who reads."""
     preset = PRESETS["imagen-shapes"]
-    preset = replace(preset, fit=replace(preset.fit, steps=steps), save=replace(preset.save, sample_steps=0), cascade=())
+    preset = replace(preset, fit=replace(preset.fit, steps=steps), save=replace(preset.save, sample_steps=0),
+                     cascade=())
     model = replace(preset.model, size=16)
-    learned = GLIDEConfig(size=model.size, text=TextConfig(512, 24, text_layers=3, text_heads=4), net=model.net, sampling_steps=model.sampling_steps,
+    learned = GLIDEConfig(size=model.size, text=TextConfig(512, 24, text_layers=3, text_heads=4),
+                          net=model.net, sampling_steps=model.sampling_steps,
                     guidance_scale=model.guidance_scale, objective=model.objective)
     return {"frozen language model": replace(preset, model=model),
-            "frozen random weights": replace(preset, model=replace(model, encoder=str(random_encoder(runs / "random-t5")))),
+            "frozen random weights": replace(preset,
+                                             model=replace(model,
+                                                           encoder=str(random_encoder(runs / "random-t5")))),
             "learned with the pictures": replace(preset, model=learned)}
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--steps", type=int, default=3000)
     parser.add_argument("--n", type=int, default=128, help="pictures to choose a caption for, of each kind")
     parser.add_argument("--runs", type=Path, default=Path("runs/encoders"))
@@ -59,10 +66,13 @@ def main() -> None:
         for _ in train(preset, folder):
             pass
         pipeline = load(folder, cascade=False)
-        result[name] = choice_metrics(pipeline, n=options.n) | {"trained parameters": sum(p.numel() for p in pipeline.model.parameters())}
+        result[name] = choice_metrics(pipeline, n=options.n) | {
+            "trained parameters": sum(p.numel() for p in pipeline.model.parameters())
+        }
         print(name, result[name])
     record = {"steps": options.steps, "encoders": result,
-              "command": f"python results/tools/ablate_text_encoders.py --steps {options.steps} --n {options.n}"}
+              "command": f"python results/tools/ablate_text_encoders.py --steps {options.steps} --n "
+                         f"{options.n}"}
     OUT.write_text(json.dumps(record, indent=1) + "\n", encoding="utf8")
 
 

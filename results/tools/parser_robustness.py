@@ -1,7 +1,8 @@
-"""How far can a picture be spoiled before the scene parser stops reading it, and does it stop or does it misread?
+"""How far can a picture be spoiled before the scene parser stops reading it, and does it stop or does it
+misread?
 
-Scenes are drawn, blurred, made noisy or shifted in colour, and read back. A judge may abstain; it must not guess.
-`python results/tools/parser_robustness.py` writes the curves to results/scene-parser/.
+Scenes are drawn, blurred, made noisy or shifted in colour, and read back. A judge may abstain; it must not
+guess. `python results/tools/parser_robustness.py` writes the curves to results/scene-parser/.
 """
 import json
 from collections.abc import Sequence
@@ -20,24 +21,30 @@ def whole_grammar(n: int, seed: int = 0) -> list[Scene]:
 
 
 def reading_rates(scenes: Sequence[Scene], size: int, seed: int = 0, **levels: float) -> dict[str, float]:
-    """Shares of scenes that are read right (centres within 0.03), misread, and left unread when spoiled by blur=, noise=, drift=."""
-    readings = [parse(corrupt_image(from_uint8(render(s, size)), generator(seed, i), **levels)) for i, s in enumerate(scenes)]
+    """Shares of scenes that are read right (centres within 0.03), misread, and left unread when spoiled by
+    blur=, noise=, drift=."""
+    readings = [parse(corrupt_image(from_uint8(render(s, size)), generator(seed, i), **levels))
+                for i, s in enumerate(scenes)]
     right = sum(agree(s, r, tolerance=0.03) for s, r in zip(scenes, readings))
     unread, n = readings.count(None), len(scenes)
     return {"right": right / n, "misread": (n - right - unread) / n, "unread": unread / n}
 
 
 def curves(scenes: Sequence[Scene], sizes: Sequence[int] = (32, 64)) -> dict:
-    """reading_rates for every level of every kind and size: {size: {kind: {level: rates}}}, and all kinds together under "together"."""
-    return {size: {kind: {level: reading_rates(scenes, size, **{kind: level}) for level in levels} for kind, levels in LEVELS.items()}
+    """reading_rates for every level of every kind and size: {size: {kind: {level: rates}}}, and all kinds
+    together under "together"."""
+    return {size: {kind: {level: reading_rates(scenes, size, **{kind: level}) for level in levels}
+                   for kind, levels in LEVELS.items()}
             | {"together": reading_rates(scenes, size, **TOGETHER)} for size in sizes}
 
 
 def draw_curves(result: dict):
     """Share read right against each kind of spoiling, one line per picture size. A pillow image."""
     def plot(kind):
-        by_size = {f"{size} px": zip(*((float(level), 100 * r["right"]) for level, r in kinds[kind].items())) for size, kinds in result.items()}
-        return plots.lines({name: tuple(xy) for name, xy in by_size.items()}, xlabel=UNITS[kind], ylabel="read right, %", marker="o")
+        by_size = {f"{size} px": zip(*((float(level), 100 * r["right"]) for level, r in kinds[kind].items()))
+                   for size, kinds in result.items()}
+        return plots.lines({name: tuple(xy) for name, xy in by_size.items()}, xlabel=UNITS[kind],
+                           ylabel="read right, %", marker="o")
     return tiles.beside(*map(plot, LEVELS))
 
 
@@ -45,7 +52,8 @@ def main(folder: str = "results/scene-parser", scenes: int = 1000):
     """Measure and write robustness.json and robustness.png into folder."""
     result, out = curves(whole_grammar(scenes)), Path(folder)
     out.mkdir(parents=True, exist_ok=True)
-    record = {"command": "python results/tools/parser_robustness.py", "scenes": scenes, "units": UNITS, "together": TOGETHER, "by_size": result}
+    record = {"command": "python results/tools/parser_robustness.py", "scenes": scenes, "units": UNITS,
+              "together": TOGETHER, "by_size": result}
     (out / "robustness.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf8")
     draw_curves(result).save(out / "robustness.png")
 

@@ -1,4 +1,5 @@
-"""A small network that names coloured shapes, for the codec's perceptual loss: `python results/tools/train_scene_classifier.py` trains and ships it in five minutes."""
+"""A small network that names coloured shapes, for the codec's perceptual loss: `python
+results/tools/train_scene_classifier.py` trains and ships it in five minutes."""
 import json
 from pathlib import Path
 
@@ -8,8 +9,8 @@ from safetensors.torch import save_file
 from t2ilab.data.loaders import stream
 from t2ilab.data.shapes import Scenes
 from t2ilab.diffusion.cond import Cond
-from t2ilab.vqgan.perceptual import SceneClassifier
 from t2ilab.training.fit import FitConfig, fit
+from t2ilab.vqgan.perceptual import SceneClassifier
 
 OUT = Path(__file__).parent.parent / "scene-eyes"
 
@@ -25,9 +26,12 @@ def main() -> None:
     fresh = next(stream(scenes, batch_size=512, seed=1))
     right = (perceptual_net(fresh.images).argmax(1) == fresh.labels).float().mean().item()
     OUT.mkdir(exist_ok=True)
-    save_file({k: v.half().contiguous() for k, v in perceptual_net.state_dict().items()}, OUT / "model.safetensors")
+    save_file({k: v.half().contiguous() for k, v in perceptual_net.state_dict().items()},
+              OUT / "model.safetensors")
     (OUT / "metrics.json").write_text(json.dumps({
-        "right": round(right, 4), "samples": 512, "parameters": sum(p.numel() for p in perceptual_net.parameters()), "command": "python results/tools/train_scene_classifier.py"}, indent=1) + "\n", encoding="utf8")
+        "right": round(right, 4), "samples": 512,
+        "parameters": sum(p.numel() for p in perceptual_net.parameters()),
+        "command": "python results/tools/train_scene_classifier.py"}, indent=1) + "\n", encoding="utf8")
     print(right)
 
 

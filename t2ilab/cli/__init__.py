@@ -44,7 +44,7 @@ def _console() -> None:
     if hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(errors="replace")            # a console that cannot show a name shows "?"
     if sys.stderr is None or sys.stderr is sys.__stderr__:
-        sys.stderr = Forgiving(sys.stderr or open(os.devnull, "w"))
+        sys.stderr = Forgiving(sys.stderr or open(os.devnull, "w"))  # noqa: SIM115
     if os.environ.get("COLUMNS", "").isdigit() and int(os.environ["COLUMNS"]) < 40:
         os.environ["COLUMNS"] = "40"                                    # tyro's help never ends in one column
 

@@ -17,14 +17,18 @@ DATA_NAMES = f"{names_of_datasets()}; after fetch, a .tsv, .csv or .parquet with
 
 def data(action: Annotated[Word, tyro.conf.arg(metavar="inspect|fetch")],
          name: Annotated[Word, tyro.conf.arg(metavar="NAME|LIST", help=DATA_NAMES)],
-         root: tyro.conf.Positional[Path | None] = None, *, out: Path | None = None, note: str = "", download: bool = False,
+         root: tyro.conf.Positional[Path | None] = None, *, out: Path | None = None, note: str = "",
+         download: bool = False,
          limit: int | None = None, retry_dead: bool = False, fetching: FetchConfig = FetchConfig()) -> None:
-    """Look at a data set before training on it, or fetch the pictures that a list of captions and addresses names.
+    """Look at a data set before training on it, or fetch the pictures that a list of captions and addresses
+    names.
 
     Args:
-        action: inspect for counts, sizes, colours, bad files, a contact sheet; fetch for a folder of captioned pictures
+        action: inspect for counts, sizes, colours, bad files, a contact sheet; fetch for a folder of
+        captioned pictures
         root: folder it lies in
-        out: folder for the report, runs/data/NAME if not given; after fetch, folder for the pictures, data/LIST if not given
+        out: folder for the report, runs/data/NAME if not given; after fetch, folder for the pictures,
+        data/LIST if not given
         note: a paragraph to add to the report
         download: fetch the data set if it is not there
         limit: fetch only the first so many rows
@@ -62,15 +66,18 @@ def convert(preset: Annotated[Word, tyro.conf.arg(metavar="PRESET")],
             file: Annotated[Word, tyro.conf.arg(metavar="FILE|FOLDER")],
             out: Path | None = None, table: Path | None = None, vocabulary: Path | None = None,
             null_embedding: Literal["learned", "ignore"] = "learned") -> None:
-    """Make a run of published weights, to sample from or to train on. What they are is told from the file or folder.
+    """Make a run of published weights, to sample from or to train on. What they are is told from the file or
+    folder.
 
     Args:
         preset: its configuration, such as glide-base, vq-coco, vq-ithq or ddpm-cifar10
-        file: what was published: OpenAI's GLIDE (.pt), the original VQ-Diffusion (.pth), diffusers' DDPM (a folder), diffusers' VQ-Diffusion (a folder)
+        file: what was published: OpenAI's GLIDE (.pt), the original VQ-Diffusion (.pth), diffusers' DDPM (a
+        folder), diffusers' VQ-Diffusion (a folder)
         out: the run's folder; runs/PRESET if not given
         table: of the original VQ-Diffusion, the published list of used codes, such as taming_vqvae_2887.pt
         vocabulary: of GLIDE, the published file of merges, such as vocab.bpe.gz
-        null_embedding: of VQ-Diffusion, what its embedding for "no caption" is; ignore one that was never trained
+        null_embedding: of VQ-Diffusion, what its embedding for "no caption" is; ignore one that was never
+        trained
     """
     from ..pretrained.adapter import Extras
     from ..pretrained.convert import convert as convert_published

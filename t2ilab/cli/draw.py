@@ -40,20 +40,26 @@ def demo(out: Path = Path("runs/demo"), train: bool = False, steps: int = 1200) 
     rows = [("model", "seconds per image", "alignment", "picture")]
     rows += [demonstrate(name, loading.load(name), out) for name in loading.first_runs()]
     print_table(rows)
-    print("\nThe lessons: jupyter lab notebooks/01_data_analysis.ipynb   (or open them in Colab: the badges in README.md)")
+    print("\nThe lessons: jupyter lab notebooks/01_data_analysis.ipynb   (or open them in Colab: the badges "
+          "in README.md)")
 
 
 def _train_demo(out: Path, steps: int) -> None:
     preset = PRESETS["ddpm-shapes"]
-    preset = replace(preset, fit=replace(preset.fit, steps=steps), save=replace(preset.save, sample_steps=max(1, steps // 4)))
+    preset = replace(preset, fit=replace(preset.fit, steps=steps),
+                     save=replace(preset.save, sample_steps=max(1, steps // 4)))
     train_all(preset, out)
     print(f"Pictures from step to step: {out / 'samples'}")
 
 
-def sample(run: Annotated[Word, tyro.conf.arg(metavar="RUN")], captions: tyro.conf.Positional[tuple[str, ...]] = (), *,
-           file: Annotated[Path | None, tyro.conf.arg(name="captions")] = None, out: Path = Path("runs/samples"), n: int | None = None, seed: int = 0,
-           method: str | None = None, sampling: SamplingOptions = SamplingOptions(), editing: EditingOptions = EditingOptions()) -> None:
-    """Draw pictures with a trained run from captions (class names or numbers for models with labels), or without.
+def sample(run: Annotated[Word, tyro.conf.arg(metavar="RUN")],
+           captions: tyro.conf.Positional[tuple[str, ...]] = (), *,
+           file: Annotated[Path | None, tyro.conf.arg(name="captions")] = None,
+           out: Path = Path("runs/samples"), n: int | None = None, seed: int = 0,
+           method: str | None = None, sampling: SamplingOptions = SamplingOptions(),
+           editing: EditingOptions = EditingOptions()) -> None:
+    """Draw pictures with a trained run from captions (class names or numbers for models with labels), or
+    without.
 
     Args:
         run: a run's folder, or the name of a run that ships with the project (see `t2ilab presets`)
@@ -62,7 +68,8 @@ def sample(run: Annotated[Word, tyro.conf.arg(metavar="RUN")], captions: tyro.co
         out: folder for the pictures
         n: how many of each caption, 1 if not given; or without captions, 8 if not given
         seed: the same seed draws the same pictures
-        method: of a run that draws codes, a way that evaluate methods compares, such as fast; other options win over it
+        method: of a run that draws codes, a way that evaluate methods compares, such as fast; other options
+        win over it
     """
     if n is not None and n < 1:
         raise ValueError(f"--n {n}: choose 1 or more")

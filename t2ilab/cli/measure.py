@@ -22,7 +22,8 @@ def evaluate(run: RUN, metrics: METRIC = (), *, out: Path | None = None, n: int 
              guidance: OldScales = (), thresholds: OldScales = (), augmentation: OldScales = (),
              methods: OldFlag = False, choices: OldFlag = False) -> None:
     """Measure a run: writes metrics.json and samples.png, or NAME.json and NAME.png of an ablation."""
-    old = {"guidance": guidance or None, "thresholds": thresholds or None, "augmentation": augmentation or None,
+    old = {"guidance": guidance or None, "thresholds": thresholds or None,
+           "augmentation": augmentation or None,
            "methods": () if methods else None, "choices": () if choices else None}
     asked = [_reworded(run, name, varied) for name, varied in old.items() if varied is not None]
     for names, varied in [(list(metrics), scales)] * (bool(metrics) or not asked) + asked:
@@ -69,7 +70,8 @@ SHARES = (0.9, 0.99, 0.999, 1.0)
 
 
 def codebook(run: RUN, data: str | None = None, root: str | None = None, n: int = 10_000) -> None:
-    """Count which of its codes a codec really takes, so that a model can draw the most used alone; writes used_codes.json.
+    """Count which of its codes a codec really takes, so that a model can draw the most used alone; writes
+    used_codes.json.
 
     Args:
         run: a codec's run folder, or the name of one that ships with the project
@@ -79,7 +81,10 @@ def codebook(run: RUN, data: str | None = None, root: str | None = None, n: int 
     """
     from ..runs.codebook_usage import count_used
     path, counts = count_used(run, n, data=data, root=root)
-    shares, taken = counts.sort(descending=True).values.double().cumsum(0) / counts.sum(), int(counts.count_nonzero())
+    shares, taken = (
+        counts.sort(descending=True).values.double().cumsum(0) / counts.sum(),
+        int(counts.count_nonzero()),
+    )
     print_table([("share of all cells", "codes"),
                  *((f"{share:.1%}", f"{int((shares < share).sum()) + 1:,}") for share in SHARES)])
     print(f"{path}: {taken:,} of {len(counts):,} codes taken.  "

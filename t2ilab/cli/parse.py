@@ -1,4 +1,5 @@
-"""From words to a call: tyro reads them; what it does not know is one line, with the word that was probably meant."""
+"""From words to a call: tyro reads them; what it does not know is one line, with the word that was probably
+meant."""
 import io
 import re
 import shlex
@@ -28,7 +29,8 @@ def parse(args: list[str]):
         if not stop.code:
             raise
         error = getattr(stop.__context__, "__context__", None)
-        if isinstance(error, ValueError) and any(frame.name == "__post_init__" for frame in extract_tb(error.__traceback__)):
+        if isinstance(error, ValueError) and any(frame.name == "__post_init__"
+                                                 for frame in extract_tb(error.__traceback__)):
             raise error from None
         print(f"t2ilab: {explained(args, box.getvalue())}", file=sys.stderr)
         raise SystemExit(2) from None
@@ -58,7 +60,11 @@ def explained(args: list[str], box: str) -> str:
     given = [word.split("=")[0] for word in there if word.startswith("--")]
     unknown = [word for word in given if word.replace("_", "-") not in options]
     more = f"t2ilab {' '.join(words)} --help"
-    return _meant(f"{words[-1]} has no option", unknown[0], options, more) if unknown else f"{_said(box)}; more: {more}"
+    return (
+        _meant(f"{words[-1]} has no option", unknown[0], options, more)
+        if unknown
+        else f"{_said(box)}; more: {more}"
+    )
 
 
 def _meant(what: str, word: str, known, everything: str) -> str:
@@ -80,5 +86,5 @@ def _options(words: list[str]) -> set[str]:
 def _said(box: str) -> str:
     """The first paragraph of tyro's box, without its title, its frame and its rules."""
     inside = re.sub(r"(?m)[│╭╮╰╯]|^[|+]|[|+]$", " ", box.partition("\n")[2])
-    paragraphs = re.split(r"(?m)^ *[─-]{3,}.*$", inside)                    # "---" where a terminal has no "───"
+    paragraphs = re.split(r"(?m)^ *[─-]{3,}.*$", inside)  # "---" where a terminal has no "───"
     return next(filter(None, (" ".join(part.split()) for part in paragraphs)), box)[:300]

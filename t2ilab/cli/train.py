@@ -26,7 +26,7 @@ def _subcommand(name: str, preset: Preset):
     return Annotated[Preset[type(preset.model)], about]
 
 
-AnyPreset = Union[tuple(_subcommand(name, preset) for name, preset in PRESETS.items())]
+AnyPreset = Union[tuple(_subcommand(name, preset) for name, preset in PRESETS.items())]  # noqa: UP007
 Word = tyro.conf.Positional[str]
 
 
@@ -36,12 +36,14 @@ def train(preset: AnyPreset, out: Path | None = None, cascade: bool = True, toge
     Args:
         out: the run's folder; runs/PRESET if not given
         cascade: train the stages that enlarge its pictures too; --steps and the like are theirs too
-        together: train all stages side by side, a step each in turn, in place of one after the other; their weights are the same
+        together: train all stages side by side, a step each in turn, in place of one after the other; their
+        weights are the same
     """
     train_all(preset, out or Path("runs") / preset.name, cascade, together)
 
 
-def resume(run: Annotated[Word, tyro.conf.arg(metavar="RUN")], steps: int | None = None, cascade: bool = True) -> None:
+def resume(run: Annotated[Word, tyro.conf.arg(metavar="RUN")], steps: int | None = None,
+           cascade: bool = True) -> None:
     """Go on with a run where its newest checkpoint stopped.
 
     Args:
@@ -60,9 +62,11 @@ def resume(run: Annotated[Word, tyro.conf.arg(metavar="RUN")], steps: int | None
     train_all(replace(preset, fit=fit), folder, cascade)
 
 
-def pretrain(out: Path = Path("runs/t5-shapes"), texts: Path | None = None, text: PretrainConfig = PretrainConfig(),
+def pretrain(out: Path = Path("runs/t5-shapes"), texts: Path | None = None,
+             text: PretrainConfig = PretrainConfig(),
              fit: FitConfig = PRETRAINING) -> None:
-    """Train a small language model on text alone, by filling gaps; its encoder then reads captions for Imagen: --encoder OUT --encoder-width WIDTH.
+    """Train a small language model on text alone, by filling gaps; its encoder then reads captions for
+    Imagen: --encoder OUT --encoder-width WIDTH.
 
     Killed, the same command goes on from the last minute.
 
@@ -76,7 +80,8 @@ def pretrain(out: Path = Path("runs/t5-shapes"), texts: Path | None = None, text
     for _ in _with_bar(pretraining.pretrain(lines, tokenizer, text, fit, out=out), fit.steps, out):
         pass
     print(f"{out}: an encoder of {text.width} numbers a token.  "
-          f"Use it: t2ilab train imagen-shapes --encoder {shlex.quote(str(out))} --encoder-width {text.width}")
+          f"Use it: t2ilab train imagen-shapes --encoder {shlex.quote(str(out))} --encoder-width "
+          f"{text.width}")
 
 
 def train_all(preset: Preset, out: Path, whole: bool = True, together: bool = False) -> None:

@@ -34,7 +34,7 @@ log = logging.getLogger(__name__)
 
 class DataSet(NamedTuple):
     """What a row of DATASETS says."""
-    read: Callable[[Path, str, bool], Listing] | None       # (root, split, download) -> Listing; None: it is drawn
+    read: Callable[[Path, str, bool], Listing] | None  # (root, split, download) -> Listing; None: it is drawn
     about: str                                              # one line
     source: str                                             # where to get it
     published: int | None = None    # pictures in all splits together, if it was published
@@ -63,14 +63,17 @@ def names_of_datasets() -> str:
     return f"{', '.join(most)} or {last}"
 
 
-def open_data(name: str, root=None, *, size: int, split: str = "train", crop: str = "centre", flip: bool = False,
+def open_data(name: str, root=None, *, size: int, split: str = "train", crop: str = "centre",
+              flip: bool = False,
               limit: int | None = None, download: bool = False, max_broken: float = 0.01):
     """A data set by its name, one of DATASETS. Which files each expects: data/sets/, one file each.
 
-    root: the folder that holds it (default: $T2ILAB_DATA or ./data).  size: S, pictures become [3 S S].  crop, flip: see decode.Fit.
+    root: the folder that holds it (default: $T2ILAB_DATA or ./data).  size: S, pictures become [3 S S].
+    crop, flip: see decode.Fit.
     limit: only so many pictures, evenly spaced.  Nothing is downloaded unless download=True.
     max_broken: share of the pictures that may be broken or missing.
-    Raises FileNotFoundError where nothing is, ValueError for an unknown name or option, no pictures, or too many broken ones.
+    Raises FileNotFoundError where nothing is, ValueError for an unknown name or option, no pictures, or too
+    many broken ones.
     Lesson: notebooks/01_data_analysis.ipynb"""
     if name not in DATASETS:
         raise ValueError(f"data={name!r}: choose one of {', '.join(DATASETS)}")
@@ -102,12 +105,14 @@ def _only(listing, keep):
 
 
 def _usable(listing, root, fit, max_broken):
-    """The data set of the pictures that decode; names the others in one line, or raises if they are too many."""
-    if isinstance(listing.pictures, np.ndarray):                        # pixels already: nothing left to decode
+    """The data set of the pictures that decode; names the others in one line, or raises if they are too
+    many."""
+    if isinstance(listing.pictures, np.ndarray):  # pixels already: nothing left to decode
         return ImageSet(listing, fit, [listing.pictures.shape[2:0:-1]] * len(listing.pictures))
     seen = check(listing.pictures, root)
     good = [i for i, what in enumerate(seen) if not isinstance(what, str)]
-    bad = tuple(BrokenFile(path.relative_to(root).as_posix(), what) for path, what in zip(listing.pictures, seen) if isinstance(what, str))
+    bad = tuple(BrokenFile(path.relative_to(root).as_posix(), what)
+                for path, what in zip(listing.pictures, seen) if isinstance(what, str))
     kinds = " or ".join(sorted({"missing" if b.missing else "broken" for b in bad}))
     examples = first_few([f"{b.name}: {b.reason}" for b in bad])
     if len(bad) > max_broken * len(seen) or not good:

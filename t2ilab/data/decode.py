@@ -1,7 +1,9 @@
-"""One picture file in, one square of RGB pixels out: what every photograph goes through before a model sees it.
+"""One picture file in, one square of RGB pixels out: what every photograph goes through before a model sees
+it.
 
-Real folders hold rotated phone photos, print colours, see-through logos and half-downloaded files; all of that ends here.
-Left out on purpose: vector graphics, camera raw, colour profiles, video, and anything that would run another program (Pillow's EPS).
+Real folders hold rotated phone photos, print colours, see-through logos and half-downloaded files; all of
+that ends here. Left out on purpose: vector graphics, camera raw, colour profiles, video, and anything that
+would run another program (Pillow's EPS).
 """
 import warnings
 from dataclasses import dataclass
@@ -12,20 +14,24 @@ from PIL import Image, ImageOps, PngImagePlugin
 from torch import Tensor
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM")
-SUFFIXES = frozenset((".jpg", ".jpeg", ".jfif", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".ppm", ".pgm"))
+SUFFIXES = frozenset((".jpg", ".jpeg", ".jfif", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".ppm",
+                      ".pgm"))
 OTHER_SUFFIXES = frozenset((".heic", ".heif", ".avif", ".jp2", ".j2k", ".jxl", ".svg", ".tga", ".psd", ".eps",
                             ".dng", ".cr2", ".nef", ".arw"))
-ORIENTATION = 0x0112                                            # the EXIF tag; 5 to 8 mean: shown with width and height swapped
+ORIENTATION = 0x0112  # the EXIF tag; 5 to 8 mean: shown with width and height swapped
 EIGHT_BITS = [(value + 128) // 257 for value in range(65536)]   # 65535 / 257 = 255
 
-warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)     # from 89 million pixels; its error, from 178 million, stays
+# from 89 million pixels; its error, from 178 million, stays
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 PngImagePlugin.MAX_TEXT_CHUNK, PngImagePlugin.MAX_TEXT_MEMORY = 2**26, 2**28     # bytes: workflows, profiles
 
 
 def read_image(path) -> Tensor:
-    """The picture as it is meant to be seen. [3 H W] uint8, 0..255: turned upright, RGB, first frame, on white where it is see-through.
+    """The picture as it is meant to be seen. [3 H W] uint8, 0..255: turned upright, RGB, first frame, on
+    white where it is see-through.
 
-    Raises FileNotFoundError, or ValueError with the reason if the file cannot be decoded to its end or holds over 178 million pixels.
+    Raises FileNotFoundError, or ValueError with the reason if the file cannot be decoded to its end or holds
+    over 178 million pixels.
     Lesson: notebooks/01_data_analysis.ipynb"""
     return to_tensor(open_rgb(path)[0])
 
@@ -36,15 +42,17 @@ def to_tensor(image: Image.Image) -> Tensor:
 
 
 def open_rgb(path, at_least: int | None = None) -> tuple[Image.Image, tuple[int, int]]:
-    """The RGB picture and its true (width, height). With at_least, huge pictures come back smaller, but no side under that many pixels.
+    """The RGB picture and its true (width, height). With at_least, huge pictures come back smaller, but no
+    side under that many pixels.
 
-    Shrinking starts inside the JPEG decoder, so a 12,000 pixel photograph never stands in memory at full size. Errors: see read_image."""
+    Shrinking starts inside the JPEG decoder, so a 12,000 pixel photograph never stands in memory at full
+    size. Errors: see read_image."""
     try:
         with Image.open(path, formats=FORMATS) as image:
             return _decode(image, at_least)
     except FileNotFoundError:
         raise
-    except Exception as error:                                  # on damaged bytes Pillow raises nearly every type there is
+    except Exception as error:  # on damaged bytes Pillow raises nearly every type there is
         raise ValueError(f"{path}: {_reason(error)}") from error
 
 
@@ -62,7 +70,8 @@ def _decode(image, at_least):
 
 
 def _rgb(image):
-    """Any colour mode as RGB. Pillow alone would clip 16-bit greys to white and show see-through parts in a random colour."""
+    """Any colour mode as RGB. Pillow alone would clip 16-bit greys to white and show see-through parts in a
+    random colour."""
     if image.mode == "F":
         raise ValueError("floating-point pixels, and nothing says which number is white")
     if image.mode == "I" and image.format == "TIFF":            # 16 bits without a sign are "I;16"
@@ -83,7 +92,8 @@ def _reason(error):
 
 
 def measure(path) -> tuple[int, int]:
-    """True (width, height) of a picture that decodes to its last byte; errors as in read_image. Reads small, so it is fast."""
+    """True (width, height) of a picture that decodes to its last byte; errors as in read_image. Reads small,
+    so it is fast."""
     return open_rgb(path, at_least=1)[1]
 
 
@@ -97,12 +107,13 @@ def anywhere(slack: int, generator) -> int:
     return int(torch.randint(slack + 1, (), generator=generator))
 
 
-CROPS = {"centre": centre, "random": anywhere}                  # (pixels left over, generator) -> pixels to skip
+CROPS = {"centre": centre, "random": anywhere}  # (pixels left over, generator) -> pixels to skip
 
 
 @dataclass(frozen=True)
 class Fit:
-    """How a picture of any shape becomes S x S: a square of its full shorter side, scaled with antialiasing, perhaps mirrored."""
+    """How a picture of any shape becomes S x S: a square of its full shorter side, scaled with antialiasing,
+    perhaps mirrored."""
     size: int                   # S, pixels
     crop: str = "centre"        # or "random", see CROPS
     flip: bool = False          # mirror every second picture (not for captions that say left or right)
@@ -118,7 +129,8 @@ class Fit:
         side = min(image.size)
         skip = CROPS[self.crop](max(image.size) - side, generator)
         left, top = (skip, 0) if image.width > image.height else (0, skip)
-        image = image.resize((self.size, self.size), Image.Resampling.BICUBIC, box=(left, top, left + side, top + side), reducing_gap=3.0)
+        image = image.resize((self.size, self.size), Image.Resampling.BICUBIC,
+                             box=(left, top, left + side, top + side), reducing_gap=3.0)
         if self.flip and torch.rand((), generator=generator) < 0.5:
             image = ImageOps.mirror(image)
         return to_tensor(image)

@@ -1,4 +1,5 @@
-"""Which files of a data set are no usable pictures, found before the first step, and remembered per file (path, time of change, bytes)."""
+"""Which files of a data set are no usable pictures, found before the first step, and remembered per file
+(path, time of change, bytes)."""
 import hashlib
 import json
 import os
@@ -33,14 +34,16 @@ def check(paths: Sequence[Path], root: Path) -> list:
     from tqdm import tqdm
     names, stamps = [path.relative_to(root).as_posix() for path in paths], [_stamp(path) for path in paths]
     memory = _memory(root)
-    known = _recall(memory)                                             # name -> [time of change, bytes, width, height]
+    known = _recall(memory)  # name -> [time of change, bytes, width, height]
     fresh = [k for k, (name, stamp) in enumerate(zip(names, stamps)) if known.get(name, [])[:2] != stamp]
     with ThreadPoolExecutor(os.cpu_count()) as pool:                    # Pillow decodes outside Python's lock
         looks = pool.map(_look, [paths[k] for k in fresh])
-        found = dict(zip(fresh, tqdm(looks, total=len(fresh), desc="checking pictures", delay=10, mininterval=0.5, leave=False)))
+        found = dict(zip(fresh, tqdm(looks, total=len(fresh), desc="checking pictures", delay=10,
+                                     mininterval=0.5, leave=False)))
     seen = [found[k] if k in found else tuple(known[name][2:]) for k, name in enumerate(names)]
     if fresh:
-        _remember(memory, known | {names[k]: [*stamps[k], *size] for k, size in found.items() if not isinstance(size, str)})
+        _remember(memory, known | {names[k]: [*stamps[k], *size] for k, size in found.items()
+                                   if not isinstance(size, str)})
     return seen
 
 
@@ -68,13 +71,13 @@ def _memory(root):
 
 
 def _recall(memory):
-    with suppress(OSError, ValueError):                                 # no memory, or a damaged one: look at everything again
+    with suppress(OSError, ValueError):  # no memory, or a damaged one: look at everything again
         return json.loads(memory.read_text("utf-8"))
     return {}
 
 
 def _remember(memory, known):
-    with suppress(OSError):                                             # a read-only home costs time at the next start, nothing else
+    with suppress(OSError):  # a read-only home costs time at the next start, nothing else
         memory.parent.mkdir(parents=True, exist_ok=True)
         part = memory.with_suffix(f".{os.getpid()}")
         part.write_text(json.dumps(known), "utf-8")

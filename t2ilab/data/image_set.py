@@ -1,4 +1,5 @@
-"""Pictures on disk as a data set: example number n is the same picture for the whole run and for every resumed run.
+"""Pictures on disk as a data set: example number n is the same picture for the whole run and for every
+resumed run.
 
 Left out on purpose: caching decoded pixels, sizes other than square.
 """
@@ -17,7 +18,8 @@ from .sets.listing import Listing
 
 @dataclass(frozen=True)
 class ImageSet:
-    """Pictures on disk as a data set: example(index, generator) crops, flips and picks a caption with the generator alone."""
+    """Pictures on disk as a data set: example(index, generator) crops, flips and picks a caption with the
+    generator alone."""
     listing: Listing                            # of good pictures only
     fit: Fit
     sizes: Sequence[tuple[int, int]]            # true (width, height) of each, before it is fitted
@@ -44,7 +46,8 @@ class ImageSet:
         return [caption for captions in self.listing.captions for caption in captions]
 
     def example(self, index: int, generator: torch.Generator) -> Example:
-        """Picture number index, fitted to [3 S S] uint8, with one of its captions. A file that broke after the check is a ValueError."""
+        """Picture number index, fitted to [3 S S] uint8, with one of its captions. A file that broke after
+        the check is a ValueError."""
         picture, captions = self.listing.pictures[index], self.listing.captions[index]
         image = open_rgb(picture, self.size)[0] if isinstance(picture, Path) else Image.fromarray(picture)
         image = self.fit(image, generator)

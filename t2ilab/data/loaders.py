@@ -1,7 +1,8 @@
-"""Batches for training as a pure function of the step: nothing to save, so nothing to restore when a run resumes.
+"""Batches for training as a pure function of the step: nothing to save, so nothing to restore when a run
+resumes.
 
-Sample number n of a run is fixed by (seed, n) alone. Any batch can be built without the ones before it, by any process, in any order.
-Left out on purpose: bucketing by size, weighted sampling, shards of tar files.
+Sample number n of a run is fixed by (seed, n) alone. Any batch can be built without the ones before it, by
+any process, in any order. Left out on purpose: bucketing by size, weighted sampling, shards of tar files.
 """
 import signal
 from collections.abc import Iterator
@@ -20,11 +21,13 @@ from .example import ENDLESS, Example
 
 
 class Batch(NamedTuple):
-    """What the trainer eats. images: [B 3 H W] float32 in [-1, 1]. captions: B strings. labels: [B] int64, -1 = none."""
+    """What the trainer eats. images: [B 3 H W] float32 in [-1, 1]. captions: B strings. labels: [B] int64, -1
+    = none."""
     images: Tensor
     captions: list[str]
     labels: Tensor
-    repeats: bool = False       # the same pixels come again in another epoch: what is computed from them can be kept
+    # the same pixels come again in another epoch: what is computed from them can be kept
+    repeats: bool = False
 
 
 @lru_cache(maxsize=2)                                       # a batch over the border of two epochs needs both
@@ -35,7 +38,8 @@ def permutation(seed: int, epoch: int, length: int) -> Tensor:
 
 @dataclass(frozen=True)
 class StepDataset:
-    """steps[k] is this shard's part of batch k, images still uint8 (a quarter of the bytes to pass between processes)."""
+    """steps[k] is this shard's part of batch k, images still uint8 (a quarter of the bytes to pass between
+    processes)."""
     dataset: Any
     batch_size: int             # samples per step over all shards together
     seed: int
@@ -43,7 +47,8 @@ class StepDataset:
     shards: int
 
     def sample(self, n: int) -> Example:
-        """Sample number n of the run: epoch n // len, place n % len in that epoch's order; crop, flip and caption drawn from (seed, n)."""
+        """Sample number n of the run: epoch n // len, place n % len in that epoch's order; crop, flip and
+        caption drawn from (seed, n)."""
         length = len(self.dataset)
         epoch, i = divmod(n, length)
         index = n if length == ENDLESS else int(permutation(self.seed, epoch, length)[i])
@@ -57,25 +62,34 @@ class StepDataset:
         return Batch(torch.stack(images), list(captions), torch.tensor(labels, dtype=torch.int64), repeats)
 
 
-def stream(dataset, *, batch_size: int, seed: int = 0, start: int = 0, shard: int = 0, shards: int = 1, workers: int = 0) -> Iterator[Batch]:
-    """Endless batches of a data set from step `start`, exactly those an uninterrupted run would see from there.
+def stream(dataset, *, batch_size: int, seed: int = 0, start: int = 0, shard: int = 0, shards: int = 1,
+           workers: int = 0) -> Iterator[Batch]:
+    """Endless batches of a data set from step `start`, exactly those an uninterrupted run would see from
+    there.
 
-    Every batch is full: the stream runs over the border of an epoch. Shard k of K gives its batch_size // K samples of each step
-    (one shard per process); the shards together are the batch of shards=1. `workers` processes only read ahead: they change no number.
-    Raises ValueError for an empty data set or numbers that do not fit together.  Lesson: notebooks/01_data_analysis.ipynb"""
+    Every batch is full: the stream runs over the border of an epoch. Shard k of K gives its batch_size // K
+    samples of each step (one shard per process); the shards together are the batch of shards=1. `workers`
+    processes only read ahead: they change no number.
+    Raises ValueError for an empty data set or numbers that do not fit together.
+    Lesson: notebooks/01_data_analysis.ipynb"""
     if len(dataset) == 0:
         raise ValueError("the data set is empty: there is nothing to stream")
     if batch_size < 1 or shards < 1 or batch_size % shards:
-        raise ValueError(f"batch_size={batch_size}, shards={shards}: batch_size must be a positive multiple of shards")
+        raise ValueError(f"batch_size={batch_size}, shards={shards}: batch_size must be a positive multiple "
+                         "of shards")
     if not 0 <= shard < shards or start < 0 or workers < 0:
-        raise ValueError(f"shard={shard} of {shards}, start={start}, workers={workers}: shard must be in 0..{shards - 1}, the others 0 or more")
+        raise ValueError(
+            f"shard={shard} of {shards}, start={start}, workers={workers}: shard must be in 0..{shards - 1}, "
+            "the others 0 or more"
+        )
     steps = StepDataset(dataset, batch_size, seed, shard, shards)
-    return map(_to_float, _read_ahead(steps, start, workers) if workers else map(steps.__getitem__, count(start)))
+    return map(_to_float, _read_ahead(steps, start, workers) if workers
+               else map(steps.__getitem__, count(start)))
 
 
 def _read_ahead(steps: StepDataset, start: int, workers: int) -> Iterator[Batch]:
     """The same batches in the same order, each built by a worker process a little before it is needed."""
-    own = torch.Generator()                                 # DataLoader draws a seed: not from the global stream, which the run may use
+    own = torch.Generator()  # DataLoader draws a seed: not from the global stream, which the run may use
     for batch in DataLoader(_Caught(steps), batch_size=None, sampler=count(start), num_workers=workers,
                             collate_fn=_as_is, generator=own, worker_init_fn=_left_to_the_run):
         if isinstance(batch, Exception):
@@ -84,13 +98,15 @@ def _read_ahead(steps: StepDataset, start: int, workers: int) -> Iterator[Batch]
 
 
 def _left_to_the_run(_worker: int) -> None:
-    """Ctrl-C reaches every process of a terminal: the run finishes its step with what workers read, then ends them."""
+    """Ctrl-C reaches every process of a terminal: the run finishes its step with what workers read, then ends
+    them."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 @dataclass(frozen=True)
 class _Caught:
-    """Steps that hand over a data error instead of raising it: a worker would wrap it into a page of traceback."""
+    """Steps that hand over a data error instead of raising it: a worker would wrap it into a page of
+    traceback."""
     steps: StepDataset
 
     def __getitem__(self, step: int) -> Batch | Exception:
@@ -106,10 +122,11 @@ def _as_is(batch):
 
 @dataclass(frozen=True)
 class HoldoutSplit:
-    """A data set without the examples that are held back to measure the loss on, every k-th of it, or those alone (held=True).
+    """A data set without the examples that are held back to measure the loss on, every k-th of it, or those
+    alone (held=True).
 
-    An endless one has no k-th example: what is held back of it is drawn from three seeds, (the example's, k, 6), where
-    training and evaluation draw from two, so that no seed of theirs ever draws the same."""
+    An endless one has no k-th example: what is held back of it is drawn from three seeds, (the example's, k,
+    6), where training and evaluation draw from two, so that no seed of theirs ever draws the same."""
     dataset: Any
     every: int                  # k, 2 or more
     held: bool = False
@@ -122,7 +139,8 @@ class HoldoutSplit:
         """Example number `index` of this part."""
         if self.held and len(self.dataset) == ENDLESS:
             generator = seeded(generator.initial_seed(), self.every, 6)
-        return self.dataset.example(index * self.every if self.held else index + index // (self.every - 1) + 1, generator)
+        return self.dataset.example(index * self.every if self.held
+                                    else index + index // (self.every - 1) + 1, generator)
 
     @property
     def repeats(self) -> bool:

@@ -1,8 +1,10 @@
-"""Reads a picture of a scene back into the scene, by arithmetic alone: nearest colour, connected components, moments, and a drawing to compare with.
+"""Reads a picture of a scene back into the scene, by arithmetic alone: nearest colour, connected components,
+moments, and a drawing to compare with.
 
-Nothing here is learned, so nothing here can be fooled in the way a network is: every object that it reads is drawn again, and a drawing that does not
-explain the pixels makes the whole picture unread (None). It abstains rather than guess.
-Left out on purpose: touching or overlapping objects, other backgrounds, and any score: alignment.py turns readings into numbers.
+Nothing here is learned, so nothing here can be fooled in the way a network is: every object that it reads is
+drawn again, and a drawing that does not explain the pixels makes the whole picture unread (None). It abstains
+rather than guess. Left out on purpose: touching or overlapping objects, other backgrounds, and any score:
+alignment.py turns readings into numbers.
 """
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,25 +16,36 @@ from torch import Tensor
 
 from .shapes import BACKGROUNDS, COLOURS, SHAPES, SIZES, Object, Scene, coverage
 
-EDGE = 0.55             # a pixel this far from the background is part of something: half the least contrast in the palette (1.15)
-NEAR = 0.5              # a colour further than this from every palette colour has no name (the closest two are 1.15 apart)
-SPECK = 0.003           # components under this share of the picture are dust: 3 pixels of 32 x 32, an eighth of the smallest object
+# a pixel this far from the background is part of something: half the least contrast in the palette (1.15)
+EDGE = 0.55
+# a colour further than this from every palette colour has no name (the closest two are 1.15 apart)
+NEAR = 0.5
+# components under this share of the picture are dust: 3 pixels of 32 x 32, an eighth of the smallest object
+SPECK = 0.003
 REACH = 3               # pixels around a component that still belong to it: its soft edge
-GHOST, LITTER = 0.25, 0.02                      # smoothed pixels this far from the background show; this share of them beside the objects is too much
+# smoothed pixels this far from the background show; this share of them beside the objects is too much
+GHOST, LITTER = 0.25, 0.02
 BLURS = (0.0, 0.6, 1.2)                         # pixels: how soft a drawing's edge may be
-RAGGED = 0.045          # a drawing that leaves more than this share of the colour unexplained is not what is in the picture
-DOUBT = 0.5             # the best shape must leave at most this much of what the second best leaves, or the two are not told apart
+# a drawing that leaves more than this share of the colour unexplained is not what is in the picture
+RAGGED = 0.045
+# the best shape must leave at most this much of what the second best leaves, or the two are not told apart
+DOUBT = 0.5
 SIZE_DOUBT = 0.08       # a radius this close (in log) to halfway between small and large is neither
 
 
 def parse(image: Tensor) -> Scene | None:
-    """The scene in a picture, or None if it cannot be read for certain.  image: [3 H W] in [-1, 1], H and W at least 24.
+    """The scene in a picture, or None if it cannot be read for certain.  image: [3 H W] in [-1, 1], H and W
+    at least 24.
 
-    Objects come in reading order (left to right, or top to bottom if they stand more above than beside each other), with centres in [0, 1].
-    None: unknown background or colour, a ragged shape, a size in between, nothing there, more than two objects, or objects that touch.
+    Objects come in reading order (left to right, or top to bottom if they stand more above than beside each
+    other), with centres in [0, 1].
+    None: unknown background or colour, a ragged shape, a size in between, nothing there, more than two
+    objects, or objects that touch.
     Raises ValueError for a picture of another shape.  Lesson: notebooks/04_faster_sampling.ipynb"""
     if image.ndim != 3 or image.shape[0] != 3 or min(image.shape[1:]) < 24:
-        raise ValueError(f"image of shape {list(image.shape)}: parse reads one picture [3 H W] with H and W at least 24")
+        raise ValueError(
+            f"image of shape {list(image.shape)}: parse reads one picture [3 H W] with H and W at least 24"
+        )
     pixels = image.detach().cpu().double().permute(1, 2, 0).numpy()                     # [H W 3]
     border = np.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]])
     ground = np.median(border, axis=0)                                                  # [3]
@@ -50,7 +63,8 @@ def unit(colour: tuple[int, int, int]) -> np.ndarray:
 
 
 def nearest(colour: np.ndarray, palette: dict) -> str | None:
-    """The palette's name for a colour [3] in [-1, 1], or None if every palette colour is further than NEAR."""
+    """The palette's name for a colour [3] in [-1, 1], or None if every palette colour is further than
+    NEAR."""
     distance = {name: np.linalg.norm(colour - unit(rgb)) for name, rgb in palette.items()}
     name = min(distance, key=distance.get)
     return name if distance[name] <= NEAR else None
@@ -58,35 +72,40 @@ def nearest(colour: np.ndarray, palette: dict) -> str | None:
 
 @dataclass(frozen=True)
 class Blob:
-    """One connected thing: its difference from the background [H W 3], the pixels that are its own, soft edge included ([H W] bool),
-    and the noise per pixel: the usual squared difference where there is only background."""
+    """One connected thing: its difference from the background [H W 3], the pixels that are its own, soft edge
+    included ([H W] bool), and the noise per pixel: the usual squared difference where there is only
+    background."""
     difference: np.ndarray
     window: np.ndarray
     noise: float
 
 
 def components(difference: np.ndarray) -> list[Blob]:
-    """The connected regions that differ from the background [H W 3], without dust. None at all if more is left beside them than dust."""
+    """The connected regions that differ from the background [H W 3], without dust. None at all if more is
+    left beside them than dust."""
     labels, n = ndimage.label(np.linalg.norm(difference, axis=2) > EDGE)
     counts = np.bincount(labels.ravel(), minlength=n + 1)
     labels[counts[labels] < SPECK * labels.size] = 0
     distance, (row, column) = ndimage.distance_transform_edt(labels == 0, return_indices=True)
-    owner = np.where(distance <= REACH, labels[row, column], 0)                         # a pixel between two belongs to the nearer
+    owner = np.where(distance <= REACH, labels[row, column], 0)  # a pixel between two belongs to the nearer
     beside = owner == 0
     shows = np.linalg.norm(ndimage.gaussian_filter(difference, (1, 1, 0)), axis=2) > GHOST
     if not labels.any() or not beside.any() or (shows & beside).mean() > LITTER:
         return []
-    noise = 1.27 * np.median((difference[beside] ** 2).sum(axis=1))                     # chi^2 of 3 channels: mean = 1.27 medians
+    # chi^2 of 3 channels: mean = 1.27 medians
+    noise = 1.27 * np.median((difference[beside] ** 2).sum(axis=1))
     return [Blob(difference, owner == k, noise) for k in np.unique(owner) if k]
 
 
 def read_object(blob: Blob, ground: np.ndarray, background: str) -> Object | None:
-    """The object a blob is, or None. Its area and centroid say how large and where each shape would be; the drawing that fits says which it is."""
+    """The object a blob is, or None. Its area and centroid say how large and where each shape would be; the
+    drawing that fits says which it is."""
     colour = nearest(ground + brightest(blob), COLOURS)
     if colour is None:
         return None
     contrast = unit(COLOURS[colour]) - unit(BACKGROUNDS[background])
-    alpha = np.where(blob.window, blob.difference @ contrast / (contrast @ contrast), 0)    # [H W] how much of each pixel is covered
+    # [H W] how much of each pixel is covered
+    alpha = np.where(blob.window, blob.difference @ contrast / (contrast @ contrast), 0)
     fits = sorted((fit(blob, alpha, shape) for shape in SHAPES), key=lambda f: f.unexplained)
     best, second = fits[:2]
     size = size_name(best.radius)
@@ -95,7 +114,8 @@ def read_object(blob: Blob, ground: np.ndarray, background: str) -> Object | Non
 
 
 def brightest(blob: Blob) -> np.ndarray:
-    """The mean difference [3] over the quarter of a blob's solid pixels that differ most: its colour without its edge."""
+    """The mean difference [3] over the quarter of a blob's solid pixels that differ most: its colour without
+    its edge."""
     solid = blob.difference[blob.window]                                                # [pixels 3]
     size = np.linalg.norm(solid, axis=1)
     return solid[size >= np.quantile(size[size > EDGE], 0.75)].mean(axis=0)
@@ -103,7 +123,8 @@ def brightest(blob: Blob) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Fit:
-    """A shape drawn with a blob's area and centroid, and the share of the blob's colour that this drawing does not explain (0: all explained)."""
+    """A shape drawn with a blob's area and centroid, and the share of the blob's colour that this drawing
+    does not explain (0: all explained)."""
     shape: str
     centre: tuple[float, float]
     radius: float
@@ -119,7 +140,9 @@ def fit(blob: Blob, alpha: np.ndarray, shape: str) -> Fit:
     x = float(alpha.sum(0) @ (np.arange(W) + 0.5) / (total * W))
     y = float(alpha.sum(1) @ (np.arange(H) + 0.5) / (total * H) - drop * radius)
     drawing = coverage(shape, (x, y), radius, (H, W))
-    return Fit(shape, (x, y), radius, min(unexplained(blob, ndimage.gaussian_filter(drawing, b) if b else drawing) for b in BLURS))
+    return Fit(shape, (x, y), radius, min(unexplained(blob,
+                                                      ndimage.gaussian_filter(drawing, b) if b else drawing)
+                                                      for b in BLURS))
 
 
 @cache
@@ -131,8 +154,8 @@ def moments(shape: str) -> tuple[float, float]:
 
 
 def unexplained(blob: Blob, drawing: np.ndarray) -> float:
-    """The share of a blob's squared difference, beyond the noise, that no single colour times the drawing [H W] accounts for.
-    0 is a perfect fit, 1 none at all."""
+    """The share of a blob's squared difference, beyond the noise, that no single colour times the drawing [H
+    W] accounts for. 0 is a perfect fit, 1 none at all."""
     D, t = blob.difference[blob.window], drawing[blob.window]                           # [pixels 3], [pixels]
     noise, total, along = len(D) * blob.noise, (D * D).sum(), t @ D                     # along: [3]
     if total <= noise or not t.any():
@@ -156,8 +179,14 @@ def reading_order(objects: Sequence[Object]) -> tuple[Object, ...]:
 
 
 def agree(scene: Scene, reading: Scene | None, *, tolerance: float = 0.02) -> bool:
-    """Whether a reading is the scene: the same objects in any order, every centre within tolerance (in picture widths), the same background."""
-    if reading is None or len(reading.objects) != len(scene.objects) or reading.background != scene.background:
+    """Whether a reading is the scene: the same objects in any order, every centre within tolerance (in
+    picture widths), the same background."""
+    if (
+        reading is None
+        or len(reading.objects) != len(scene.objects)
+        or reading.background != scene.background
+    ):
         return False
     pairs = list(zip(reading_order(scene.objects), reading_order(reading.objects)))
-    return all((a.shape, a.colour, a.size) == (b.shape, b.colour, b.size) and max(abs(a.x - b.x), abs(a.y - b.y)) <= tolerance for a, b in pairs)
+    return all((a.shape, a.colour, a.size) == (b.shape, b.colour, b.size)
+               and max(abs(a.x - b.x), abs(a.y - b.y)) <= tolerance for a, b in pairs)

@@ -14,14 +14,16 @@ def clip(x0: Tensor) -> Tensor:
 
 
 def dynamic_threshold(percentile: float = 0.995):
-    """A constraint that shrinks a picture until all but the brightest 1 - percentile of its values fit [-1, 1], and cuts those.
+    """A constraint that shrinks a picture until all but the brightest 1 - percentile of its values fit [-1,
+    1], and cuts those.
 
     percentile: in (0, 1]; ValueError outside.  A picture that fits already is returned as it is."""
     if not 0 < percentile <= 1:
         raise ValueError(f"percentile={percentile}: choose a number above 0, at most 1")
 
     def constraint(x0: Tensor) -> Tensor:
-        s = x0.float().flatten(1).abs().quantile(percentile, dim=1).clamp(min=1).to(x0.dtype)    # Imagen dynamic thresholding
+        # Imagen dynamic thresholding
+        s = x0.float().flatten(1).abs().quantile(percentile, dim=1).clamp(min=1).to(x0.dtype)
         s = s.view(-1, *[1] * (x0.ndim - 1))
         return x0.clamp(-s, s) / s
     return constraint
@@ -30,16 +32,19 @@ def dynamic_threshold(percentile: float = 0.995):
 def keep_known(image: Tensor, known: Tensor):
     """A constraint that puts the given pixels back: inpainting.
 
-    image: [B C H W] in [-1, 1].  known: [B 1 H W] bool, True = keep this pixel.  Lesson: notebooks/05_glide.ipynb"""
+    image: [B C H W] in [-1, 1].  known: [B 1 H W] bool, True = keep this pixel.
+    Lesson: notebooks/05_glide.ipynb"""
     return lambda x0: torch.where(known, image, x0)
 
 
 # What Imagen compares: percentile -> constraints.
-THRESHOLDS = {"none": lambda percentile: (), "static": lambda percentile: (clip,), "dynamic": lambda percentile: (dynamic_threshold(percentile),)}
+THRESHOLDS = {"none": lambda percentile: (), "static": lambda percentile: (clip,),
+              "dynamic": lambda percentile: (dynamic_threshold(percentile),)}
 
 
 def top_r(r: float):
-    """A constraint on log-probabilities [B K N] of tokens: the likeliest codes of each position until their shares reach r; the others are out.
+    """A constraint on log-probabilities [B K N] of tokens: the likeliest codes of each position until their
+    shares reach r; the others are out.
 
     r: above 0; from 1 on, nothing is left out.  ValueError below.  Lesson: notebooks/08_vq_diffusion.ipynb"""
     if r <= 0:
@@ -53,15 +58,18 @@ def top_r(r: float):
 
 
 def top_k(k: int):
-    """A constraint on log-probabilities [B K N] of tokens: the k likeliest codes of each position.  ValueError for k below 1."""
+    """A constraint on log-probabilities [B K N] of tokens: the k likeliest codes of each position.
+    ValueError for k below 1."""
     if k < 1:
         raise ValueError(f"top_k={k}: choose 1 or more")
-    return lambda logits: logits.masked_fill(logits < logits.topk(min(k, logits.shape[1]), 1).values[:, -1:], -torch.inf)
+    return lambda logits: logits.masked_fill(logits < logits.topk(min(k, logits.shape[1]), 1).values[:, -1:],
+                                             -torch.inf)
 
 
 def keep_codes(codes: Tensor, known: Tensor):
-    """A constraint on log-probabilities [B K N] of tokens: known ones are what they are.  codes: [B N] int64.  known: [B N] bool."""
+    """A constraint on log-probabilities [B K N] of tokens: known ones are what they are.  codes: [B N] int64.
+    known: [B N] bool."""
     def constraint(logits: Tensor) -> Tensor:
-        here = one_hot(codes, logits.shape[1])                                                              # [B K N]
+        here = one_hot(codes, logits.shape[1])  # [B K N]
         return logits.masked_fill(known[:, None] & ~here, -torch.inf).where(~(known[:, None] & here), 0.0)
     return constraint

@@ -1,7 +1,8 @@
 """Guidance and constraints: ways to bend a denoiser's answer before the sampler sees it.
 
-Classifier-free guidance (Ho & Salimans 2022): guidance_scale = 1 is off, 0 is unconditional; on x_0 it is one lerp. CLIP guidance (GLIDE,
-Nichol et al. 2022) follows the gradient of any function that marks noisy pictures.
+Classifier-free guidance (Ho & Salimans 2022): guidance_scale = 1 is off, 0 is unconditional; on x_0 it is one
+lerp. CLIP guidance (GLIDE, Nichol et al. 2022) follows the gradient of any function that marks noisy
+pictures.
 """
 import torch
 
@@ -9,10 +10,13 @@ from .cond import Cond
 
 
 def guided(denoiser, cond: Cond, guidance_scale: float, *, negative: Cond | None = None):
-    """denoise(x_t, t) that pushes x0_hat from "any picture" towards "a picture of this caption", and past it for scales above 1.
+    """denoise(x_t, t) that pushes x0_hat from "any picture" towards "a picture of this caption", and past it
+    for scales above 1.
 
-    One network call on a doubled batch; the variance is the conditional half's.  guidance_scale: 1.0 = off, 0.0 = unconditional.
-    negative: a condition to push away from, in the place of "any picture".  Lesson: notebooks/05_glide.ipynb"""
+    One network call on a doubled batch; the variance is the conditional half's.  guidance_scale: 1.0 = off,
+    0.0 = unconditional.
+    negative: a condition to push away from, in the place of "any picture".
+    Lesson: notebooks/05_glide.ipynb"""
     other = cond.null() if negative is None else negative
     if guidance_scale in (0, 1) or cond.mask is None:
         only = denoiser.condition(cond if guidance_scale else other)
@@ -30,15 +34,16 @@ def guided(denoiser, cond: Cond, guidance_scale: float, *, negative: Cond | None
 def score_guided(denoise, diffusion, score, scale: float):
     """denoise with its x0_hat moved up the gradient of a score, as CLIP guidance does.
 
-    score(x_t [B C H W], t) -> [B], higher = better, with gradients; it sees noisy pictures, so it should know them (GLIDE's noised CLIP: the
-    logit scale times the cosine of picture and caption).  scale: 0 = off.  Lesson: notebooks/05_glide.ipynb"""
+    score(x_t [B C H W], t) -> [B], higher = better, with gradients; it sees noisy pictures, so it should know
+    them (GLIDE's noised CLIP: the logit scale times the cosine of picture and caption).  scale: 0 = off.
+    Lesson: notebooks/05_glide.ipynb"""
     def scored_denoise(x_t, t):
         pred = denoise(x_t, t)
         with torch.enable_grad():
             x = x_t.detach().requires_grad_()
             uphill = torch.autograd.grad(score(x, t).sum(), x)[0]
         signal, noise = diffusion.scales(x_t, t)
-        return pred._replace(x0=pred.x0 + scale * noise ** 2 / signal * uphill)                # GLIDE CLIP guidance
+        return pred._replace(x0=pred.x0 + scale * noise ** 2 / signal * uphill)  # GLIDE CLIP guidance
     return scored_denoise
 
 

@@ -1,7 +1,8 @@
-"""What training minimises: squared error with a weight over noise levels, or the variational bound in bits per dimension.
+"""What training minimises: squared error with a weight over noise levels, or the variational bound in bits
+per dimension.
 
-DDPM (Ho et al. 2020), improved DDPM (Nichol & Dhariwal 2021), min-SNR (Hang et al. 2023), P2 (Choi et al. 2022).
-Every weight is written for an error in x_0, so one table serves all parameterisations.
+DDPM (Ho et al. 2020), improved DDPM (Nichol & Dhariwal 2021), min-SNR (Hang et al. 2023), P2 (Choi et al.
+2022). Every weight is written for an error in x_0, so one table serves all parameterisations.
 """
 import math
 
@@ -10,7 +11,9 @@ from torch import Tensor
 
 from ..tensors import like
 
-WEIGHTS = {   # weight of the squared error in x_0 as a function of snr = (signal / noise)^2.  A plain squared error in x0, eps, v or
+# weight of the squared error in x_0 as a function of snr = (signal / noise)^2.  A plain squared error in x0,
+# eps, v or
+WEIGHTS = {
               # velocity has the weight of that name.
     "x0": lambda snr: torch.ones_like(snr),
     "eps": lambda snr: snr,
@@ -24,11 +27,14 @@ WEIGHTS = {   # weight of the squared error in x_0 as a function of snr = (signa
 
 def normal_kl(mean1: Tensor, log_var1: Tensor, mean2: Tensor, log_var2: Tensor) -> Tensor:
     """KL(N1 || N2) per element, in nats."""
-    return 0.5 * (log_var2 - log_var1 - 1 + (log_var1 - log_var2).exp() + (mean1 - mean2).square() * (-log_var2).exp())
+    return 0.5 * (
+        log_var2 - log_var1 - 1 + (log_var1 - log_var2).exp() + (mean1 - mean2).square() * (-log_var2).exp()
+    )
 
 
 def decoder_nll(x0: Tensor, mean: Tensor, log_std: Tensor) -> Tensor:
-    """-log p(x_0 | x_1) per element, in nats, for pixels that are really one of 256 levels.  x0: [B C H W] in [-1, 1]."""
+    """-log p(x_0 | x_1) per element, in nats, for pixels that are really one of 256 levels.  x0: [B C H W] in
+    [-1, 1]."""
     def cdf(edge):
         return 0.5 * torch.erfc(-(edge - mean) * (-log_std).exp() / math.sqrt(2))
     upper = torch.where(x0 > 0.999, 1.0, cdf(x0 + 1 / 255))
@@ -38,7 +44,8 @@ def decoder_nll(x0: Tensor, mean: Tensor, log_std: Tensor) -> Tensor:
 
 
 def vlb_term(diffusion, x0: Tensor, x_t: Tensor, t, s, pred) -> Tensor:
-    """One term of the variational bound, [B] in bits per dimension: KL(q || p) for s > 0, the decoder's NLL for s = 0.
+    """One term of the variational bound, [B] in bits per dimension: KL(q || p) for s > 0, the decoder's NLL
+    for s = 0.
 
     x0: [B C H W] in [-1, 1].  t, s: [B] int, s < t.  pred: Prediction.  Lesson: notebooks/03_ddpm.ipynb"""
     true_mean, _ = diffusion.posterior(x0, x_t, t, s)
@@ -52,9 +59,11 @@ def vlb_term(diffusion, x0: Tensor, x_t: Tensor, t, s, pred) -> Tensor:
 
 @torch.no_grad()
 def bits_per_dim(denoise, diffusion, x0: Tensor, times: list[int], *, generator=None) -> dict[str, Tensor]:
-    """An upper bound on -log2 p(x_0) per dimension for a sampler that visits `times` (from T down to 0), term by term.
+    """An upper bound on -log2 p(x_0) per dimension for a sampler that visits `times` (from T down to 0), term
+    by term.
 
-    x0: [B C H W] in [-1, 1].  Returns total [B], prior [B], vlb [B n], mse [B n] (of x0_hat), one column per pair of times.
+    x0: [B C H W] in [-1, 1].  Returns total [B], prior [B], vlb [B n], mse [B n] (of x0_hat), one column per
+    pair of times.
     Lesson: notebooks/03_ddpm.ipynb"""
     vlb, mse = [], []
     for t, s in zip(times, times[1:]):

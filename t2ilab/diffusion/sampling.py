@@ -1,16 +1,17 @@
 """The one sampling loop, and the steps it can take: ancestral, DDIM, DPM-Solver++.
 
-DDPM (Ho et al. 2020), DDIM (Song et al. 2021), DPM-Solver++ (Lu et al. 2022). A `Sampler` is a function Process -> Step, so that a
-solver with a memory starts each run with an empty one.
+DDPM (Ho et al. 2020), DDIM (Song et al. 2021), DPM-Solver++ (Lu et al. 2022). A `Sampler` is a function
+Process -> Step, so that a solver with a memory starts each run with an empty one.
 
     DDPM            ancestral                   all times, T down to 0
     respaced DDPM   ancestral                   a shorter list of times
     DDIM            ddim(0.0)                   a shorter list of times
     rectified flow  ddim(0.0) = an Euler step   a shorter list of times
 """
+from collections.abc import Iterator
 from functools import partial
 from itertools import pairwise
-from typing import Iterator, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -31,7 +32,8 @@ def trajectory(denoise, diffusion: Process, x: Tensor, times, *, sampler: Sample
                generator: Source = None) -> Iterator[Frame]:
     """Every frame from noise x at times[0] to the picture at times[-1] = 0.
 
-    denoise: (x_t, t) -> Prediction.  x: [B C H W], or tokens [B N].  times: falling numbers.  Lesson: notebooks/03_ddpm.ipynb"""
+    denoise: (x_t, t) -> Prediction.  x: [B C H W], or tokens [B N].  times: falling numbers.
+    Lesson: notebooks/03_ddpm.ipynb"""
     step = (sampler or ancestral)(diffusion)
     for t, s in pairwise(times):
         pred = denoise(x, t)                 # what does the network think the clean picture is?
@@ -39,7 +41,8 @@ def trajectory(denoise, diffusion: Process, x: Tensor, times, *, sampler: Sample
         yield Frame(s, x, pred.x0)
 
 
-def sample(denoise, diffusion: Process, shape, times, *, sampler: Sampler | None = None, generator: Source = None) -> Tensor:
+def sample(denoise, diffusion: Process, shape, times, *, sampler: Sampler | None = None,
+           generator: Source = None) -> Tensor:
     """Pictures [B C H W] from nothing but noise: the last frame of a trajectory."""
     x = diffusion.prior(shape, generator=generator)
     for frame in trajectory(denoise, diffusion, x, times, sampler=sampler, generator=generator):
@@ -48,19 +51,23 @@ def sample(denoise, diffusion: Process, shape, times, *, sampler: Sampler | None
 
 
 def ancestral(diffusion: Process) -> Step:
-    """The process's own step, a draw from p(x_s | x_t): DDPM's fresh bit of noise every time, or each token by itself."""
+    """The process's own step, a draw from p(x_s | x_t): DDPM's fresh bit of noise every time, or each token
+    by itself."""
     return diffusion.step
 
 
 def ddim(eta: float = 0.0) -> Sampler:
-    """DDIM's step: eta=0 has no noise and needs few steps; eta=1 is DDPM's.  Lesson: notebooks/04_faster_sampling.ipynb"""
+    """DDIM's step: eta=0 has no noise and needs few steps; eta=1 is DDPM's.
+    Lesson: notebooks/04_faster_sampling.ipynb"""
     return lambda diffusion: partial(diffusion.step, eta=eta)
 
 
 def dpm_solver_pp_2m(diffusion):
-    """DPM-Solver++(2M): second order from one network call a step, by a straight line through this prediction and the last.
+    """DPM-Solver++(2M): second order from one network call a step, by a straight line through this prediction
+    and the last.
 
-    First order for the first step and for the last, where the log-SNR is infinite.  Lesson: notebooks/04_faster_sampling.ipynb"""
+    First order for the first step and for the last, where the log-SNR is infinite.
+    Lesson: notebooks/04_faster_sampling.ipynb"""
     last = None     # (t, x0) of the step before
 
     def step(pred, x_t, t, s, generator=None):
@@ -84,8 +91,9 @@ def _log_snr(diffusion, t) -> Tensor:
 def invert(denoise, diffusion, x0: Tensor, times, *, refine: int = 3) -> Tensor:
     """The noise x_T [B C H W] from which DDIM (eta = 0, same times) draws this picture again.
 
-    A DDIM step turns (x_t, v) by a small angle. Each step back solves "which x_t would have turned into this x_s?" by `refine` rounds of asking the
-    network for v at the x_t guessed so far, first at x_s itself.  x0: [B C H W] in [-1, 1].  Lesson: notebooks/04_faster_sampling.ipynb"""
+    A DDIM step turns (x_t, v) by a small angle. Each step back solves "which x_t would have turned into this
+    x_s?" by `refine` rounds of asking the network for v at the x_t guessed so far, first at x_s itself.  x0:
+    [B C H W] in [-1, 1].  Lesson: notebooks/04_faster_sampling.ipynb"""
     x_s = x0
     for s, t in pairwise(reversed(times)):
         (signal, noise), (signal_s, noise_s) = diffusion.scales(x0, t), diffusion.scales(x0, s)
@@ -93,7 +101,8 @@ def invert(denoise, diffusion, x0: Tensor, times, *, refine: int = 3) -> Tensor:
         x_t = x_s
         for _ in range(refine):
             v = (signal * x_t - denoise(x_t, t).x0) / noise                     # v-prediction
-            x_t = (x_s + sin * v) / cos      # holding eps instead would stall near x_T, where eps is x_t all over again
+            # holding eps instead would stall near x_T, where eps is x_t all over again
+            x_t = (x_s + sin * v) / cos
         x_s = x_t
     return x_s
 

@@ -1,6 +1,8 @@
-"""Noise schedules: functions that return a table alpha_bar[t], t = 0..T, float64, with alpha_bar[0] = 1 because t = 0 is data.
+"""Noise schedules: functions that return a table alpha_bar[t], t = 0..T, float64, with alpha_bar[0] = 1
+because t = 0 is data.
 
-DDPM (Ho et al. 2020) and improved DDPM (Nichol & Dhariwal 2021). Left out: a respacing class; a shorter list of times is respacing.
+DDPM (Ho et al. 2020) and improved DDPM (Nichol & Dhariwal 2021). Left out: a respacing class; a shorter list
+of times is respacing.
 """
 import math
 
@@ -13,14 +15,17 @@ def linear(T: int = 1000) -> Tensor:
 
     Raises ValueError for T <= 20, where the last beta would reach 1.  Lesson: notebooks/02_noising.ipynb"""
     if T <= 20:
-        raise ValueError(f"linear schedule with T={T}: choose T > 20 (the last beta, 20 / T, must stay below 1)")
+        raise ValueError(f"linear schedule with T={T}: choose T > 20 (the last beta, 20 / T, must stay "
+                         "below 1)")
     return from_betas(torch.linspace(0.1 / T, 20 / T, T, dtype=torch.float64))
 
 
 def cosine(T: int = 1000) -> Tensor:
-    """alpha_bar [T+1] of improved DDPM: a quarter of a squared cosine, so that pictures fade slowly at both ends.
+    """alpha_bar [T+1] of improved DDPM: a quarter of a squared cosine, so that pictures fade slowly at both
+    ends.
 
-    Betas come from the function and stop at 0.999, which keeps alpha_bar[T] above 0.  Lesson: notebooks/02_noising.ipynb"""
+    Betas come from the function and stop at 0.999, which keeps alpha_bar[T] above 0.
+    Lesson: notebooks/02_noising.ipynb"""
     u = torch.arange(T + 1, dtype=torch.float64) / T
     f = ((u + 0.008) / 1.008 * math.pi / 2).cos() ** 2                          # iDDPM Eq. 17
     return from_betas((1 - f[1:] / f[:-1]).clamp(max=0.999))
@@ -41,12 +46,15 @@ def timesteps(T: int, n: int) -> list[int]:
 
 
 def sections(T: int, counts: tuple[int, ...]) -> list[int]:
-    """Falling times with counts[k] steps in the k-th of equal parts of 1..T, the clean end first; 0 comes last.
+    """Falling times with counts[k] steps in the k-th of equal parts of 1..T, the clean end first; 0 comes
+    last.
 
-    A sampler may look harder where a picture needs it.  Raises ValueError if a part has too few times.  Lesson: notebooks/05_glide.ipynb"""
+    A sampler may look harder where a picture needs it.  Raises ValueError if a part has too few times.
+    Lesson: notebooks/05_glide.ipynb"""
     size, extra = divmod(T, len(counts))
     if any(n > size or n < 1 for n in counts):
-        raise ValueError(f"counts={counts}: choose 1 to {size} steps for each of the {len(counts)} parts of {T}")
+        raise ValueError(f"counts={counts}: choose 1 to {size} steps for each of the {len(counts)} "
+                         f"parts of {T}")
     times, start = [0], 1
     for part, n in enumerate(counts):
         length = size + (part < extra)
@@ -55,7 +63,8 @@ def sections(T: int, counts: tuple[int, ...]) -> list[int]:
     return times[::-1]
 
 
-# GLIDE's 27 steps for its upsampler: dense where the picture is nearly clean, and starting two steps late, where the last one shows no artefacts.
+# GLIDE's 27 steps for its upsampler: dense where the picture is nearly clean, and starting two steps late,
+# where the last one shows no artefacts.
 FAST27 = (998, *sections(1000, (10, 10, 3, 2, 2))[1:])
 
 SCHEDULES = {"linear": linear, "cosine": cosine}

@@ -14,9 +14,11 @@ def uniform_times(T: int, batch: int, generator=None) -> tuple[Tensor, Tensor]:
 
 
 def late_times(T: int, batch: int, generator=None) -> tuple[Tensor, Tensor]:
-    """t [B] from 1..T, nearly half of them in the noisiest tenth, and weights of 1: the noisy end is meant to count for more.
+    """t [B] from 1..T, nearly half of them in the noisiest tenth, and weights of 1: the noisy end is meant to
+    count for more.
 
-    Where everything stands is decided there, from the caption alone; evenly drawn times leave that too few examples to be learned quickly."""
+    Where everything stands is decided there, from the caption alone; evenly drawn times leave that too few
+    examples to be learned quickly."""
     u = torch.rand(batch, generator=generator, dtype=torch.float64)
     return (T * (1 - u ** 3)).ceil().long().clamp(min=1), torch.ones(batch)
 
@@ -25,11 +27,13 @@ TIMES = {"uniform": uniform_times, "late": late_times}
 
 
 class ImportanceTimes(nn.Module):
-    """Picks noise levels where the loss varies most, from the last 10 losses seen at each t.  Evenly until every t was seen 10 times.
+    """Picks noise levels where the loss varies most, from the last 10 losses seen at each t.  Evenly until
+    every t was seen 10 times.
 
-    All shards of a step choose by the same history: losses are noted, and remembered when the step is over, those
-    of every shard and process in shard order. The history is a buffer, so a resumed run goes on exactly."""
-    KEEP, UNIFORM = 10, 0.001     # losses remembered per t; the share of evenly drawn t that keeps every t alive
+    All shards of a step choose by the same history: losses are noted, and remembered when the step is over,
+    those of every shard and process in shard order. The history is a buffer, so a resumed run goes on
+    exactly."""
+    KEEP, UNIFORM = 10, 0.001  # losses remembered per t; the share of evenly drawn t that keeps every t alive
 
     def __init__(self, T: int):
         super().__init__()
@@ -56,7 +60,8 @@ class ImportanceTimes(nn.Module):
         self.noted.append((t.to(loss.device), loss.detach()))
 
     def after_step(self, gather: Callable[[Tensor], Tensor] = lambda v: v) -> None:
-        """Remember what all shards noted.  gather: [n ...] of this process -> [N ...] of all, in shard order."""
+        """Remember what all shards noted.  gather: [n ...] of this process -> [N ...] of all, in shard
+        order."""
         if self.noted:
             t, loss = (gather(torch.cat(column)) for column in zip(*self.noted))
             self.noted.clear()
@@ -66,7 +71,7 @@ class ImportanceTimes(nn.Module):
         """Remember the losses [B] seen at t [B], in this order: the last 10 of each t."""
         history, seen, index = self.history.cpu(), self.seen.cpu(), t.cpu() - 1
         same = index[:, None] == index                                          # [B B]
-        before, after = same.tril(-1).sum(1), same.triu(1).sum(1)               # [B] how often t came earlier, later
+        before, after = same.tril(-1).sum(1), same.triu(1).sum(1)  # [B] how often t came earlier, later
         kept = after < self.KEEP
         history[index[kept], (seen[index] + before)[kept] % self.KEEP] = loss.to(history)[kept]
         self.history.copy_(history)

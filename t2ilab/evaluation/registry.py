@@ -121,7 +121,8 @@ def _enlarged(subject: Subject) -> dict[str, Image.Image]:
 
 def _augment(subject: Subject) -> dict:
     small = subject.preset.model.low_res
-    return augmentation_sweep(lambda level: subject.reload(augmentation=level), small, subject.scales, n=subject.n)
+    return augmentation_sweep(lambda level: subject.reload(augmentation=level), small, subject.scales,
+                              n=subject.n)
 
 
 def _ways(subject: Subject) -> dict[str, dict]:
@@ -132,7 +133,8 @@ METRICS = {     # `t2ilab evaluate RUN` measures the first that applies
     "alignment": Row("whether each picture shows what its caption says", _wants("captions"),
                      lambda s: caption_metrics(s.pipeline, n=s.n), lambda s, _: _with_inpainting(s)),
     "scenes": Row("whether pictures are scenes of the grammar, and show their label",
-                  _wants("labels", "nothing"), lambda s: scene_metrics(s.pipeline, n=s.n), lambda s, _: _samples(s)),
+                  _wants("labels", "nothing"), lambda s: scene_metrics(s.pipeline, n=s.n),
+                  lambda s, _: _samples(s)),
     "upsampling": Row("PSNR of an upsampler beside bicubic's", _wants("upsampler"),
                       lambda s: enlarging_metrics(s.pipeline, s.preset.model.low_res, n=s.n),
                       lambda s, _: _samples(s) | _enlarged(s)),
@@ -146,7 +148,8 @@ ABLATIONS = {
                     lambda s: guidance_sweep(s.pipeline, s.scales, n=s.n),
                     lambda s, found: {"guidance.png": draw_sweep(found)}, (0, 1, 2, 3, 6, 12)),
     "thresholds": Row("no, static and dynamic thresholding at guidance scales",
-                      _wants("captions", without="codec"), lambda s: threshold_sweep(s.pipeline, s.scales, n=s.n),
+                      _wants("captions", without="codec"),
+                      lambda s: threshold_sweep(s.pipeline, s.scales, n=s.n),
                       lambda s, _: {"thresholds.png": draw_thresholds(s.pipeline, s.scales)}, (1, 3, 6, 12)),
     "augmentation": Row("amounts of noise, 0 to 1, on the picture to enlarge",
                         _wants("upsampler", field="augmentation"), _augment,

@@ -24,4 +24,5 @@ def family_of(model: FamilyConfig) -> str:
     for name, kind in FAMILIES.items():
         if type(model) is kind:
             return name
-    raise TypeError(f"{type(model).__name__} is the config of no family: choose one of {', '.join(k.__name__ for k in FAMILIES.values())}")
+    raise TypeError(f"{type(model).__name__} is the config of no family: choose one of "
+                    f"{', '.join(k.__name__ for k in FAMILIES.values())}")

@@ -1,4 +1,5 @@
-"""What a family is: a frozen config that builds what is trained, says how to sample from it, and turns batches into training pairs.
+"""What a family is: a frozen config that builds what is trained, says how to sample from it, and turns
+batches into training pairs.
 
 One paper, one file, one row in FAMILIES. What most families need not say has a default here.
 """
@@ -12,7 +13,8 @@ from ..diffusion.cond import Cond
 
 
 class FamilyConfig:
-    """The base of every family's config, a frozen dataclass.  A family says at least size, build, pipeline and to_training_pair."""
+    """The base of every family's config, a frozen dataclass.  A family says at least size, build, pipeline
+    and to_training_pair."""
     size: int                                    # pixels, H = W
 
     def build(self) -> nn.Module:
@@ -20,7 +22,8 @@ class FamilyConfig:
         raise NotImplementedError
 
     def pipeline(self, model: nn.Module | None = None):
-        """How to sample from a trained model (None: from one with random weights): something that is called with captions."""
+        """How to sample from a trained model (None: from one with random weights): something that is called
+        with captions."""
         raise NotImplementedError
 
     def to_training_pair(self, batch, generator: torch.Generator | None = None) -> tuple[Tensor, Cond]:
@@ -28,8 +31,11 @@ class FamilyConfig:
         raise NotImplementedError
 
     def preview_inputs(self, batch) -> tuple[Any, dict]:
-        """(captions or a number of images, options of the pipeline) for samples that show how training is going."""
-        return (batch.captions if self.reads == "text" else len(batch.images)), {"low_res_image": batch.images} if self.needs_image else {}
+        """(captions or a number of images, options of the pipeline) for samples that show how training is
+        going."""
+        return (batch.captions if self.reads == "text" else len(batch.images)), {
+            "low_res_image": batch.images
+        } if self.needs_image else {}
 
     @property
     def reads(self) -> str:
@@ -43,26 +49,32 @@ class FamilyConfig:
 
     @property
     def new_parameters(self) -> tuple[str, ...]:
-        """Parameters that the weights of another run may lack, such as a null embedding; they keep their fresh initialisation."""
+        """Parameters that the weights of another run may lack, such as a null embedding; they keep their
+        fresh initialisation."""
         return ()
 
     def check_parts(self) -> None:
-        """FileNotFoundError in one line, if something else that the model is made of, such as its text encoder, is not there."""
+        """FileNotFoundError in one line, if something else that the model is made of, such as its text
+        encoder, is not there."""
 
     def fit_to_dataset(self, dataset) -> "FamilyConfig":
-        """The same model with what it takes from its data set, such as a vocabulary.  ValueError if they do not fit."""
+        """The same model with what it takes from its data set, such as a vocabulary.  ValueError if they do
+        not fit."""
         return self
 
     def adapt_to_checkpoint(self, first: "FamilyConfig") -> "FamilyConfig":
-        """The same model with what the weights of another run of its family know, such as their vocabulary."""
+        """The same model with what the weights of another run of its family know, such as their
+        vocabulary."""
         return self
 
-    def extend(self, tensors: Mapping[str, Tensor], first: "FamilyConfig", own: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    def extend(self, tensors: Mapping[str, Tensor], first: "FamilyConfig",
+               own: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
         """The weights of another run of its family in the shapes that this model has; own: its fresh ones."""
         return tensors
 
     def as_upsampler_of(self, base: "FamilyConfig") -> "FamilyConfig":
-        """The same model as the stage of a cascade that enlarges another one's images.  ValueError if it is none."""
+        """The same model as the stage of a cascade that enlarges another one's images.  ValueError if it is
+        none."""
         raise ValueError(f"{type(self).__name__} enlarges no images")
 
 

@@ -1,7 +1,8 @@
-"""Denoising diffusion probabilistic models (Ho et al. 2020), improved (Nichol & Dhariwal 2021), with or without class labels.
+"""Denoising diffusion probabilistic models (Ho et al. 2020), improved (Nichol & Dhariwal 2021), with or
+without class labels.
 
-In the paper's order: the forward process, the network and what it predicts, the objective, sampling. With labels, some are taken away in
-training, so that guidance (Ho & Salimans 2022) can be turned on when sampling.
+In the paper's order: the forward process, the network and what it predicts, the objective, sampling. With
+labels, some are taken away in training, so that guidance (Ho & Salimans 2022) can be turned on when sampling.
 """
 from dataclasses import dataclass, field, replace
 
@@ -31,7 +32,7 @@ class DDPMConfig(FamilyConfig):
     sampler: str = "ancestral"               # ancestral (DDPM), ddim or dpm_solver_pp_2m
     sampling_steps: int = 1000               # network calls per image
     guidance_scale: float = 1.0              # 1 = off, 0 = unconditional; needs labels
-    labels: tuple[str, ...] = ()             # names of the net's classes; training fills them in from the data set
+    labels: tuple[str, ...] = ()  # names of the net's classes; training fills them in from the data set
 
     def __post_init__(self):
         check_choices(self, schedule=SCHEDULES, sampler=SAMPLERS)
@@ -48,12 +49,14 @@ class DDPMConfig(FamilyConfig):
 
     def pipeline(self, model: GaussianDenoiser | None = None) -> Pipeline:
         """One stage, from noise to pixels."""
-        stage = Stage(denoiser=model or self.build(), shape=(3, self.size, self.size), steps=self.sampling_steps,
+        stage = Stage(denoiser=model or self.build(), shape=(3, self.size, self.size),
+                      steps=self.sampling_steps,
                       guidance_scale=self.guidance_scale, constrain=(clip,), sampler=SAMPLERS[self.sampler])
         return Pipeline(Labels(self.labels, self.net.classes), (stage,))
 
     def fit_to_dataset(self, dataset) -> "DDPMConfig":
-        """The same model with the data set's class names.  ValueError if their number is not the network's."""
+        """The same model with the data set's class names.  ValueError if their number is not the
+        network's."""
         check_classes(self.net.classes, dataset)
         return replace(self, labels=tuple(dataset.classes)) if self.net.classes else self
 
@@ -64,7 +67,8 @@ class DDPMConfig(FamilyConfig):
 
 @dataclass(frozen=True)
 class Labels:
-    """Reads captions that are class names or numbers, 407 as well as "407": list of B captions -> ([B 1] int64, [B 1] bool).  "" is no label."""
+    """Reads captions that are class names or numbers, 407 as well as "407": list of B captions -> ([B 1]
+    int64, [B 1] bool).  "" is no label."""
     names: tuple[str, ...]
     classes: int
 
@@ -89,4 +93,7 @@ class Labels:
             return names.index(caption) if caption else -1
         if caption in map(str, range(self.classes)):
             return int(caption)
-        raise ValueError(f"no class {caption[:60]!r}: this model knows {', '.join(self.names) or f'the numbers 0 to {self.classes - 1}'}")
+        raise ValueError(
+            f"no class {caption[:60]!r}: this model knows "
+            f"{', '.join(self.names) or f'the numbers 0 to {self.classes - 1}'}"
+        )

@@ -21,11 +21,13 @@ from ..training.checkpoint import find_weights, load_weights
 from ..vqgan.networks import VQGAN
 from .vqgan import VQGANRunConfig, fitted
 
-USED_CODES = "used_codes.json"           # in a codec's folder: {"codes": those it takes, the most used first}, as `t2ilab codebook` counted them
+# in a codec's folder: {"codes": those it takes, the most used first}, as `t2ilab codebook` counted them
+USED_CODES = "used_codes.json"
 
 
 def fingerprint(codec: VQGAN) -> str:
-    """16 hexadecimal digits that tell a codec's weights from others, also after they were exported in half precision."""
+    """16 hexadecimal digits that tell a codec's weights from others, also after they were exported in half
+    precision."""
     digest = hashlib.sha256()
     for name, v in sorted(codec.state_dict().items()):
         if v.is_floating_point():
@@ -36,12 +38,16 @@ def fingerprint(codec: VQGAN) -> str:
 
 @dataclass(frozen=True)
 class FrozenCodec:
-    """A trained codec by the name of its run, loaded with the first picture: pictures [B 3 H W] in [-1, 1] <-> codes [B N], row by row.
+    """A trained codec by the name of its run, loaded with the first picture: pictures [B 3 H W] in [-1, 1]
+    <-> codes [B N], row by row.
 
-    codes, grid: what the model that draws codes was made for; ValueError if the run's codec has fewer, or another grid.
-    used: which of the codec's codes 0..K-1 stand for, where it has more than K; () = those it takes most, by the count in its folder. Each cell of
-    a picture takes the nearest of these; in the original all other codes become 0, whatever they look like.
-    weights: the fingerprint that its weights must have, or "": codes are names, and another codec gives them another meaning."""
+    codes, grid: what the model that draws codes was made for; ValueError if the run's codec has fewer, or
+    another grid.
+    used: which of the codec's codes 0..K-1 stand for, where it has more than K; () = those it takes most, by
+    the count in its folder. Each cell of a picture takes the nearest of these; in the original all other
+    codes become 0, whatever they look like.
+    weights: the fingerprint that its weights must have, or "": codes are names, and another codec gives them
+    another meaning."""
     run: str
     codebook_size: int                               # K
     grid: int                                # codes along each side
@@ -54,37 +60,50 @@ class FrozenCodec:
         try:
             return find_weights(self.run)
         except FileNotFoundError as error:
-            raise FileNotFoundError(f"codec={self.run!r}, as the model that draws its codes names it: {error}") from error
+            raise FileNotFoundError(f"codec={self.run!r}, as the model that draws its codes names "
+                                    f"it: {error}") from error
 
     @cached_property
     def config(self) -> VQGANRunConfig:
         """What was trained, with all its codes."""
         saved = json.loads((self.folder / "config.json").read_text(encoding="utf8"))
         if saved.get("family") != "vq_codec":
-            raise ValueError(f"codec={self.run!r} is a run of another kind: choose one that was trained as a codec, such as vq-codec-shapes")
+            raise ValueError(f"codec={self.run!r} is a run of another kind: choose one that was trained as a "
+                             "codec, such as vq-codec-shapes")
         config = from_dict(VQGANRunConfig, saved["model"])
         if config.grid != self.grid or config.net.codebook_size < self.codebook_size:
-            raise ValueError(f"codec={self.run!r} has {config.net.codebook_size} codes on a grid of {config.grid} x {config.grid}, "
-                             f"the model wants {self.codebook_size} on {self.grid} x {self.grid}: choose another codec, or train with "
-                             f"--codebook-size {config.net.codebook_size} --grid {config.grid}")
+            raise ValueError(
+                f"codec={self.run!r} has {config.net.codebook_size} codes on a grid of "
+                f"{config.grid} x {config.grid}, "
+                f"the model wants {self.codebook_size} on {self.grid} x {self.grid}: choose another codec, "
+                "or train with "
+                f"--codebook-size {config.net.codebook_size} --grid {config.grid}"
+            )
         return config
 
     @cached_property
     def kept(self) -> tuple[int, ...]:
         """The codec's codes that 0..K-1 stand for; () = all of them.
 
-        FileNotFoundError with the command that counts, if nobody has; ValueError for codes that it has not, or too few."""
+        FileNotFoundError with the command that counts, if nobody has; ValueError for codes that it has not,
+        or too few."""
         if not self.used and self.config.net.codebook_size == self.codebook_size:
             return ()
-        source, listed = ("used", self.used) if self.used else (reports(self.run) / USED_CODES, self._counted())
+        source, listed = (
+            ("used", self.used) if self.used else (reports(self.run) / USED_CODES, self._counted())
+        )
         remedy = "choose others, or train the model anew" if self.used else f"count again: {self._count}"
         known = self.config.net.codebook_size
-        if not all(type(code) is int and 0 <= code < known for code in listed) or len(set(listed)) < len(listed):
-            raise ValueError(f"{source} is no list of different codes in 0..{known - 1}, which {self.run} has; {remedy}")
+        if not all(type(code) is int and 0 <= code < known
+                   for code in listed) or len(set(listed)) < len(listed):
+            raise ValueError(f"{source} is no list of different codes in 0..{known - 1}, which {self.run} "
+                             f"has; {remedy}")
         kept = self.used or tuple(sorted(listed[:self.codebook_size]))
         if len(kept) != self.codebook_size:
-            remedy = f"train with --codebook-size {len(kept)}, or {'choose others' if self.used else f'count on more pictures: {self._count}'}"
-            raise ValueError(f"{source} has {len(kept)} codes, the model wants {self.codebook_size}: {remedy}")
+            other = "choose others" if self.used else f"count on more pictures: {self._count}"
+            remedy = f"train with --codebook-size {len(kept)}, or {other}"
+            raise ValueError(f"{source} has {len(kept)} codes, the model wants {self.codebook_size}: "
+                             f"{remedy}")
         return kept
 
     @property
@@ -97,8 +116,11 @@ class FrozenCodec:
         try:
             return list(json.loads(path.read_text(encoding="utf8"))["codes"])
         except FileNotFoundError as error:
-            raise FileNotFoundError(f"codec={self.run!r} has {self.config.net.codebook_size} codes, the model wants {self.codebook_size}: count which it takes most: "
-                                    f"{self._count}; or train with --codebook-size {self.config.net.codebook_size}") from error
+            raise FileNotFoundError(
+                f"codec={self.run!r} has {self.config.net.codebook_size} codes, the "
+                f"model wants {self.codebook_size}: count which it takes most: "
+                f"{self._count}; or train with --codebook-size {self.config.net.codebook_size}"
+            ) from error
         except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise ValueError(f"{path} is no count of codes ({error}); count again: {self._count}") from error
 
@@ -111,9 +133,11 @@ class FrozenCodec:
 
     @cached_property
     def net(self) -> VQGAN:
-        """The codec with the codes that the model draws.  ValueError if its weights are not those that the model was trained with."""
+        """The codec with the codes that the model draws.  ValueError if its weights are not those that the
+        model was trained with."""
         if self.weights not in ("", found := fingerprint(self.whole)):
-            raise ValueError(f"codec={self.run!r} has other weights than the model was trained with ({found}, not {self.weights}), so its codes mean "
+            raise ValueError(f"codec={self.run!r} has other weights than the model was trained with "
+                             f"({found}, not {self.weights}), so its codes mean "
                              "something else now: bring the old ones back, or train the model anew")
         return self.whole.with_codes(self.kept).eval().requires_grad_(False) if self.kept else self.whole
 
@@ -140,8 +164,8 @@ class FrozenCodec:
     def encode(self, images: Tensor, *, keep: bool = False) -> Tensor:
         """[B 3 H W] of any size -> [B N] int64, on the device of the pictures.
 
-        keep: take codes from disk as far as they are there, and leave new ones there: for pictures of 256 levels
-        that come again."""
+        keep: take codes from disk as far as they are there, and leave new ones there: for pictures of 256
+        levels that come again."""
         return self._kept_codes(images) if keep else self._encode(images)
 
     def _kept_codes(self, images: Tensor) -> Tensor:

@@ -1,7 +1,9 @@
-"""GLIDE (Nichol et al. 2022): captions become pictures, a second network enlarges them, and either can paint around given pixels.
+"""GLIDE (Nichol et al. 2022): captions become pictures, a second network enlarges them, and either can paint
+around given pixels.
 
-In the paper's order: the text transformer and the network it speaks to, the objective with a learned variance, captions taken away in training
-so that guidance works without a classifier, the upsampler, inpainting. CLIP guidance is diffusion/guidance.py's `scored`.
+In the paper's order: the text transformer and the network it speaks to, the objective with a learned
+variance, captions taken away in training so that guidance works without a classifier, the upsampler,
+inpainting. CLIP guidance is diffusion/guidance.py's `scored`.
 """
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -34,7 +36,8 @@ class GlideNet(nn.Module):
         self.text, self.unet = text, unet
 
     def condition(self, cond: Cond) -> Cond:
-        """Token ids [B L] to features [B L D], once per sampling run: they do not depend on x_t.  Padding has features too, so no mask."""
+        """Token ids [B L] to features [B L D], once per sampling run: they do not depend on x_t.  Padding has
+        features too, so no mask."""
         return replace(cond, text=self.text(cond.text, cond.mask), mask=None)
 
     def forward(self, x: Tensor, t: Tensor, cond: Cond) -> Tensor:
@@ -43,7 +46,8 @@ class GlideNet(nn.Module):
 
 
 # GLIDE's base network, 64 px; its text width is the text transformer's too.
-BASE = UNetConfig(channels=192, channel_mult=(1, 2, 3, 4), blocks=3, attention=(False, True, True, True), head_channels=64, scale_shift_norm=True, resample="block",
+BASE = UNetConfig(channels=192, channel_mult=(1, 2, 3, 4), blocks=3, attention=(False, True, True, True),
+                  head_channels=64, scale_shift_norm=True, resample="block",
                   text_width=512)
 
 
@@ -51,9 +55,11 @@ BASE = UNetConfig(channels=192, channel_mult=(1, 2, 3, 4), blocks=3, attention=(
 class GLIDEConfig(FamilyConfig):
     """GLIDE: a base that draws from a caption, or an upsampler of what another one drew."""
     size: int = 64                               # pixels, H = W
-    low_res: int = 0                             # pixels of the picture it enlarges; 0 = it draws from the caption alone
-    low_res_noise: float = 0.0                   # standard deviation of noise added to that picture, in training and sampling alike
-    known: float = 0.0                           # share of training pictures that show a part of themselves, for inpainting; 0 = no input for it
+    low_res: int = 0  # pixels of the picture it enlarges; 0 = it draws from the caption alone
+    # standard deviation of noise added to that picture, in training and sampling alike
+    low_res_noise: float = 0.0
+    # share of training pictures that show a part of themselves, for inpainting; 0 = no input for it
+    known: float = 0.0
     text: TextConfig = field(default_factory=TextConfig)
     net: UNetConfig = BASE
     schedule: str = "cosine"                     # cosine (base) or linear (upsampler)
@@ -63,7 +69,7 @@ class GLIDEConfig(FamilyConfig):
     sampling_steps: int | tuple[int, ...] = 100  # network calls a picture; or the falling times themselves
     guidance_scale: float = 3.0                  # 1 = off, 0 = unconditional
     temperature: float = 1.0                     # of the starting noise; the paper's upsampler uses 0.997
-    merges: tuple[str, ...] = ()                 # of the byte-pair vocabulary; training learns them from the captions
+    merges: tuple[str, ...] = ()  # of the byte-pair vocabulary; training learns them from the captions
 
     def __post_init__(self):
         check_choices(self, schedule=SCHEDULES, sampler=SAMPLERS)
@@ -71,7 +77,8 @@ class GLIDEConfig(FamilyConfig):
             raise ValueError(f"classes={self.net.classes}, text_width={self.net.text_width}: "
                              "GLIDE reads captions, no labels: classes=0, text_width > 0")
         if not 0 <= self.low_res < self.size or not 0 <= self.known <= 1 or self.low_res_noise < 0:
-            raise ValueError(f"low_res={self.low_res}, known={self.known}, low_res_noise={self.low_res_noise}: "
+            raise ValueError(f"low_res={self.low_res}, known={self.known}, "
+                             f"low_res_noise={self.low_res_noise}: "
                              f"choose low_res below size={self.size}, known in [0, 1], low_res_noise from 0")
 
     reads = "text"
@@ -90,9 +97,11 @@ class GLIDEConfig(FamilyConfig):
 
     def pipeline(self, model: GaussianDenoiser | None = None) -> Pipeline:
         """The pipeline of this one stage."""
-        stage = Stage(denoiser=model or self.build(), shape=(3, self.size, self.size), steps=self.sampling_steps,
+        stage = Stage(denoiser=model or self.build(), shape=(3, self.size, self.size),
+                      steps=self.sampling_steps,
                       guidance_scale=self.guidance_scale, constrain=(clip,), sampler=SAMPLERS[self.sampler],
-                      temperature=self.temperature, enlarge=self._enlarge if self.low_res else None, sees_known=self.known > 0)
+                      temperature=self.temperature, enlarge=self._enlarge if self.low_res else None,
+                      sees_known=self.known > 0)
         return Pipeline(self.tokenizer, (stage,))
 
     @cached_property
@@ -101,7 +110,8 @@ class GLIDEConfig(FamilyConfig):
         return Tokenizer(self.merges, self.text.vocabulary, self.text.text_length)
 
     def _enlarge(self, images: Tensor, generator: Source = None) -> dict[str, Tensor]:
-        return {"low_res": enlarge(images, generator, small=self.low_res, size=self.size, noise=self.low_res_noise)}
+        return {"low_res": enlarge(images, generator, small=self.low_res, size=self.size,
+                                   noise=self.low_res_noise)}
 
     def adapt_to_checkpoint(self, first: "GLIDEConfig") -> "GLIDEConfig":
         """The same model with the vocabulary that the weights of another one know."""
@@ -109,7 +119,9 @@ class GLIDEConfig(FamilyConfig):
 
     def fit_to_dataset(self, dataset) -> "GLIDEConfig":
         """The same model with a vocabulary learned from the data set's captions, unless it has one."""
-        return self if self.merges else replace(self, merges=learn_merges(dataset.texts(), self.text.vocabulary))
+        return (
+            self if self.merges else replace(self, merges=learn_merges(dataset.texts(), self.text.vocabulary))
+        )
 
     def as_upsampler_of(self, base: "GLIDEConfig") -> "GLIDEConfig":
         """The same model as the stage that enlarges another one's images."""
@@ -124,23 +136,28 @@ class GLIDEConfig(FamilyConfig):
 
 
 def shrink(images: Tensor, size: int) -> Tensor:
-    """Pictures [B 3 H W] as the smaller stage would have drawn them: the mean of each area, [B 3 size size]."""
+    """Pictures [B 3 H W] as the smaller stage would have drawn them: the mean of each area, [B 3 size
+    size]."""
     return F.interpolate(images, (size, size), mode="area")
 
 
 def enlarge(images: Tensor, generator: Source = None, *, small: int, size: int, noise: float) -> Tensor:
-    """What the upsampler sees of a picture: small, 256 levels a colour, a little noise, smoothly enlarged.  [B 3 h w] -> [B 3 size size].
+    """What the upsampler sees of a picture: small, 256 levels a colour, a little noise, smoothly enlarged.
+    [B 3 h w] -> [B 3 size size].
 
-    Training and sampling both come through here, so that the upsampler never meets a kind of picture it was not trained on."""
+    Training and sampling both come through here, so that the upsampler never meets a kind of picture it was
+    not trained on."""
     levels = from_uint8(to_uint8(shrink(images, small) if images.shape[-1] > small else images))
     rough = levels + noise * randn(levels.shape, generator, device=levels.device)
     return F.interpolate(rough, (size, size), mode="bilinear", align_corners=False)
 
 
 def some_known(images: Tensor, share: float, generator: torch.Generator) -> Tensor:
-    """Which pixels training shows, [B 1 H W] bool: none of most pictures, and of a share of them all but one random rectangle."""
+    """Which pixels training shows, [B 1 H W] bool: none of most pictures, and of a share of them all but one
+    random rectangle."""
     B, _, H, W = images.shape
-    edges = torch.rand(B, 2, 2, generator=generator).sort(dim=2).values          # [B axis 2]: where the hole starts and ends, 0..1
+    # [B axis 2]: where the hole starts and ends, 0..1
+    edges = torch.rand(B, 2, 2, generator=generator).sort(dim=2).values
     y, x = torch.arange(H) / H, torch.arange(W) / W
     rows = (edges[:, 0, :1] <= y) & (y < edges[:, 0, 1:])                        # [B H]
     columns = (edges[:, 1, :1] <= x) & (x < edges[:, 1, 1:])                     # [B W]

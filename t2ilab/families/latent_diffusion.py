@@ -1,7 +1,9 @@
-"""Latent diffusion (Rombach et al. 2022): DDPM in the latent space of a frozen autoencoder, so that most of the work is where pixels are few.
+"""Latent diffusion (Rombach et al. 2022): DDPM in the latent space of a frozen autoencoder, so that most of
+the work is where pixels are few.
 
-The autoencoder is a trained VQGAN; its latents are what its encoder says before they are rounded to codes, divided by their standard
-deviation, and decoding rounds them. Left out: KL-regularised autoencoders, and text (GLIDE and Imagen show how captions join a U-Net).
+The autoencoder is a trained VQGAN; its latents are what its encoder says before they are rounded to codes,
+divided by their standard deviation, and decoding rounds them. Left out: KL-regularised autoencoders, and text
+(GLIDE and Imagen show how captions join a U-Net).
 """
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -28,13 +30,15 @@ from .vqgan import fitted
 @dataclass(frozen=True)
 class LatentDiffusionConfig(FamilyConfig):
     """DDPM over the latents of a frozen VQGAN, with class labels or without."""
-    codec: str = "vq-codec-shapes"           # the run of the VQGAN: a folder, or one that ships with the project
-    codec_weights: str = ""                  # fingerprint of its weights; training fills it in, and other weights are refused from then on
+    codec: str = "vq-codec-shapes"  # the run of the VQGAN: a folder, or one that ships with the project
+    # fingerprint of its weights; training fills it in, and other weights are refused from then on
+    codec_weights: str = ""
     codebook_size: int = 512                         # codebook size of the VQGAN
     latent_channels: int = 32                # C of its latents
     grid: int = 8                            # latents along each side of an image
     size: int = 64                           # pixels of its images, H = W
-    scale: float = 1.0                       # latents are divided by it, so that their standard deviation is 1; training fills it in
+    # latents are divided by it, so that their standard deviation is 1; training fills it in
+    scale: float = 1.0
     schedule: str = "cosine"                 # linear (DDPM) or cosine (improved DDPM)
     T: int = 1000                            # noising steps
     net: UNetConfig = field(default_factory=UNetConfig)
@@ -42,7 +46,7 @@ class LatentDiffusionConfig(FamilyConfig):
     sampler: str = "ancestral"               # ancestral (DDPM), ddim or dpm_solver_pp_2m
     sampling_steps: int = 100                # network calls per image
     guidance_scale: float = 1.0              # 1 = off, 0 = unconditional; needs labels
-    labels: tuple[str, ...] = ()             # names of the net's classes; training fills them in from the data set
+    labels: tuple[str, ...] = ()  # names of the net's classes; training fills them in from the data set
 
     def __post_init__(self):
         check_choices(self, schedule=SCHEDULES, sampler=SAMPLERS)
@@ -54,25 +58,31 @@ class LatentDiffusionConfig(FamilyConfig):
     def build(self) -> GaussianDenoiser:
         """The denoiser of latents, with random weights."""
         C = self.latent_channels
-        unet = UNet(self.net, in_channels=C, out_channels=2 * C if self.objective.variance == "learned" else C)
-        return GaussianDenoiser(unet, variance_preserving(SCHEDULES[self.schedule](self.T)), self.objective, pixels=False)
+        unet = UNet(self.net, in_channels=C, out_channels=2 * C if self.objective.variance == "learned"
+                    else C)
+        return GaussianDenoiser(unet, variance_preserving(SCHEDULES[self.schedule](self.T)), self.objective,
+                                pixels=False)
 
     def pipeline(self, model: GaussianDenoiser | None = None) -> Pipeline:
         """One stage, from noise to latents to pixels; the VQGAN is loaded when it is first needed."""
-        stage = Stage(denoiser=model or self.build(), shape=(self.latent_channels, self.grid, self.grid), steps=self.sampling_steps,
+        stage = Stage(denoiser=model or self.build(), shape=(self.latent_channels, self.grid, self.grid),
+                      steps=self.sampling_steps,
                       guidance_scale=self.guidance_scale, sampler=SAMPLERS[self.sampler], codec=self.latents)
         return Pipeline(Labels(self.labels, self.net.classes), (stage,))
 
     @cached_property
     def latents(self) -> "LatentCodec":
         """What turns images into latents and back."""
-        return LatentCodec(FrozenCodec(self.codec, self.codebook_size, self.grid, weights=self.codec_weights), self.scale)
+        return LatentCodec(FrozenCodec(self.codec, self.codebook_size, self.grid, weights=self.codec_weights),
+                           self.scale)
 
     def fit_to_dataset(self, dataset) -> "LatentDiffusionConfig":
-        """The same model with the data set's class names, and with the standard deviation of the latents of some of its images."""
+        """The same model with the data set's class names, and with the standard deviation of the latents of
+        some of its images."""
         check_classes(self.net.classes, dataset)
         if (width := self.latents.codec.config.net.codebook_dim) != self.latent_channels:
-            raise ValueError(f"latent_channels={self.latent_channels}: the latents of codec={self.codec!r} have {width} channels")
+            raise ValueError(f"latent_channels={self.latent_channels}: the latents of codec={self.codec!r} "
+                             f"have {width} channels")
         images = next(stream(dataset, batch_size=64, seed=0)).images
         scale = self.scale if self.codec_weights else self.latents.encode(images).std().item() * self.scale
         return replace(self, scale=scale, labels=tuple(dataset.classes) if self.net.classes else self.labels,
@@ -94,7 +104,8 @@ class LatentDiffusionConfig(FamilyConfig):
 
 @dataclass(frozen=True)
 class LatentCodec:
-    """A frozen VQGAN as a codec of latents: images [B 3 H W] in [-1, 1] <-> latents [B C h w] of standard deviation about 1."""
+    """A frozen VQGAN as a codec of latents: images [B 3 H W] in [-1, 1] <-> latents [B C h w] of standard
+    deviation about 1."""
     codec: FrozenCodec
     scale: float
 

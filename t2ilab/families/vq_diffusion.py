@@ -1,7 +1,9 @@
-"""VQ-Diffusion (Gu et al. 2022) and Improved VQ-Diffusion (Tang et al. 2022): captions, labels or nothing become a grid of codes, a codec paints it.
+"""VQ-Diffusion (Gu et al. 2022) and Improved VQ-Diffusion (Tang et al. 2022): captions, labels or nothing
+become a grid of codes, a codec paints it.
 
-In the papers' order: the codec, mask-and-replace, the transformer that says which code was there, the bound and the auxiliary loss, truncation; then
-learnable guidance, and the ways of choosing which masks to show. A sampling method is a handful of arguments, kept nowhere between two calls.
+In the papers' order: the codec, mask-and-replace, the transformer that says which code was there, the bound
+and the auxiliary loss, truncation; then learnable guidance, and the ways of choosing which masks to show. A
+sampling method is a handful of arguments, kept nowhere between two calls.
 """
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -30,42 +32,54 @@ from .frozen_codec import FrozenCodec, fingerprint
 @dataclass(frozen=True)
 class VQDiffusionConfig(FamilyConfig):
     """VQ-Diffusion: a transformer denoises the codes of a frozen codec, from captions, labels or nothing."""
-    codec: str = "vq-codec-shapes"           # the run of the codec: a folder, or one that ships with the project
-    codebook_size: int = 512                         # K: all of the codec's codes, or fewer: those that it takes most, by the count of t2ilab codebook
-    used: tuple[int, ...] = ()               # where the codec has more: which of them 0..K-1 stand for; training fills them in from that count
-    codec_weights: str = ""                  # fingerprint of the codec's weights; training fills it in, and other weights are refused from then on
+    codec: str = "vq-codec-shapes"  # the run of the codec: a folder, or one that ships with the project
+    # K: all of the codec's codes, or fewer: those that it takes most, by the count of t2ilab codebook
+    codebook_size: int = 512
+    # where the codec has more: which of them 0..K-1 stand for; training fills them in from that count
+    used: tuple[int, ...] = ()
+    # fingerprint of the codec's weights; training fills it in, and other weights are refused from then on
+    codec_weights: str = ""
     grid: int = 8                            # codes along each side of a picture
     size: int = 64                           # pixels of its pictures, H = W
-    encoder: str = "t5-shapes"               # what reads captions: ships with the project, a folder, or a name of the Hugging Face hub
+    # what reads captions: ships with the project, a folder, or a name of the Hugging Face hub
+    encoder: str = "t5-shapes"
     encoder_normalised: bool = False         # each token's features are made as long as 1
-    attend_padding: bool = False             # captions are filled up with token 0 and that is read too, as published; if not, with features of 0
+    # captions are filled up with token 0 and that is read too, as published; if not, with features of 0
+    attend_padding: bool = False
     text_length: int = 24                    # L: tokens of a caption; longer ones are cut
     cache: bool = True                       # keep features on disk; off for captions that never come twice
     net: TokenTransformerConfig = field(default_factory=TokenTransformerConfig)
     T: int = 100                             # noising steps
-    replaced: float = 1e-6                   # share of random codes at T: 1e-6 as the published models were trained; 0.1 as the paper says
+    # share of random codes at T: 1e-6 as the published models were trained; 0.1 as the paper says
+    replaced: float = 1e-6
     masked: float = 0.99999                  # share of masks at T; 0.9 beside replaced=0.1
     objective: TokenObjectiveConfig = field(default_factory=TokenObjectiveConfig)
-    sampler: str = "ancestral"               # ancestral (the posterior), even or purity (so many masks a step), or legacy_fast (wrong, to compare)
-    sampling_steps: int = 100                # network calls a picture: fewer than T is fast, more than T is high quality
-    guidance_scale: float = 1.0              # 1 = off, 0 = unconditional; needs objective.cond_drop_prob, or zero_shot
-    zero_shot: bool = False                  # guide away from the empty caption as the encoder reads it, not from a learned one
-    truncation: float = 1.0                  # each token is drawn among its likeliest codes, up to this share; 1 = all
+    # ancestral (the posterior), even or purity (so many masks a step), or legacy_fast (wrong, to compare)
+    sampler: str = "ancestral"
+    sampling_steps: int = 100  # network calls a picture: fewer than T is fast, more than T is high quality
+    guidance_scale: float = 1.0  # 1 = off, 0 = unconditional; needs objective.cond_drop_prob, or zero_shot
+    # guide away from the empty caption as the encoder reads it, not from a learned one
+    zero_shot: bool = False
+    truncation: float = 1.0  # each token is drawn among its likeliest codes, up to this share; 1 = all
     top_k: int = 0                           # each token is drawn among so many codes; 0 = all
     prior_weight: float = 0.0                # how much surer a sure token is made; with sampler="purity" only
-    labels: tuple[str, ...] = ()             # names of the net's classes; training fills them in from the data set
+    labels: tuple[str, ...] = ()  # names of the net's classes; training fills them in from the data set
 
     def __post_init__(self):
         check_choices(self, sampler=TOKEN_SAMPLERS)
         if self.sampling_steps < 1 or self.grid < 1 or self.top_k < 0 or self.prior_weight < 0:
-            raise ValueError(f"sampling_steps={self.sampling_steps}, grid={self.grid}, top_k={self.top_k}, prior_weight={self.prior_weight}: "
+            raise ValueError(f"sampling_steps={self.sampling_steps}, grid={self.grid}, top_k={self.top_k}, "
+                             f"prior_weight={self.prior_weight}: "
                              "steps and grid are at least 1, the others at least 0")
         if self.zero_shot and not self.net.text_width:
             raise ValueError("zero_shot: an empty caption is for models that read captions")
         if self.prior_weight and self.sampler != "purity":
-            raise ValueError(f"prior_weight={self.prior_weight}: it is for sampler='purity', here it would do nothing")
+            raise ValueError(f"prior_weight={self.prior_weight}: it is for sampler='purity', here it would "
+                             "do nothing")
         if self.sampler in ("even", "purity") and not self.masked:
-            raise ValueError(f"sampler={self.sampler!r} shows masks, and with masked=0 there are none: choose ancestral")
+            raise ValueError(
+                f"sampler={self.sampler!r} shows masks, and with masked=0 there are none: choose ancestral"
+            )
         self._constraints(), self.diffusion
 
     @property
@@ -84,7 +98,8 @@ class VQDiffusionConfig(FamilyConfig):
         return TokenDenoiser(net, self.diffusion, self.objective)
 
     def pipeline(self, model: TokenDenoiser | None = None) -> Pipeline:
-        """One stage, from masks to codes to pixels; the codec and the encoder are loaded when they are first needed.
+        """One stage, from masks to codes to pixels; the codec and the encoder are loaded when they are first
+        needed.
 
         ValueError for guidance that has nothing to push away from."""
         self._check_guidance()
@@ -96,15 +111,18 @@ class VQDiffusionConfig(FamilyConfig):
     def _check_guidance(self) -> None:
         if self.guidance_scale == 1 or self.objective.cond_drop_prob or self.zero_shot:
             return
-        remedy = {"text": "train it with --cond-drop-prob 0.1, or choose --zero-shot", "label": "train it with --cond-drop-prob 0.1",
+        remedy = {"text": "train it with --cond-drop-prob 0.1, or choose --zero-shot",
+                  "label": "train it with --cond-drop-prob 0.1",
                   "none": "it hears nothing that could be dropped"}[self.reads]
-        raise ValueError(f"guidance_scale={self.guidance_scale}: this model was never trained without captions (drop=0), "
+        raise ValueError(f"guidance_scale={self.guidance_scale}: this model was never trained without "
+                         "captions (drop=0), "
                          f"so there is nothing to push away from: {remedy}")
 
     @cached_property
     def diffusion(self) -> MaskReplaceDiffusion:
         """Mask-and-replace with this model's shares."""
-        return MaskReplaceDiffusion(*mask_replace_tables(self.T, replaced=self.replaced, masked=self.masked), self.codebook_size)
+        return MaskReplaceDiffusion(*mask_replace_tables(self.T, replaced=self.replaced, masked=self.masked),
+                                    self.codebook_size)
 
     @cached_property
     def frozen_codec(self) -> FrozenCodec:
@@ -116,27 +134,33 @@ class VQDiffusionConfig(FamilyConfig):
         """What reads the captions or labels."""
         if not self.net.text_width:
             return Labels(self.labels, self.net.classes)
-        encoder = FrozenEncoder(self.encoder, self.text_length, width=self.net.text_width, attend_padding=self.attend_padding, cache=self.cache)
+        encoder = FrozenEncoder(self.encoder, self.text_length, width=self.net.text_width,
+                                attend_padding=self.attend_padding, cache=self.cache)
         return Reader(encoder, self.encoder_normalised, empty=self.zero_shot)
 
     def _constraints(self) -> tuple:
-        return (*((top_k(self.top_k),) if self.top_k else ()), *((top_r(self.truncation),) if self.truncation != 1 else ()))
+        return (*((top_k(self.top_k),) if self.top_k else ()),
+                *((top_r(self.truncation),) if self.truncation != 1 else ()))
 
     def check_parts(self) -> None:
-        """FileNotFoundError with the command that fetches the encoder, if the model reads captions and it is not there."""
+        """FileNotFoundError with the command that fetches the encoder, if the model reads captions and it is
+        not there."""
         if self.reads == "text":
             find_encoder(self.encoder)
 
     def fit_to_dataset(self, dataset) -> "VQDiffusionConfig":
-        """The same model with the data set's class names, and with the codes it draws, so that a later count changes nothing.
+        """The same model with the data set's class names, and with the codes it draws, so that a later count
+        changes nothing.
 
         ValueError if the classes are not as many as the network's."""
         check_classes(self.net.classes, dataset)
-        return replace(self, labels=tuple(dataset.classes) if self.net.classes else self.labels, used=self.frozen_codec.kept,
+        return replace(self, labels=tuple(dataset.classes) if self.net.classes else self.labels,
+                       used=self.frozen_codec.kept,
                        codec_weights=self.codec_weights or fingerprint(self.frozen_codec.whole))
 
     def adapt_to_checkpoint(self, first: "VQDiffusionConfig") -> "VQDiffusionConfig":
-        """The same model with what the weights of another one know: its codes, its positions, and its codec where this one's is missing."""
+        """The same model with what the weights of another one know: its codes, its positions, and its codec
+        where this one's is missing."""
         try:
             find_weights(self.codec)
             codec = self.codec
@@ -145,15 +169,20 @@ class VQDiffusionConfig(FamilyConfig):
         return replace(self, used=first.used, codec=codec, codec_weights=first.codec_weights,
                        net=replace(self.net, flat_positions=first.net.flat_positions))
 
-    def extend(self, tensors: Mapping[str, Tensor], first: "VQDiffusionConfig", own: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-        """The weights of another one; its tables of labels get a last row, "no label", if only this model learns that."""
-        if not (self.net.classes and self.net.classes == first.net.classes and self.objective.cond_drop_prob and not first.objective.cond_drop_prob):
+    def extend(self, tensors: Mapping[str, Tensor], first: "VQDiffusionConfig",
+               own: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        """The weights of another one; its tables of labels get a last row, "no label", if only this model
+        learns that."""
+        if not (self.net.classes and self.net.classes == first.net.classes and self.objective.cond_drop_prob
+                and not first.objective.cond_drop_prob):
             return tensors
         tables = {name for name in own if name.endswith(".mlp_norm.table.weight")}
-        return {name: torch.cat([v, own[name][-1:].to(v)]) if name in tables else v for name, v in tensors.items()}
+        return {name: torch.cat([v, own[name][-1:].to(v)]) if name in tables else v
+                for name, v in tensors.items()}
 
     def to_training_pair(self, batch, generator=None):
-        """(x0 [B N] int64, Cond) from a batch of images with captions or labels; a label of -1 is no label."""
+        """(x0 [B N] int64, Cond) from a batch of images with captions or labels; a label of -1 is no
+        label."""
         codes = self.frozen_codec.encode(batch.images, keep=batch.repeats)
         if self.reads == "text":
             return codes, Cond(*self.text_encoder(batch.captions))
@@ -168,7 +197,8 @@ class VQDiffusionConfig(FamilyConfig):
 
 @dataclass(frozen=True)
 class Reader:
-    """Captions as a frozen encoder's features, as long as 1 each where asked for.  empty: an empty caption is read like any other."""
+    """Captions as a frozen encoder's features, as long as 1 each where asked for.  empty: an empty caption is
+    read like any other."""
     encoder: FrozenEncoder
     normalised: bool
     empty: bool = False

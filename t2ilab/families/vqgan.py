@@ -1,4 +1,5 @@
-"""The first half of VQ-Diffusion (Gu et al. 2022): a VQGAN turns images into a grid of codes, trained before anything is drawn, then frozen.
+"""The first half of VQ-Diffusion (Gu et al. 2022): a VQGAN turns images into a grid of codes, trained before
+anything is drawn, then frozen.
 
 VQGAN (Esser et al. 2021). The network is vqgan/networks.py, the losses are vqgan/objective.py.
 """
@@ -23,7 +24,8 @@ class VQGANRunConfig(FamilyConfig):
 
     def __post_init__(self):
         if self.size % self.net.factor:
-            raise ValueError(f"size={self.size}: choose a multiple of {self.net.factor}, the side of a code's cell in pixels")
+            raise ValueError(f"size={self.size}: choose a multiple of {self.net.factor}, the side of a "
+                             "code's cell in pixels")
 
     needs_image = True
 
@@ -47,22 +49,30 @@ class VQGANRunConfig(FamilyConfig):
 
 @dataclass(frozen=True)
 class Reconstruction:
-    """Reconstructs images through the VQGAN, behind the interface of TextToImage so that load, sample and evaluate work."""
+    """Reconstructs images through the VQGAN, behind the interface of TextToImage so that load, sample and
+    evaluate work."""
     model: VQGANObjective
     size: int
     stages: tuple = ()
     encode_text: None = None
 
     @torch.no_grad()
-    def walk(self, captions=1, seed: int = 0, *, low_res_image: Tensor | None = None, negative_prompt=None, edit=None,
+    def walk(self, captions=1, seed: int = 0, *, low_res_image: Tensor | None = None, negative_prompt=None,
+             edit=None,
              sources=None) -> Iterator[tuple[str, Tensor]]:
         """("codes", [B h w]), then ("image", [B 3 H W]).  low_res_image: [B 3 H W] in [-1, 1].
 
         Captions and seed change nothing; ValueError for an edit."""
         if negative_prompt is not None or edit is not None:
-            raise ValueError("a codec reads no captions and changes nothing on purpose: give it a picture alone (low_res_image=, --low-res-image)")
+            raise ValueError(
+                "a codec reads no captions and changes nothing on purpose: give it a picture alone "
+                "(low_res_image=, --low-res-image)"
+            )
         if low_res_image is None:
-            raise ValueError("a codec paints pictures again and draws none itself: give it one (low_res_image=, --low-res-image)")
+            raise ValueError(
+                "a codec paints pictures again and draws none itself: give it one (low_res_image=, "
+                "--low-res-image)"
+            )
         codes = self.model.codec.encode(fitted(low_res_image, self.size).to(self.model.seen.device))
         yield "codes", codes
         yield "image", self.model.codec.decode(codes).clamp(-1, 1)

@@ -1,8 +1,8 @@
 """Attention: tokens look at tokens, at a caption, or at both, in several heads.
 
-Self-attention: every pixel (or token) looks at every other. Cross-attention: it looks at a caption alone. Joint attention, as in
-GLIDE (Nichol et al. 2022) and Imagen (Saharia et al. 2022): it looks at the others and at the caption, whose keys and values stand
-before their own.
+Self-attention: every pixel (or token) looks at every other. Cross-attention: it looks at a caption alone.
+Joint attention, as in GLIDE (Nichol et al. 2022) and Imagen (Saharia et al. 2022): it looks at the others and
+at the caption, whose keys and values stand before their own.
 """
 import math
 
@@ -29,8 +29,8 @@ def attend(q: Tensor, k: Tensor, v: Tensor, heads: int, mask: Tensor | None = No
 class MultiHeadAttention(nn.Module):
     """Self-attention, or with a context cross- or joint attention: x [B N D], context [B L E] -> [B N D].
 
-    context_width: E; 0 = self-attention.  joint: x looks at itself too.  mask: [B L] bool, which of the context may be seen;
-    None = all of it.  ValueError if heads does not divide the width."""
+    context_width: E; 0 = self-attention.  joint: x looks at itself too.  mask: [B L] bool, which of the
+    context may be seen; None = all of it.  ValueError if heads does not divide the width."""
 
     def __init__(self, width: int, heads: int, *, context_width: int = 0, joint: bool = False):
         super().__init__()
@@ -49,21 +49,23 @@ class MultiHeadAttention(nn.Module):
         if self.context_kv is None:
             mask = None
         elif mask is not None and self.kv is not None:
-            mask = F.pad(mask, (0, x.shape[1]), value=True)                          # [B L+N]: x is seen whole
+            mask = F.pad(mask, (0, x.shape[1]), value=True)  # [B L+N]: x is seen whole
         return self.proj(attend(self.q(x), k, v, self.heads, mask))                  # [B N D]
 
 
 class Attention(nn.Module):
     """Pixels as tokens: [B C H W] -> [B C H W], added to what came in.
 
-    Self-attention; with text_width joint attention with a caption [B L D], or cross-attention to it alone (cross=True), for sizes
-    at which pixels cannot afford to look at each other.  places: each pixel is told where it lies.  Starts as no change at all."""
+    Self-attention; with text_width joint attention with a caption [B L D], or cross-attention to it alone
+    (cross=True), for sizes at which pixels cannot afford to look at each other.  places: each pixel is told
+    where it lies.  Starts as no change at all."""
 
     def __init__(self, channels: int, *, head_channels: int | None, text_width: int = 0, cross: bool = False,
                  places: bool = False, norm=group_norm):
         super().__init__()
         if head_channels and channels % head_channels:
-            raise ValueError(f"head_channels={head_channels}: choose a divisor of the {channels} channels that have attention")
+            raise ValueError(f"head_channels={head_channels}: choose a divisor of the {channels} channels "
+                             "that have attention")
         heads = channels // (head_channels or channels)
         self.norm = norm(channels)
         self.places = nn.Linear(8, channels) if places else None
@@ -80,7 +82,9 @@ class Attention(nn.Module):
 
 
 def position_features(H: int, W: int, device=None) -> Tensor:
-    """Where each pixel lies: sines and cosines of half a turn and of a whole one, over the height, then over the width.  [H*W 8]"""
+    """Where each pixel lies: sines and cosines of half a turn and of a whole one, over the height, then over
+    the width.  [H*W 8]"""
     y, x = (math.pi * torch.linspace(-0.5, 0.5, n, device=device) for n in (H, W))
-    rows, columns = (torch.stack([a.sin(), a.cos(), (2 * a).sin(), (2 * a).cos()], dim=1) for a in (y, x))   # [H 4], [W 4]
+    # [H 4], [W 4]
+    rows, columns = (torch.stack([a.sin(), a.cos(), (2 * a).sin(), (2 * a).cos()], dim=1) for a in (y, x))
     return torch.cat([rows[:, None].expand(-1, W, -1), columns.expand(H, -1, -1)], dim=2).flatten(0, 1)

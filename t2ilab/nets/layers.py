@@ -1,6 +1,8 @@
-"""The small parts every network here is built from: timestep embedding, residual block, down- and upsampling, and a U-Net's layer.
+"""The small parts every network here is built from: timestep embedding, residual block, down- and upsampling,
+and a U-Net's layer.
 
-DDPM (Ho et al. 2020) and improved DDPM (Nichol & Dhariwal 2021). Last layers start at zero, so that a new block changes nothing yet.
+DDPM (Ho et al. 2020) and improved DDPM (Nichol & Dhariwal 2021). Last layers start at zero, so that a new
+block changes nothing yet.
 """
 import math
 
@@ -23,9 +25,11 @@ def group_norm(channels: int, eps: float = 1e-5) -> nn.GroupNorm:
 
 
 def timestep_embedding(t: Tensor, channels: int, *, last: int = 0) -> Tensor:
-    """Sinusoidal embedding of the timestep: [B] -> [B channels], cosines then sines at frequencies from 1 down to about 1/10,000.
+    """Sinusoidal embedding of the timestep: [B] -> [B channels], cosines then sines at frequencies from 1
+    down to about 1/10,000.
 
-    last=1 makes the slowest frequency exactly 1/10,000 (DDPM's own code); last=0 stops just short of it (improved DDPM, GLIDE)."""
+    last=1 makes the slowest frequency exactly 1/10,000 (DDPM's own code); last=0 stops just short of it
+    (improved DDPM, GLIDE)."""
     half = channels // 2
     frequencies = (-math.log(10_000) * torch.arange(half, device=t.device) / (half - last)).exp()
     angles = t.float()[:, None] * frequencies                        # [B channels/2]
@@ -38,12 +42,15 @@ def time_mlp(channels: int, width: int) -> nn.Sequential:
 
 
 class ResBlock(nn.Module):
-    """Residual block: two convolutions with the timestep (and caption) mixed in between: [B C_in H W], [B E] -> [B C_out H W].
+    """Residual block: two convolutions with the timestep (and caption) mixed in between: [B C_in H W], [B E]
+    -> [B C_out H W].
 
-    film=True scales and shifts the normalised features (FiLM, improved DDPM); film=False adds to them (DDPM).  resize: a module
-    that halves or doubles H and W, before the first convolution and on the skip connection (GLIDE)."""
+    film=True scales and shifts the normalised features (FiLM, improved DDPM); film=False adds to them (DDPM).
+    resize: a module that halves or doubles H and W, before the first convolution and on the skip connection
+    (GLIDE)."""
 
-    def __init__(self, c_in: int, c_out: int, *, embedding: int, scale_shift_norm: bool, dropout: float, resize: nn.Module | None = None):
+    def __init__(self, c_in: int, c_out: int, *, embedding: int, scale_shift_norm: bool, dropout: float,
+                 resize: nn.Module | None = None):
         super().__init__()
         self.scale_shift_norm, self.resize = scale_shift_norm, resize or nn.Identity()
         self.norm1, self.conv1 = group_norm(c_in), nn.Conv2d(c_in, c_out, 3, padding=1)
@@ -64,7 +71,8 @@ class ResBlock(nn.Module):
 
 
 class Layer(nn.Module):
-    """A U-Net's layer: a residual block, then attention if its level has any.  x [B C_in H W], emb [B E], cond -> [B C_out H W].
+    """A U-Net's layer: a residual block, then attention if its level has any.  x [B C_in H W], emb [B E],
+    cond -> [B C_out H W].
 
     takes_skip: whether its input is what comes from below and a skip connection side by side."""
 
@@ -80,7 +88,8 @@ class Layer(nn.Module):
 
 
 class Downsample(nn.Module):
-    """A stride-2 convolution: [B C H W] -> [B C H/2 W/2].  tf_padding pads right and bottom only, as TensorFlow does.
+    """A stride-2 convolution: [B C H W] -> [B C H/2 W/2].  tf_padding pads right and bottom only, as
+    TensorFlow does.
 
     emb and cond are there because every layer of a U-Net is called alike."""
 
@@ -106,7 +115,8 @@ class Upsample(nn.Module):
 
 
 def run(module: nn.Module, *inputs, recompute: bool) -> Tensor:
-    """module(*inputs); recompute=True forgets its activations and works them out again in the backward pass (gradient checkpointing)."""
+    """module(*inputs); recompute=True forgets its activations and works them out again in the backward pass
+    (gradient checkpointing)."""
     return checkpoint(module, *inputs, use_reentrant=False) if recompute else module(*inputs)
 
 

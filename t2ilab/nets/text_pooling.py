@@ -1,7 +1,9 @@
-"""Text pooling: tokens for attention and one vector for the whole caption, from a frozen language model's features.
+"""Text pooling: tokens for attention and one vector for the whole caption, from a frozen language model's
+features.
 
-Imagen (Saharia et al. 2022). "No caption" is an all-False mask: then only a learned null token and a learned pooled vector are left.
-Padding is masked everywhere, so it never changes an image. Left out: the language model (text/frozen_encoder.py).
+Imagen (Saharia et al. 2022). "No caption" is an all-False mask: then only a learned null token and a learned
+pooled vector are left. Padding is masked everywhere, so it never changes an image. Left out: the language
+model (text/frozen_encoder.py).
 """
 import torch
 import torch.nn.functional as F
@@ -11,27 +13,31 @@ from .attention import attend
 
 
 class TextPooling(nn.Module):
-    """Features [B L E] and mask [B L] bool -> tokens [B 1+L+1 D] with their mask: a null token, the caption's, and one for all of it.
+    """Features [B L E] and mask [B L] bool -> tokens [B 1+L+1 D] with their mask: a null token, the
+    caption's, and one for all of it.
 
     length: the largest L.  ValueError for other shapes.  Lesson: notebooks/06_imagen.ipynb"""
-    NUM_QUERIES = 8             # learned queries of the attention pooling; each returns a weighted mean of the token features
+    # learned queries of the attention pooling; each returns a weighted mean of the token features
+    NUM_QUERIES = 8
 
     def __init__(self, encoder_width: int, width: int, length: int):
         super().__init__()
         self.norm, self.project = nn.LayerNorm(encoder_width), nn.Linear(encoder_width, width)
         nn.init.normal_(self.project.weight, std=encoder_width ** -0.5)
-        # At the scale of the token features: small encoders carry little word order, and "A left of B" depends on it.
+        # At the scale of the token features: small encoders carry little word order, and "A left of B"
+        # depends on it.
         self.positions = nn.Parameter(torch.randn(length, width))
         self.null, self.null_embedding = nn.Parameter(torch.randn(width)), nn.Parameter(torch.randn(width))
         self.pool_norm, self.queries = nn.LayerNorm(width), nn.Parameter(torch.randn(self.NUM_QUERIES, width))
-        self.pool = nn.Sequential(nn.Linear(self.NUM_QUERIES * width, width), nn.SiLU(), nn.Linear(width, width))
+        self.pool = nn.Sequential(nn.Linear(self.NUM_QUERIES * width, width), nn.SiLU(),
+                                  nn.Linear(width, width))
 
     def forward(self, features: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         self._check(features, mask)
         L = features.shape[1]
         tokens = self.project(self.norm(features)) + self.positions[:L]                  # [B L D]
         there = mask.any(1, keepdim=True)                                                # [B 1]
-        pooled = self.pool(self.attention_pool(tokens, mask | ~there))                   # a softmax over nothing is no number
+        pooled = self.pool(self.attention_pool(tokens, mask | ~there))  # a softmax over nothing is no number
         pooled = torch.where(there, pooled, self.null_embedding)                             # [B D]
         null = self.null.expand(len(tokens), 1, -1)                                      # [B 1 D]
         return torch.cat([null, tokens, pooled[:, None]], dim=1), F.pad(mask, (1, 1), value=True)

@@ -9,28 +9,39 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Edit:
-    """A picture to start from: paint around the pixels to keep, or noise it a little and walk home from there."""
+    """A picture to start from: paint around the pixels to keep, or noise it a little and walk home from
+    there."""
     image: Tensor                           # [B or 1, 3 H W] in [-1, 1], any size
-    keep: Tensor | None = None              # [B or 1, 1 H W] bool, True = keep this pixel (inpainting); None = none
-    strength: float = 1.0                   # of the noise to start from, above 0: 1 = nothing but noise, 0.5 = from the middle of the way
+    keep: Tensor | None = None  # [B or 1, 1 H W] bool, True = keep this pixel (inpainting); None = none
+    # of the noise to start from, above 0: 1 = nothing but noise, 0.5 = from the middle of the way
+    strength: float = 1.0
 
     def __post_init__(self):
         if not 0 < self.strength <= 1:
             raise ValueError(f"strength={self.strength}: choose a number above 0, at most 1")
         if self.image.ndim != 4 or self.image.shape[1] != 3 or not self.image.abs().amax() <= 1.001:
             raise ValueError(f"image {list(self.image.shape)}: give it as [B 3 H W] in [-1, 1]")
-        if self.keep is not None and (self.keep.dtype != torch.bool or self.keep.shape[1:] != (1, *self.image.shape[2:])):
-            raise ValueError(f"keep {list(self.keep.shape)} {self.keep.dtype}: give it as bool [B 1 H W] at the size of the image")
+        if self.keep is not None and (self.keep.dtype != torch.bool
+                                      or self.keep.shape[1:] != (1, *self.image.shape[2:])):
+            raise ValueError(f"keep {list(self.keep.shape)} {self.keep.dtype}: give it as bool [B 1 H W] at "
+                             "the size of the image")
 
     def at(self, batch: int, size: Sequence[int], device) -> "Edit":
-        """The same edit for a batch of pictures of another size (H, W); a pixel is kept where all it is made of is."""
+        """The same edit for a batch of pictures of another size (H, W); a pixel is kept where all it is made
+        of is."""
         image = F.interpolate(self.image, tuple(size), mode="bilinear", antialias=True)
-        keep = None if self.keep is None else F.interpolate(self.keep.float(), tuple(size), mode="bilinear", antialias=True) > 0.999
-        return replace(self, image=_repeated(image, batch, "image").to(device), keep=None if keep is None else _repeated(keep, batch, "keep").to(device))
+        keep = (
+            None
+            if self.keep is None
+            else F.interpolate(self.keep.float(), tuple(size), mode="bilinear", antialias=True) > 0.999
+        )
+        return replace(self, image=_repeated(image, batch, "image").to(device),
+                       keep=None if keep is None else _repeated(keep, batch, "keep").to(device))
 
 
 def given(image: Tensor, keep: Tensor) -> Tensor:
-    """cond.known [B 4 H W] from pictures [B 3 H W] and the pixels to show of them [B 1 H W] bool: those pixels, 0 elsewhere, and where they are."""
+    """cond.known [B 4 H W] from pictures [B 3 H W] and the pixels to show of them [B 1 H W] bool: those
+    pixels, 0 elsewhere, and where they are."""
     return torch.cat([image * keep, keep.to(image)], dim=1)
 
 

@@ -7,11 +7,15 @@ from ..nets.unet import UNetConfig
 from ..training.fit import FitConfig
 from .preset import LAPTOP, DataConfig, Preset, SaveConfig
 
-SMALL = UNetConfig(channels=48, channel_mult=(1, 2, 2), blocks=1, attention=(False, False, True), head_channels=48, scale_shift_norm=True, dropout=0.0, patch=2,
+SMALL = UNetConfig(channels=48, channel_mult=(1, 2, 2), blocks=1, attention=(False, False, True),
+                   head_channels=48, scale_shift_norm=True, dropout=0.0, patch=2,
                    classes=18)
-HO = UNetConfig()                                                                                                       # 35,746,307 parameters
-IDDPM = UNetConfig(blocks=3, attention=(False, True, True, False), head_channels=64, scale_shift_norm=True, dropout=0.3)            # 52,546,438 with learned variance
-FLOWERS = UNetConfig(channel_mult=(1, 2, 3, 4), attention=(False, False, True, True), head_channels=64, scale_shift_norm=True)
+HO = UNetConfig()  # 35,746,307 parameters
+# 52,546,438 with learned variance
+IDDPM = UNetConfig(blocks=3, attention=(False, True, True, False), head_channels=64, scale_shift_norm=True,
+                   dropout=0.3)
+FLOWERS = UNetConfig(channel_mult=(1, 2, 3, 4), attention=(False, False, True, True), head_channels=64,
+                     scale_shift_norm=True)
 
 PRESETS = [
     Preset(
@@ -23,18 +27,21 @@ PRESETS = [
     Preset(
         "ddpm-cifar10", DDPMConfig(net=HO, objective=ObjectiveConfig(variance="large")),
         DataConfig("cifar10", flip=True, workers=4),
-        FitConfig(steps=800_000, batch_size=128, lr=2e-4, betas=(0.9, 0.999), warmup=5000, decay="none", ema_decay=0.9999),
+        FitConfig(steps=800_000, batch_size=128, lr=2e-4, betas=(0.9, 0.999), warmup=5000, decay="none",
+                  ema_decay=0.9999),
         SaveConfig(sample_steps=10_000),
         expected="FID 3.17 (DDPM Table 1)", hardware="1 GPU, about 2 days"),
     Preset(
         "iddpm-cifar10", DDPMConfig(schedule="cosine", T=4000, net=IDDPM, sampling_steps=4000,
              objective=ObjectiveConfig(variance="learned", loss="hybrid")),
         DataConfig("cifar10", flip=True, workers=4),
-        FitConfig(steps=500_000, batch_size=128, lr=1e-4, betas=(0.9, 0.999), warmup=1, decay="none", ema_decay=0.9999),
+        FitConfig(steps=500_000, batch_size=128, lr=1e-4, betas=(0.9, 0.999), warmup=1, decay="none",
+                  ema_decay=0.9999),
         SaveConfig(sample_steps=10_000),
         expected="FID 2.90 (improved DDPM Table 2)", hardware="1 GPU, about 2 days"),
     Preset(
-        "ddpm-flowers102", DDPMConfig(size=64, schedule="cosine", net=FLOWERS, sampler="ddim", sampling_steps=100,
+        "ddpm-flowers102", DDPMConfig(size=64, schedule="cosine", net=FLOWERS, sampler="ddim",
+                                      sampling_steps=100,
              objective=ObjectiveConfig(predict="v", loss_weighting="min_snr")),
         DataConfig("flowers102", split="all", crop="random", flip=True, workers=4),
         FitConfig(steps=100_000, batch_size=64, lr=1e-4, betas=(0.9, 0.999), warmup=1000, ema_decay=0.9999),

@@ -9,14 +9,21 @@ from ..nets.unet import UNetConfig
 from ..training.fit import FitConfig
 from .preset import LAPTOP, DataConfig, Preset, SaveConfig
 
-WORDS = UNetConfig(channels=48, channel_mult=(1, 2, 2), blocks=1, attention=(False, True, True), head_channels=48, scale_shift_norm=True, dropout=0.0, patch=2, text_width=128)
-SHAPES = GLIDEConfig(size=32, known=0.25, sampling_steps=50, guidance_scale=1.5, text=TextConfig(512, 24, text_layers=2, text_heads=4), net=replace(WORDS, places=True),
-               objective=ObjectiveConfig(predict="x0", loss_weighting="v_clipped", timestep_sampler="late", cond_drop_prob=0.2))
-TINY = GLIDEConfig(size=32, text=TextConfig(512, 32, text_layers=2, text_heads=4),                                            # 1,625,798
-             net=replace(BASE, channels=32, channel_mult=(1, 2, 2), blocks=1, attention=(False, True, True), head_channels=32, dropout=0.0, text_width=64))
-MINI = GLIDEConfig(net=replace(BASE, channels=96, head_channels=32))                                                          # 156,947,494
-UPSAMPLER = GLIDEConfig(size=256, low_res=64, schedule="linear", sampler="ddim", sampling_steps=FAST27, guidance_scale=1.0, temperature=0.997,     # 398,361,286
-                  net=replace(BASE, blocks=2, channel_mult=(1, 1, 2, 2, 4, 4), attention=(False, False, False, True, True, True)))
+WORDS = UNetConfig(channels=48, channel_mult=(1, 2, 2), blocks=1, attention=(False, True, True),
+                   head_channels=48, scale_shift_norm=True, dropout=0.0, patch=2, text_width=128)
+SHAPES = GLIDEConfig(size=32, known=0.25, sampling_steps=50, guidance_scale=1.5,
+                     text=TextConfig(512, 24, text_layers=2, text_heads=4), net=replace(WORDS, places=True),
+               objective=ObjectiveConfig(predict="x0", loss_weighting="v_clipped", timestep_sampler="late",
+                                         cond_drop_prob=0.2))
+TINY = GLIDEConfig(size=32, text=TextConfig(512, 32, text_layers=2, text_heads=4),  # 1,625,798
+             net=replace(BASE, channels=32, channel_mult=(1, 2, 2), blocks=1, attention=(False, True, True),
+                         head_channels=32, dropout=0.0, text_width=64))
+MINI = GLIDEConfig(net=replace(BASE, channels=96, head_channels=32))  # 156,947,494
+# 398,361,286
+UPSAMPLER = GLIDEConfig(size=256, low_res=64, schedule="linear", sampler="ddim", sampling_steps=FAST27,
+                        guidance_scale=1.0, temperature=0.997,
+                  net=replace(BASE, blocks=2, channel_mult=(1, 1, 2, 2, 4, 4),
+                              attention=(False, False, False, True, True, True)))
 
 PRESETS = [
     Preset(
@@ -27,8 +34,10 @@ PRESETS = [
         expected="alignment 0.99 on one object, 0.95 on two", hardware="laptop, 2 hours on 2 cores"),
     Preset(
         "glide-shapes-upsampler", replace(
-            SHAPES, size=64, low_res=32, low_res_noise=0.05, net=replace(WORDS, patch=4), sampling_steps=20, guidance_scale=1.0,
-            objective=ObjectiveConfig(predict="x0", loss_weighting="v_clipped", variance="learned", loss="hybrid", cond_drop_prob=0.2)),
+            SHAPES, size=64, low_res=32, low_res_noise=0.05, net=replace(WORDS, patch=4), sampling_steps=20,
+            guidance_scale=1.0,
+            objective=ObjectiveConfig(predict="x0", loss_weighting="v_clipped", variance="learned",
+                                      loss="hybrid", cond_drop_prob=0.2)),
         DataConfig("shapes"),
         replace(LAPTOP, steps=3_000),
         expected="35 dB, 4.6 more than bicubic", hardware="laptop, half an hour on 2 cores"),
@@ -38,8 +47,11 @@ PRESETS = [
         FitConfig(steps=5_000, batch_size=64, lr=1e-3),
         expected="colours and shapes follow the caption", hardware="laptop, an hour on 2 cores"),
     Preset(
-        "glide-flowers102", replace(MINI, net=replace(MINI.net, channels=64, blocks=2), text=TextConfig(4096, 32, text_layers=4),
-                                    objective=ObjectiveConfig(predict="v", loss_weighting="min_snr", variance="learned", loss="hybrid", cond_drop_prob=0.2)),
+        "glide-flowers102", replace(MINI, net=replace(MINI.net, channels=64, blocks=2),
+                                    text=TextConfig(4096, 32, text_layers=4),
+                                    objective=ObjectiveConfig(predict="v", loss_weighting="min_snr",
+                                                              variance="learned", loss="hybrid",
+                                                              cond_drop_prob=0.2)),
         DataConfig("flowers102", split="all", crop="random", flip=True, workers=4),
         FitConfig(steps=100_000, batch_size=64, lr=2e-4, warmup=1000, ema_decay=0.9999),
         SaveConfig(sample_steps=5_000),
@@ -65,14 +77,16 @@ PRESETS = [
     Preset(
         "glide-base", GLIDEConfig(),
         DataConfig("folder", workers=8),
-        FitConfig(steps=2_500_000, batch_size=2048, lr=1.2e-4, betas=(0.9, 0.999), decay="none", ema_decay=0.9999, accumulate=32),
+        FitConfig(steps=2_500_000, batch_size=2048, lr=1.2e-4, betas=(0.9, 0.999), decay="none",
+                  ema_decay=0.9999, accumulate=32),
         SaveConfig(sample_steps=10_000),
         cascade=("glide-upsampler",),
         expected="FID 12.24 on COCO, zero-shot (GLIDE Table 2)", hardware="many GPUs, weeks"),
     Preset(
         "glide-upsampler", UPSAMPLER,
         DataConfig("folder", workers=8),
-        FitConfig(steps=1_600_000, batch_size=512, lr=1.2e-4, betas=(0.9, 0.999), decay="none", ema_decay=0.9999, accumulate=32),
+        FitConfig(steps=1_600_000, batch_size=512, lr=1.2e-4, betas=(0.9, 0.999), decay="none",
+                  ema_decay=0.9999, accumulate=32),
         SaveConfig(sample_steps=10_000),
         expected="64 px pictures at 256 px", hardware="many GPUs, weeks"),
 ]

@@ -9,16 +9,23 @@ from ..training.fit import FitConfig
 from .glide import WORDS
 from .preset import LAPTOP, DataConfig, Preset, SaveConfig
 
-IMAGEN_SHAPES = ImagenConfig(size=32, encoder="t5-shapes", encoder_width=128, text_length=24, cache=False, sampling_steps=50, guidance_scale=2.0,
+IMAGEN_SHAPES = ImagenConfig(size=32, encoder="t5-shapes", encoder_width=128, text_length=24, cache=False,
+                             sampling_steps=50, guidance_scale=2.0,
                        threshold="static",
                        net=replace(WORDS, places=True),
-                       objective=ObjectiveConfig(predict="x0", loss_weighting="v_clipped", timestep_sampler="late", cond_drop_prob=0.1))
-SHARPEN = EfficientUNetConfig(channels=48, channel_mult=(1, 2), blocks=(2, 2), attention=(False, True), cross=(False, False), head_channels=48, patch=2, places=True,
+                       objective=ObjectiveConfig(predict="x0", loss_weighting="v_clipped",
+                                                 timestep_sampler="late", cond_drop_prob=0.1))
+SHARPEN = EfficientUNetConfig(channels=48, channel_mult=(1, 2), blocks=(2, 2), attention=(False, True),
+                              cross=(False, False), head_channels=48, patch=2, places=True,
                               text_width=128)
-IMAGEN_TINY = replace(IMAGEN_SHAPES, size=16, net=UNetConfig(channels=8, channel_mult=(1, 2), blocks=1, attention=(False, False), scale_shift_norm=True, dropout=0.0, text_width=8))
-IMAGEN_UPSAMPLER = ImagenConfig(size=256, low_res=64, net=EfficientUNetConfig(), crop_size=64, guidance_scale=5.0, augmentation=0.2,
+IMAGEN_TINY = replace(IMAGEN_SHAPES, size=16, net=UNetConfig(channels=8, channel_mult=(1, 2), blocks=1,
+                                                             attention=(False, False), scale_shift_norm=True,
+                                                             dropout=0.0, text_width=8))
+IMAGEN_UPSAMPLER = ImagenConfig(size=256, low_res=64, net=EfficientUNetConfig(), crop_size=64,
+                                guidance_scale=5.0, augmentation=0.2,
                           objective=ObjectiveConfig(predict="v", cond_drop_prob=0.1))
-IMAGEN_FIT = FitConfig(steps=2_500_000, batch_size=2048, lr=1e-4, betas=(0.9, 0.999), warmup=10_000, decay="none", ema_decay=0.9999, accumulate=64)
+IMAGEN_FIT = FitConfig(steps=2_500_000, batch_size=2048, lr=1e-4, betas=(0.9, 0.999), warmup=10_000,
+                       decay="none", ema_decay=0.9999, accumulate=64)
 
 PRESETS = [
     Preset(
@@ -26,7 +33,8 @@ PRESETS = [
         DataConfig("shapes"),
         replace(LAPTOP, steps=8_000),
         cascade=("imagen-shapes-upsampler",),
-        expected="alignment 1.00 on one object, 0.91 on two", hardware="laptop, an hour and a quarter on one core"),
+        expected="alignment 1.00 on one object, 0.91 on two",
+        hardware="laptop, an hour and a quarter on one core"),
     Preset(
         "imagen-shapes-upsampler", replace(
             IMAGEN_SHAPES, size=64, low_res=32, net=SHARPEN, sampling_steps=20, guidance_scale=1.0,
@@ -43,22 +51,26 @@ PRESETS = [
     Preset(
         "imagen-tiny-upsampler", replace(
             IMAGEN_TINY, size=32, low_res=16, sampling_steps=20, guidance_scale=1.0,
-            net=replace(SHARPEN, channels=8, channel_mult=(1, 2), blocks=(1, 2), attention=(False, False), head_channels=8, patch=1, text_width=8)),
+            net=replace(SHARPEN, channels=8, channel_mult=(1, 2), blocks=(1, 2), attention=(False, False),
+                        head_channels=8, patch=1, text_width=8)),
         DataConfig("shapes"),
         FitConfig(steps=2_000, batch_size=32, lr=2e-3),
         expected="a quick trial of every part", hardware="laptop, minutes"),
     Preset(
         "imagen-flowers102", ImagenConfig(encoder="google-t5/t5-small", encoder_width=512, text_length=32,
-            net=UNetConfig(channels=128, channel_mult=(1, 2, 3, 4), attention=(False, False, True, True), head_channels=64, scale_shift_norm=True, text_width=256),
+            net=UNetConfig(channels=128, channel_mult=(1, 2, 3, 4), attention=(False, False, True, True),
+                           head_channels=64, scale_shift_norm=True, text_width=256),
             objective=ObjectiveConfig(predict="v", loss_weighting="min_snr", cond_drop_prob=0.1)),
         DataConfig("flowers102", split="all", crop="random", flip=True, workers=4),
         FitConfig(steps=100_000, batch_size=64, lr=1e-4, warmup=1000, ema_decay=0.9999),
         SaveConfig(sample_steps=5_000),
         expected="flowers of the kind that was asked for", hardware="1 GPU, about 1 day"),
     Preset(
-        "imagen-coco", ImagenConfig(encoder="google/t5-v1_1-large", encoder_width=1024, text_length=64, net=replace(BASE, channels=192)),
+        "imagen-coco", ImagenConfig(encoder="google/t5-v1_1-large", encoder_width=1024, text_length=64,
+                                    net=replace(BASE, channels=192)),
         DataConfig("coco", crop="random", workers=8),
-        FitConfig(steps=500_000, batch_size=256, lr=1e-4, warmup=10_000, decay="none", ema_decay=0.9999, accumulate=4),
+        FitConfig(steps=500_000, batch_size=256, lr=1e-4, warmup=10_000, decay="none", ema_decay=0.9999,
+                  accumulate=4),
         SaveConfig(sample_steps=10_000),
         cascade=("imagen-upsampler",),
         expected="scenes of everyday things", hardware="8 GPUs, days"),

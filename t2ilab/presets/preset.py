@@ -21,7 +21,7 @@ class DataConfig:
     download: bool = False              # fetch the data set if it is not there
     max_broken: float = 0.01            # share of the pictures that may be broken or missing
     workers: int = 0                    # processes that read pictures ahead
-    validation: float = 0.0             # share held back to measure the loss on; for endless scenes, fresh ones
+    validation: float = 0.0  # share held back to measure the loss on; for endless scenes, fresh ones
 
     def __post_init__(self):
         if not 0 <= self.validation <= 0.5:
@@ -44,20 +44,23 @@ class SaveConfig:
         check_range(self, "checkpoint_seconds", above=0)
 
 
-LAPTOP = FitConfig(batch_size=32, lr=2e-3, optimizer="muon", decay="linear", ema_decay=0.998)      # what trains models of the scenes on a laptop
+# what trains models of the scenes on a laptop
+LAPTOP = FitConfig(batch_size=32, lr=2e-3, optimizer="muon", decay="linear", ema_decay=0.998)
 Family = TypeVar("Family", bound=FamilyConfig)
 
 
 @dataclass(frozen=True)
 class Preset(Generic[Family]):
-    """A named run: what is built, what it eats, how it trains, how it is saved, and the number it should reach."""
+    """A named run: what is built, what it eats, how it trains, how it is saved, and the number it should
+    reach."""
     name: Annotated[str, tyro.conf.Suppress]            # of the preset, and of its folder in runs/
     model: Family
     data: DataConfig = field(default_factory=DataConfig)
     fit: FitConfig = field(default_factory=FitConfig)
     save: SaveConfig = field(default_factory=SaveConfig)
-    init_from: str | None = None                                # a run whose weights to begin with; it stays as it is
-    cascade: Annotated[tuple[str, ...], tyro.conf.Suppress] = ()   # presets trained after it on the same data, each in a folder inside its run's
+    init_from: str | None = None  # a run whose weights to begin with; it stays as it is
+    # presets trained after it on the same data, each in a folder inside its run's
+    cascade: Annotated[tuple[str, ...], tyro.conf.Suppress] = ()
     expected: Annotated[str, tyro.conf.Suppress] = ""       # the number this run should reach
     hardware: Annotated[str, tyro.conf.Suppress] = ""       # what it was meant for
 

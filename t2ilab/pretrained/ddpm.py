@@ -87,7 +87,8 @@ def model_of(config: dict, process: dict, model: DDPMConfig) -> DDPMConfig:
         model.net, channels=widths[0], channel_mult=tuple(w // widths[0] for w in widths),
         attention=tuple(attention), blocks=config.get("layers_per_block", 2),
         head_channels=config.get("attention_head_dim", 8),
-        resample="conv", patch=1, places=False, classes=0, scale_shift_norm=one_of(scale_shift_norm, FILM, name),
+        resample="conv", patch=1, places=False, classes=0,
+        scale_shift_norm=one_of(scale_shift_norm, FILM, name),
         tf_layout=one_of(layout, TF_LAYOUT, ", ".join(CONVENTIONS)))
     predict, variance = process.get("prediction_type", "epsilon"), process.get("variance_type", "fixed_small")
     objective = replace(model.objective, predict=one_of(predict, PREDICT, "prediction_type"),

@@ -104,7 +104,8 @@ def codec_of_folder(config: dict, net: VQGANConfig) -> VQGANConfig:
     check({"up_block_types": list(config["up_block_types"])}, {"up_block_types": (up, up)})
     widths, z_channels = config["block_out_channels"], config["latent_channels"]
     return replace(
-        net, channels=widths[0], channel_mult=tuple(w // widths[0] for w in widths), attention=tuple(attention),
+        net, channels=widths[0], channel_mult=tuple(w // widths[0] for w in widths),
+        attention=tuple(attention),
         blocks=config["layers_per_block"], z_channels=z_channels, codebook_size=config["num_vq_embeddings"],
         codebook_dim=config.get("vq_embed_dim") or z_channels, patch=1)
 

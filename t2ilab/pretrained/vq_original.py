@@ -41,7 +41,8 @@ def to_run(given: Published, preset: Preset, folder: Path, out: Path, extras: Ex
 
 
 def codec_of(preset: Preset) -> tuple[Preset, VQGANObjective]:
-    """The preset of the codec that a preset draws with, and its network; its discriminator was never published."""
+    """The preset of the codec that a preset draws with, and its network; its discriminator was never
+    published."""
     codec = PRESETS[Path(preset.model.codec).name]
     codec = replace(codec, model=replace(codec.model, loss=VQGANLossConfig(perceptual=0.0, adversarial=0.0)))
     return codec, codec.model.build()
@@ -59,7 +60,8 @@ def _averaged(given: Published) -> State:
 def _told(model: VQDiffusionConfig, learned: bool) -> VQDiffusionConfig:
     """The same model with or without a learned "no caption" to guide away from."""
     guidance_scale, drop = (model.guidance_scale, 0.1) if learned else (1.0, 0.0)
-    return replace(model, guidance_scale=guidance_scale, objective=replace(model.objective, cond_drop_prob=drop))
+    return replace(model, guidance_scale=guidance_scale,
+                   objective=replace(model.objective, cond_drop_prob=drop))
 
 
 def _null_taken(weights: State, classes: int, take: str) -> tuple[State, bool, list[str]]:

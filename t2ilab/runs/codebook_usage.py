@@ -1,4 +1,5 @@
-"""Which codes a VQGAN really takes: `t2ilab codebook` counts, so that a model can draw the most used alone."""
+"""Which codes a VQGAN really takes: `t2ilab codebook` counts, so that a model can draw the most used
+alone."""
 import json
 from collections.abc import Iterator
 from dataclasses import replace
@@ -20,7 +21,8 @@ def count_used(run: str, n: int, *, data: str | None = None, root: str | None = 
     """Write which codes a codec takes, the most used first: (the file, how often it takes each [K] int64).
 
     The file lies in the codec's folder, or in runs/ for one that ships with the project (`hub.reports`).
-    n: pictures, at most, of the data set that it was trained on, or of another one.  ValueError for a run that is no codec."""
+    n: pictures, at most, of the data set that it was trained on, or of another one.  ValueError for a run
+    that is no codec."""
     found = find(run)
     preset = found.preset
     if preset.family != "vq_codec":

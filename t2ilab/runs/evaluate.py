@@ -25,18 +25,21 @@ def evaluate(run: str | Path, names: str | Sequence[str] = (), *, n: int = 512, 
              cascade: bool = False, root: str | None = None, out: str | Path | None = None) -> dict:
     """Measure a run: {number: value} of metrics, and under its name what each ablation found.
 
-    names: rows of METRICS and ABLATIONS; the first metric that applies if none.  n: pictures, of each kind of caption.
+    names: rows of METRICS and ABLATIONS; the first metric that applies if none.  n: pictures, of each kind of
+    caption.
     scales: what an ablation varies.  cascade: measure what the stages that enlarge make of its pictures.
     root: where its data set lies, if not as in training.
-    Writes metrics.json with samples.png, and NAME.json with NAME.png for an ablation, into `out`: the run's folder, or
-    runs/NAME for a run that ships.  Never copies weights.  ValueError in one line for what does not apply to it."""
+    Writes metrics.json with samples.png, and NAME.json with NAME.png for an ablation, into `out`: the run's
+    folder, or runs/NAME for a run that ships.  Never copies weights.  ValueError in one line for what does
+    not apply to it."""
     found, names = find(run), [names] if isinstance(names, str) else list(names)
     data = found.preset.data
     preset = found.preset if root is None else replace(found.preset, data=replace(data, root=root))
     _check(n, scales)
     names = _that_apply(str(run), preset, names)
     out, pipeline = Path(out) if out else reports(run), load(found, cascade=cascade)
-    subject = Subject(preset, pipeline, n, tuple(scales), reload=lambda **fields: load(found, cascade=False, **fields),
+    subject = Subject(preset, pipeline, n, tuple(scales),
+                      reload=lambda **fields: load(found, cascade=False, **fields),
                       pictures_of=lambda: _read(preset, n))
     words = ["t2ilab", "evaluate", str(run)]
     options = ["--n", str(n), *(["--cascade"] if cascade else [])]
@@ -71,7 +74,8 @@ def _that_apply(run: str, preset: Preset, names: Iterable[str]) -> list[str]:
             can = ", ".join(there) or "nothing yet"
             raise ValueError(f"{name} cannot be measured of {run}: {reason}; of this run: {can}")
     if not names and not any(name in METRICS for name in there):
-        raise ValueError(f"{run} was trained on {preset.data.data}: no metric applies yet; look at its pictures: "
+        raise ValueError(f"{run} was trained on {preset.data.data}: no metric applies yet; look at its "
+                         "pictures: "
                          f"t2ilab sample {shlex.quote(run)}")
     return list(names) or there[:1]
 

@@ -1,7 +1,7 @@
 """A run as a folder small enough to ship: its config and its averaged weights in half precision."""
 import os
 import shutil
-from functools import lru_cache, cache
+from functools import cache
 from pathlib import Path
 
 import torch
@@ -17,7 +17,8 @@ from .folder import find
 def export_run(run: str | Path, out: str | Path, *, cascade: bool = True) -> list[Path]:
     """Export a run by its name or path: the folders that were written.
 
-    cascade: the stages after it too, each into a folder inside of it.  ValueError if `out` is the run's own folder.  The errors of `find`."""
+    cascade: the stages after it too, each into a folder inside of it.  ValueError if `out` is the run's own
+    folder.  The errors of `find`."""
     found, out = find(run), Path(out)
     if out.resolve() in (found.path.resolve(), found.home.resolve()):
         raise ValueError(f"{out} is the run itself: choose another folder")
@@ -29,11 +30,13 @@ def export_run(run: str | Path, out: str | Path, *, cascade: bool = True) -> lis
 
 
 def export(folder: Path, out: Path) -> None:
-    """Copy a run's config and its averaged weights, in half precision, into a folder small enough to ship.  Nothing if it is the same folder."""
+    """Copy a run's config and its averaged weights, in half precision, into a folder small enough to ship.
+    Nothing if it is the same folder."""
     out = Path(out)
     if out.resolve() == Path(folder).resolve():
         return
-    weights = {k: v.half() if v.is_floating_point() else v for k, v in read_tensors(folder / "model.safetensors").items()}
+    weights = {k: v.half() if v.is_floating_point() else v
+               for k, v in read_tensors(folder / "model.safetensors").items()}
     out.mkdir(parents=True, exist_ok=True)
     save_file(weights, out / ".model.safetensors")
     os.replace(out / ".model.safetensors", out / "model.safetensors")

@@ -18,7 +18,10 @@ class _Logger:
             from torch.utils.tensorboard import SummaryWriter
             lines = self.path.read_text(encoding="utf8").splitlines() if self.path.exists() else []
             write_text(self.path, "".join(f"{line}\n" for line in lines[:self.step]))
-            self.file, self.board = open(self.path, "a", encoding="utf8"), SummaryWriter(self.path.parent / "tensorboard", purge_step=self.step + 1)
+            self.file, self.board = (
+                open(self.path, "a", encoding="utf8"),
+                SummaryWriter(self.path.parent / "tensorboard", purge_step=self.step + 1),
+            )
         return self
 
     def write(self, log: Log, more: dict[str, float]) -> None:
@@ -31,6 +34,7 @@ class _Logger:
 
     def __exit__(self, error, *_):
         if self.main:
-            with suppress(OSError) if error else writing(self.path.parent):      # on a full disk the first error says more
+            # on a full disk the first error says more
+            with suppress(OSError) if error else writing(self.path.parent):
                 self.file.close()
                 self.board.close()

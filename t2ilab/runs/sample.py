@@ -1,4 +1,5 @@
-"""Pictures on demand, from Python and from the command line: options and files in, tensors through the pipeline, named files and a record out."""
+"""Pictures on demand, from Python and from the command line: options and files in, tensors through the
+pipeline, named files and a record out."""
 import json
 import math
 import re
@@ -26,14 +27,18 @@ from .folder import RunFolder, find
 from .load import load, with_settings
 
 
-def sample(run: str | Path, captions: int | Sequence[str | int], *, method: str | None = None, seed: int = 0, out: str | Path | None = None,
+def sample(run: str | Path, captions: int | Sequence[str | int], *, method: str | None = None, seed: int = 0,
+           out: str | Path | None = None,
            cascade: bool = True, **settings) -> Tensor:
-    """Pictures [B 3 H W] in [-1, 1], one per caption: `sample("vq-shapes", ["a red circle"], truncation=0.86, guidance_scale=2.0)`.
+    """Pictures [B 3 H W] in [-1, 1], one per caption: `sample("vq-shapes", ["a red circle"], truncation=0.86,
+    guidance_scale=2.0)`.
 
     captions: texts, or labels by name or number, or how many pictures without any.
-    method: of a run that draws codes, one of the ways that `methods` lists, such as "fast".  settings: any field of the run's family, for this call
-    only; they win over method.  out: a folder that gets them as PNG files with their captions inside.  The weights stay in memory until another run,
-    or other settings, are asked for.  ValueError for a method or a setting that the run has not, or an unknown class.
+    method: of a run that draws codes, one of the ways that `methods` lists, such as "fast".  settings: any
+    field of the run's family, for this call only; they win over method.  out: a folder that gets them as PNG
+    files with their captions inside.  The weights stay in memory until another run,
+    or other settings, are asked for.  ValueError for a method or a setting that the run has not, or an
+    unknown class.
     Lesson: notebooks/08_vq_diffusion.ipynb"""
     texts, found = [str(caption) for caption in listed(captions)], find(run)
     settings = method_settings(found, method, settings)
@@ -45,7 +50,8 @@ def sample(run: str | Path, captions: int | Sequence[str | int], *, method: str 
 
 
 def sample_class(run: str | Path, label: str | int, n: int = 1, **options) -> Tensor:
-    """n pictures [n 3 H W] in [-1, 1] of a class, by its name or number: `sample_class("vq-shapes-classes", 4)`.  options: as of `sample`."""
+    """n pictures [n 3 H W] in [-1, 1] of a class, by its name or number: `sample_class("vq-shapes-classes",
+    4)`.  options: as of `sample`."""
     return sample(run, [label] * n, **options)
 
 
@@ -65,22 +71,26 @@ _kept: dict = {}
 # What to draw with
 
 def method_settings(run: RunFolder, method: str | None, given: dict) -> dict:
-    """The fields that make a run sample in one of the ways of the original VQ-Diffusion, by its name, and those given, which win over it.
+    """The fields that make a run sample in one of the ways of the original VQ-Diffusion, by its name, and
+    those given, which win over it.
 
-    method: None for the run's own way.  ValueError for a way that is not there, a run that draws no codes, or a
-    setting out of range."""
+    method: None for the run's own way.  ValueError for a way that is not there, a run that draws no codes, or
+    a setting out of range."""
     check_settings(given)
     if method is None:
         return given
     from ..evaluation.ablations.unmasking import methods
     model = run.preset.model
     if not hasattr(model, "prior_weight"):
-        raise ValueError(f"method={method!r}: {run.name} draws no codes; choose its sampler, sampling_steps and "
-                         "guidance_scale instead")
+        raise ValueError(
+            f"method={method!r}: {run.name} draws no codes; choose its sampler, sampling_steps and "
+            "guidance_scale instead"
+        )
     ways = methods(model.T, model.guidance_scale)
     if method not in ways:
         raise ValueError(f"method={method!r}: choose one of {', '.join(map(repr, ways))}")
-    kept = {k: v for k, v in ways[method].items() if k != "prior_weight" or "sampler" not in given}       # a weight is for its own sampler
+    # a weight is for its own sampler
+    kept = {k: v for k, v in ways[method].items() if k != "prior_weight" or "sampler" not in given}
     return kept | given
 
 
@@ -104,14 +114,16 @@ def check_settings(settings: dict) -> None:
 
 @dataclass(frozen=True)
 class SamplingOptions:
-    sampler: str | None = None              # ancestral, ddim, dpm_solver_pp_2m; VQ-Diffusion: ancestral, even, purity; the run's own if not given
+    # ancestral, ddim, dpm_solver_pp_2m; VQ-Diffusion: ancestral, even, purity; the run's own if not given
+    sampler: str | None = None
     sampling_steps: int | None = None       # network calls per picture; the run's own if not given
     guidance_scale: float | None = None     # 1 = off, 0 = unconditional; the run's own if not given
     cascade: bool = True                    # with the stages that enlarge the first one's pictures
-    truncation: float | None = None         # VQ-Diffusion: each code is drawn among the likeliest, up to this share; 1 = all
+    # VQ-Diffusion: each code is drawn among the likeliest, up to this share; 1 = all
+    truncation: float | None = None
     top_k: int | None = None                # VQ-Diffusion: each code is drawn among so many; 0 = all
     prior_weight: float | None = None       # VQ-Diffusion, purity: how much surer a sure code is made
-    zero_shot: bool = False                 # VQ-Diffusion: guide away from the empty caption, also where another was learned
+    zero_shot: bool = False  # VQ-Diffusion: guide away from the empty caption, also where another was learned
 
     def __post_init__(self):
         check_settings(asdict(self))
@@ -121,9 +133,9 @@ class SamplingOptions:
 class EditingOptions:
     negative_prompt: str | None = None             # what the pictures should not show
     init_image: Path | None = None               # a picture to start from
-    mask: Path | None = None                # of the image: white parts are painted anew, black ones stay as they are
-    strength: float = 1.0                   # how much of the image is noised away: 1 = all, 0.5 = half of the way
-    low_res_image: Path | None = None             # a small picture to enlarge, for a run that draws none itself
+    mask: Path | None = None  # of the image: white parts are painted anew, black ones stay as they are
+    strength: float = 1.0  # how much of the image is noised away: 1 = all, 0.5 = half of the way
+    low_res_image: Path | None = None  # a small picture to enlarge, for a run that draws none itself
 
     def __post_init__(self):
         if not 0 < self.strength <= 1:
@@ -141,10 +153,12 @@ def chosen(options: SamplingOptions) -> dict:
 
 def edits(options: EditingOptions) -> dict:
     """The options of a sampling walk: pictures read from their files, square, in [-1, 1]."""
-    found = {name: _square(from_uint8(read_image(path))[None]) for name in ("init_image", "mask", "low_res_image") if (path := getattr(options, name))}
+    found = {name: _square(from_uint8(read_image(path))[None])
+             for name in ("init_image", "mask", "low_res_image") if (path := getattr(options, name))}
     if options.mask and found["mask"].shape != found["init_image"].shape:
         raise ValueError(f"{options.mask} has another size than {options.init_image}")
-    walk: dict = {"negative_prompt": None if options.negative_prompt is None else [options.negative_prompt], "low_res_image": found.get("low_res_image")}
+    walk: dict = {"negative_prompt": None if options.negative_prompt is None else [options.negative_prompt],
+                  "low_res_image": found.get("low_res_image")}
     if options.init_image:
         keep = (found["mask"].mean(1, keepdim=True) < 0) if options.mask else None
         walk["edit"] = Edit(found["init_image"], keep, options.strength)
@@ -173,10 +187,12 @@ def reads_text(preset: Preset) -> bool:
 
 
 def check_words(preset: Preset, words: Sequence[str]) -> None:
-    """ValueError for a caption without quotes: several captions of one word each, for a run that reads text."""
+    """ValueError for a caption without quotes: several captions of one word each, for a run that reads
+    text."""
     if reads_text(preset) and len(words) > 1 and all(len(word.split()) == 1 for word in words):
         whole = " ".join(words)[:80]
-        raise ValueError(f'{len(words)} captions of one word each: put quotes around a caption, as in "{whole}"; '
+        raise ValueError(f'{len(words)} captions of one word each: put quotes around a caption, as in '
+                         f'"{whole}"; '
                          "or write one per line into a file: --captions FILE")
 
 
@@ -200,13 +216,15 @@ def warn_of_unknown_words(preset: Preset, captions: Sequence[str]) -> None:
     if unknown := unknown_words(preset, captions):
         words = ", ".join(unknown[:8]) + " ..." * (len(unknown) > 8)
         print(f"t2ilab: this model was never shown {words}: it will draw something else; it reads captions "
-              'such as "a large red circle left of a small blue square on a white background"', file=sys.stderr)
+              'such as "a large red circle left of a small blue square on a white background"',
+              file=sys.stderr)
 
 
 # Drawing
 
 def draw(pipeline, captions: list[str], *, seed: int, label: str, **options) -> Tensor:
-    """Images [B 3 H W], at most 64 at a time, with a progress bar.  No image depends on how many are drawn with it."""
+    """Images [B 3 H W], at most 64 at a time, with a progress bar.  No image depends on how many are drawn
+    with it."""
     from tqdm import tqdm
     starts, images, sources = range(0, len(captions), 64), [], generator_per_image(captions, seed)
     steps = sum(len(stage.times) - 1 for stage in pipeline.stages)
@@ -220,7 +238,8 @@ def draw(pipeline, captions: list[str], *, seed: int, label: str, **options) -> 
 
 
 def demonstrate(name: str, pipeline: Pipeline, out: Path) -> tuple[str, ...]:
-    """Let a model draw what shows it off into a file: (name, seconds per picture, how well it did, the file)."""
+    """Let a model draw what shows it off into a file: (name, seconds per picture, how well it did, the
+    file)."""
     from ..evaluation.alignment import alignment, valid_share
     from ..evaluation.scene_metrics import demo_captions
     (captions, _), path, start = demo_captions(pipeline), out / f"{name}.png", time.perf_counter()
@@ -231,7 +250,11 @@ def demonstrate(name: str, pipeline: Pipeline, out: Path) -> tuple[str, ...]:
     if not set(getattr(pipeline.encode_text, "names", ())) <= set(Scenes.classes):
         score = f"{takes}; photographs"
     else:
-        score = f"{alignment(images, captions).score:.0%}" if all(captions) else f"{takes}; {valid_share(images):.0%} valid scenes"
+        score = (
+            f"{alignment(images, captions).score:.0%}"
+            if all(captions)
+            else f"{takes}; {valid_share(images):.0%} valid scenes"
+        )
     return name, f"{seconds:.2f}", score, str(path)
 
 
@@ -248,7 +271,8 @@ def record(run: RunFolder, captions: list[str], seed: int, cascade: bool, settin
 def save(images: Tensor, captions: Sequence[str], out: Path, record: dict) -> None:
     """One PNG per picture, its caption inside, all as grid.png, and samples.json: what they were drawn from.
 
-    captions: () for pictures without any.  Pictures of an earlier samples.json are removed; other files stay."""
+    captions: () for pictures without any.  Pictures of an earlier samples.json are removed; other files
+    stay."""
     out.mkdir(parents=True, exist_ok=True)
     earlier, files = _listed(out), []
     for i, image in enumerate(images):

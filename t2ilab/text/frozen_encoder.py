@@ -1,7 +1,9 @@
-"""Captions as the features of a language model that has read text alone and no longer learns: Imagen's text encoder (Saharia et al. 2022, 2.1).
+"""Captions as the features of a language model that has read text alone and no longer learns: Imagen's text
+encoder (Saharia et al. 2022, 2.1).
 
-One adapter for every encoder in Hugging Face's layout: T5 and its kin (of which the encoder half is loaded), BERT's, CLIP's text half. Features are
-computed once and then kept on disk. Left out on purpose: training the encoder (text/pretraining.py pre-trains a small one), and fetching one.
+One adapter for every encoder in Hugging Face's layout: T5 and its kin (of which the encoder half is loaded),
+BERT's, CLIP's text half. Features are computed once and then kept on disk. Left out on purpose: training the
+encoder (text/pretraining.py pre-trains a small one), and fetching one.
 """
 import hashlib
 import json
@@ -38,25 +40,32 @@ class Encoded(NamedTuple):
 
 @dataclass(frozen=True)
 class FrozenEncoder:
-    """Reads captions: list of B strings -> (features [B L D] float32, 0 where no token is, mask [B L] bool, True = a real token, the end's included).
+    """Reads captions: list of B strings -> (features [B L D] float32, 0 where no token is, mask [B L] bool,
+    True = a real token, the end's included).
 
-    "" and None are no caption: an all-False mask. Longer captions than L tokens are cut, with one warning, at the first.
-    The first caption loads the weights.
-    ValueError for a width that is not the encoder's, too little memory or damaged weights; FileNotFoundError, in one line with the command that
-    fetches it, for an encoder that is not there.  Lesson: notebooks/06_imagen.ipynb
+    "" and None are no caption: an all-False mask. Longer captions than L tokens are cut, with one warning, at
+    the first. The first caption loads the weights.
+    ValueError for a width that is not the encoder's, too little memory or damaged weights; FileNotFoundError,
+    in one line with the command that fetches it, for an encoder that is not there.  Lesson:
+    notebooks/06_imagen.ipynb
 
-    attend_padding: captions are filled up to L with token 0 and all L positions count as real, as VQ-Diffusion's own code reads CLIP. diffusers pads
-    with the tokenizer's pad token: in its VQ-Diffusion checkpoints that is "!", which is token 0 too, in CLIP's own tokenizer the end of a text."""
-    name: str                                                               # a folder, an encoder that ships with the project, or one of the Hugging Face hub
+    attend_padding: captions are filled up to L with token 0 and all L positions count as real, as
+    VQ-Diffusion's own code reads CLIP. diffusers pads with the tokenizer's pad token: in its VQ-Diffusion
+    checkpoints that is "!", which is token 0 too, in CLIP's own tokenizer the end of a text."""
+    name: str  # a folder, an encoder that ships with the project, or one of the Hugging Face hub
     text_length: int                                                        # L
     width: int = field(kw_only=True)                                        # D
-    dtype: str = field(default="fp32", kw_only=True)                        # of weights and activations: fp32 or bf16
-    device: str | None = field(default=None, kw_only=True, compare=False)   # where it computes; None = a GPU if there is one
-    attend_padding: bool = field(default=False, kw_only=True)               # fill captions up with token 0, and read that too
-    cache: bool = field(default=True, kw_only=True, compare=False)          # keep features on disk; of no use where captions never come back
-    kind = "text"                                                           # what it reads, for pipeline/protocols.py
+    dtype: str = field(default="fp32", kw_only=True)  # of weights and activations: fp32 or bf16
+    # where it computes; None = a GPU if there is one
+    device: str | None = field(default=None, kw_only=True, compare=False)
+    # fill captions up with token 0, and read that too
+    attend_padding: bool = field(default=False, kw_only=True)
+    # keep features on disk; of no use where captions never come back
+    cache: bool = field(default=True, kw_only=True, compare=False)
+    kind = "text"  # what it reads, for pipeline/protocols.py
 
-    _warned: list[str] = field(default_factory=list, init=False, repr=False, compare=False)     # of this cut caption
+    # of this cut caption
+    _warned: list[str] = field(default_factory=list, init=False, repr=False, compare=False)
 
     def __post_init__(self):
         if self.dtype not in DTYPES:
@@ -70,9 +79,13 @@ class FrozenEncoder:
         known = self._encoded(sorted({text for text in texts if text}, key=lambda text: (len(text), text)))
         if not self._warned and (long := [text for text in texts if text and known[text].cut]):
             self._warned.append(long[0])
-            warnings.warn(f"{len(long)} of {len(texts)} captions have over {self.text_length} tokens and were cut: "
-                          f"{long[0][:60]!r}; later ones will be in silence", stacklevel=2)
-        features, mask = torch.zeros(len(texts), self.text_length, self.width), torch.zeros(len(texts), self.text_length, dtype=torch.bool)
+            warnings.warn(
+                f"{len(long)} of {len(texts)} captions have over {self.text_length} tokens and were cut: "
+                f"{long[0][:60]!r}; later ones will be in silence",
+                stacklevel=2,
+            )
+        features, mask = torch.zeros(len(texts), self.text_length,
+                                     self.width), torch.zeros(len(texts), self.text_length, dtype=torch.bool)
         for k, text in enumerate(texts):
             if text:
                 n = len(known[text].features)
@@ -89,7 +102,11 @@ class FrozenEncoder:
         if not texts:
             return {}
         mark = fingerprint(self.folder)
-        cache = FeatureCache(cache_root() / "features" / f"{Path(self.name).name}-{mark[:16]}.sqlite") if self.cache else None
+        cache = (
+            FeatureCache(cache_root() / "features" / f"{Path(self.name).name}-{mark[:16]}.sqlite")
+            if self.cache
+            else None
+        )
         keys = {text: self._key(mark, text) for text in texts}
         kept = cache.read(list(keys.values())) if cache else {}
         known = {text: _unpack(kept[key], DTYPES[self.dtype]) for text, key in keys.items() if key in kept}
@@ -108,16 +125,21 @@ class FrozenEncoder:
         tokenizer, encoder = _loaded(self.folder, mark, self.dtype, device)
         self._check_length(encoder, tokenizer)
         lengths = [len(ids) for ids in tokenizer(texts, verbose=False)["input_ids"]]
-        codes = tokenizer(texts, padding="max_length" if self.attend_padding else True, padding_side="right", truncation=True,
+        codes = tokenizer(texts, padding="max_length" if self.attend_padding else True, padding_side="right",
+                          truncation=True,
                           max_length=self.text_length, return_tensors="pt")
-        ids, mask = codes["input_ids"], codes["attention_mask"]                                                        # [B up to L]
+        ids, mask = codes["input_ids"], codes["attention_mask"]  # [B up to L]
         if self.attend_padding:
             ids, mask = ids * mask, torch.ones_like(mask)
         if ids.amax() >= (rows := encoder.get_input_embeddings().num_embeddings):
-            raise ValueError(f"{self.name}: the tokenizer gives id {ids.amax()}, but the encoder has {rows} tokens: they do not belong together")
+            raise ValueError(f"{self.name}: the tokenizer gives id {ids.amax()}, but the encoder has {rows} "
+                             "tokens: they do not belong together")
         with torch.no_grad(), torch.autocast(torch.device(device).type, enabled=False):
-            features = encoder(input_ids=ids.to(device), attention_mask=mask.to(device)).last_hidden_state.cpu()       # [B up to L, D]
-        return {text: Encoded(f[m], n > self.text_length) for text, f, m, n in zip(texts, features, mask.bool(), lengths)}
+            # [B up to L, D]
+            features = encoder(input_ids=ids.to(device),
+                               attention_mask=mask.to(device)).last_hidden_state.cpu()
+        return {text: Encoded(f[m], n > self.text_length)
+                for text, f, m, n in zip(texts, features, mask.bool(), lengths)}
 
     def _key(self, mark: str, text: str) -> bytes:
         """What a caption's features are kept under."""
@@ -126,10 +148,12 @@ class FrozenEncoder:
 
     def _check_width(self, widths: set[int]) -> None:
         if wrong := widths - {self.width}:
-            raise ValueError(f"width={self.width}: the features of {self.name} have {wrong.pop()} numbers a token")
+            raise ValueError(f"width={self.width}: the features of {self.name} have {wrong.pop()} "
+                             "numbers a token")
 
     def _check_length(self, encoder, tokenizer) -> None:
-        """T5 knows distances only, so any length will do; encoders with one vector a position have no more than those."""
+        """T5 knows distances only, so any length will do; encoders with one vector a position have no more
+        than those."""
         positions = getattr(encoder.config, "max_position_embeddings", None)
         if positions is not None and self.text_length > (most := min(positions, tokenizer.model_max_length)):
             raise ValueError(f"text_length={self.text_length}: {self.name} reads at most {most} tokens")
@@ -146,14 +170,15 @@ def _texts(captions: Sequence[str | None]) -> list[str]:
 
 @lru_cache(maxsize=16)
 def _skeleton(folder: Path, mark: str) -> tuple[nn.Module, type]:
-    """(the model without its numbers, what loads them), known from its config.json alone.  mark: its fingerprint; another one is another encoder."""
+    """(the model without its numbers, what loads them), known from its config.json alone.  mark: its
+    fingerprint; another one is another encoder."""
     with _library(folder):
         from transformers import AutoConfig, AutoModel, AutoModelForTextEncoding
         from transformers.models.auto.modeling_auto import (
             MODEL_FOR_TEXT_ENCODING_MAPPING,
         )
         config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-        config = getattr(config, "text_config", None) or config                         # of CLIP and the like: the half that reads
+        config = getattr(config, "text_config", None) or config  # of CLIP and the like: the half that reads
         loader = AutoModelForTextEncoding if type(config) in MODEL_FOR_TEXT_ENCODING_MAPPING else AutoModel
         with torch.device("meta"):
             return loader.from_config(config, trust_remote_code=False), loader
@@ -161,17 +186,24 @@ def _skeleton(folder: Path, mark: str) -> tuple[nn.Module, type]:
 
 @lru_cache(maxsize=8)
 def _loaded(folder: Path, mark: str, dtype: str, device: str) -> tuple[Callable, nn.Module]:
-    """(tokenizer, encoder), once a process.  Safetensors where there are any, else weights only: nothing in a file is ever executed."""
+    """(tokenizer, encoder), once a process.  Safetensors where there are any, else weights only: nothing in a
+    file is ever executed."""
     skeleton, loader = _skeleton(folder, mark)
     _check_memory(folder, sum(p.numel() for p in skeleton.parameters()) * DTYPES[dtype].itemsize, device)
     _check_sentencepiece(folder)
     with _library(folder):
         from transformers import AutoTokenizer
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-        model, report = loader.from_pretrained(folder, config=skeleton.config, dtype=DTYPES[dtype], device_map={"": device}, weights_only=True,
-                                               local_files_only=True, trust_remote_code=False, output_loading_info=True)
-    if missing := sorted(key for key in report["missing_keys"] if "pooler" not in key):         # BERT's pooler plays no part in the features
-        raise ValueError(f"{folder}: the weights lack {missing[0]}" + (f" (and {len(missing) - 1} more)" if missing[1:] else ""))
+        model, report = loader.from_pretrained(folder, config=skeleton.config, dtype=DTYPES[dtype],
+                                               device_map={"": device}, weights_only=True,
+                                               local_files_only=True, trust_remote_code=False,
+                                               output_loading_info=True)
+    # BERT's pooler plays no part in the features
+    if missing := sorted(key for key in report["missing_keys"] if "pooler" not in key):
+        raise ValueError(
+            f"{folder}: the weights lack {missing[0]}"
+            + (f" (and {len(missing) - 1} more)" if missing[1:] else "")
+        )
     return tokenizer, _encoder_half(model).eval().requires_grad_(False)
 
 
@@ -185,9 +217,11 @@ def _check_memory(folder: Path, size: int, device: str) -> None:
     if size < GIB:
         return
     free = _free_memory(device)
-    log.warning("%s: loading %.1f GiB of weights (%.1f GiB free on %s)", folder, size / GIB, free / GIB, device)
+    log.warning("%s: loading %.1f GiB of weights (%.1f GiB free on %s)", folder, size / GIB, free / GIB,
+                device)
     if size > free:
-        raise ValueError(f"{folder}: {size / GIB:.1f} GiB of weights, but only {free / GIB:.1f} GiB free on {device}: "
+        raise ValueError(f"{folder}: {size / GIB:.1f} GiB of weights, but only {free / GIB:.1f} GiB free on "
+                         f"{device}: "
                          "choose a smaller encoder, dtype='bf16' or another device")
 
 
@@ -200,13 +234,19 @@ def _free_memory(device: str) -> int:
 
 def _check_sentencepiece(folder: Path) -> None:
     """The library's own message would ask for a package that does not help."""
-    if not (folder / "tokenizer.json").is_file() and any(folder.glob("*.model")) and find_spec("sentencepiece") is None:
-        raise ValueError(f"{folder}: its tokenizer is a SentencePiece file; install what reads it: pip install sentencepiece")
+    if (
+        not (folder / "tokenizer.json").is_file()
+        and any(folder.glob("*.model"))
+        and find_spec("sentencepiece") is None
+    ):
+        raise ValueError(f"{folder}: its tokenizer is a SentencePiece file; install what reads it: pip "
+                         "install sentencepiece")
 
 
 @contextmanager
 def _library(folder: Path):
-    """Keeps transformers quiet and the global random numbers as they are; its errors become one line that names the folder."""
+    """Keeps transformers quiet and the global random numbers as they are; its errors become one line that
+    names the folder."""
     from transformers.utils import logging as said
     level, bars = said.get_verbosity(), said.is_progress_bar_enabled()
     said.set_verbosity(logging.CRITICAL)
@@ -214,8 +254,11 @@ def _library(folder: Path):
     try:
         with torch.random.fork_rng(devices=[]):
             yield
-    except Exception as error:          # the library raises nothing narrower
-        raise ValueError(f"{folder} could not be loaded ({(str(error).strip() or type(error).__name__).splitlines()[0][:200]})") from error
+    except Exception as error:  # the library raises nothing narrower
+        raise ValueError(
+            f"{folder} could not be loaded "
+            f"({(str(error).strip() or type(error).__name__).splitlines()[0][:200]})"
+        ) from error
     finally:
         said.set_verbosity(level)
         if bars:
@@ -226,9 +269,13 @@ def _library(folder: Path):
 
 def _pack(encoded: Encoded) -> bytes:
     """Bytes to keep: whether it was cut, D, then the features bit for bit."""
-    return struct.pack("<?I", encoded.cut, encoded.features.shape[1]) + encoded.features.contiguous().view(torch.uint8).numpy().tobytes()
+    return (
+        struct.pack("<?I", encoded.cut, encoded.features.shape[1])
+        + encoded.features.contiguous().view(torch.uint8).numpy().tobytes()
+    )
 
 
 def _unpack(value: bytes, dtype: torch.dtype) -> Encoded:
     cut, width = struct.unpack_from("<?I", value)
-    return Encoded(torch.from_numpy(np.frombuffer(value, np.uint8, offset=5).copy()).view(dtype).view(-1, width), cut)
+    return Encoded(torch.from_numpy(np.frombuffer(value, np.uint8,
+                                                  offset=5).copy()).view(dtype).view(-1, width), cut)

@@ -1,7 +1,9 @@
-"""A language model that learns from text alone: T5's span corruption (Raffel et al. 2020, 3.1.4), at the size of a laptop.
+"""A language model that learns from text alone: T5's span corruption (Raffel et al. 2020, 3.1.4), at the size
+of a laptop.
 
-Pieces of a text are cut out and the model writes down what stood there. Its encoder half is then frozen and tells an image model what a caption
-means, as T5-XXL does in Imagen (text/frozen_encoder.py). Left out on purpose: several texts in one line of 512 tokens, and T5's 750 GB of web pages.
+Pieces of a text are cut out and the model writes down what stood there. Its encoder half is then frozen and
+tells an image model what a caption means, as T5-XXL does in Imagen (text/frozen_encoder.py). Left out on
+purpose: several texts in one line of 512 tokens, and T5's 750 GB of web pages.
 """
 import hashlib
 import json
@@ -23,6 +25,7 @@ from ..diffusion.cond import Cond
 from ..tensors import generator as seeded
 from ..training.checkpoint import Checkpoints, newest, writing
 from ..training.fit import FitConfig, Log, TrainState, fit
+from .span_corruption import corrupt
 
 PAD, END = "<pad>", "</s>"
 SAMPLE = 2000                        # texts that a vocabulary is learned from
@@ -31,10 +34,11 @@ FILES = {"config.json", "model.safetensors", "tokenizer.json", "tokenizer_config
 
 @dataclass(frozen=True)
 class PretrainConfig:
-    vocabulary: int = 384            # different tokens at most: the 256 bytes, the special ones, and the most frequent pieces of words
+    # different tokens at most: the 256 bytes, the special ones, and the most frequent pieces of words
+    vocabulary: int = 384
     width: int = 128                 # D
     hidden: int = 192                # width of the network that works on each token by itself
-    layers: int = 3                  # transformer blocks of the encoder, and of the decoder that is thrown away
+    layers: int = 3  # transformer blocks of the encoder, and of the decoder that is thrown away
     heads: int = 4                   # attention heads a block
     text_length: int = 48            # tokens of a text; longer ones are cut
     share: float = 0.5               # of the tokens are masked; T5: 0.15, of 512 tokens and not of 28
@@ -45,25 +49,34 @@ class PretrainConfig:
         if self.heads < 1 or self.width < 1 or self.width % self.heads:
             raise ValueError(f"width={self.width}: choose a positive multiple of heads={self.heads}")
         if self.vocabulary < 258 + self.sentinels or self.sentinels < 2:
-            raise ValueError(f"vocabulary={self.vocabulary}, sentinels={self.sentinels}: 256 bytes, {PAD}, {END} and at least 2 sentinels must fit")
+            raise ValueError(
+                f"vocabulary={self.vocabulary}, sentinels={self.sentinels}: 256 bytes, {PAD}, {END} and at "
+                "least 2 sentinels must fit"
+            )
         for name in ("hidden", "layers", "text_length"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)}: choose 1 or more")
         if not 0 < self.share < 1 or self.span < 1:
-            raise ValueError(f"share={self.share}, span={self.span}: choose a share between 0 and 1 and spans of 1 token or more")
+            raise ValueError(
+                f"share={self.share}, span={self.span}: choose a share between 0 and 1 and spans of 1 "
+                "token or more"
+            )
 
 
-PRETRAINING = FitConfig(steps=4000, batch_size=48, lr=2e-3, warmup=100, precision="fp32")       # of t5-shapes: about 12 minutes on one core
+# of t5-shapes: about 12 minutes on one core
+PRETRAINING = FitConfig(steps=4000, batch_size=48, lr=2e-3, warmup=100, precision="fp32")
 
 
 # ---- texts ----
 
 @dataclass(frozen=True)
 class SceneTexts:
-    """Endless texts about scenes as a model in training may see them: a caption, or the same scene described twice in other words.
+    """Endless texts about scenes as a model in training may see them: a caption, or the same scene described
+    twice in other words.
 
-    texts[n] is a pure function of (seed, n). The second sentence names the other object first, or leaves out or adds a place. Only who has
-    understood the first can fill a gap in the second: that is what there is to learn from text alone."""
+    texts[n] is a pure function of (seed, n). The second sentence names the other object first, or leaves out
+    or adds a place. Only who has understood the first can fill a gap in the second: that is what there is to
+    learn from text alone."""
     seed: int = 0
     twice: float = 0.75              # share of texts with two sentences
 
@@ -75,12 +88,14 @@ class SceneTexts:
         scene, caption = Scenes().draw(g)
         if torch.rand((), generator=g) >= self.twice:
             return caption
-        other = describe(replace(scene, objects=scene.objects[::-1]), state_position=" at the " not in caption)
+        other = describe(replace(scene, objects=scene.objects[::-1]),
+                         state_position=" at the " not in caption)
         return f"{caption}. {other}."
 
 
 def learn_tokenizer(texts: Sequence[str], config: PretrainConfig = PretrainConfig()):
-    """A byte-level vocabulary of the first 2,000 texts, as a tokenizer of transformers: any text in any script can be written in it.
+    """A byte-level vocabulary of the first 2,000 texts, as a tokenizer of transformers: any text in any
+    script can be written in it.
 
     It reads in lower case and ends each text with </s>; <extra_id_0> ... are one token each."""
     from tokenizers import (
@@ -95,58 +110,26 @@ def learn_tokenizer(texts: Sequence[str], config: PretrainConfig = PretrainConfi
     from transformers import PreTrainedTokenizerFast
     marks = [f"<extra_id_{k}>" for k in range(config.sentinels)]
     bpe = Tokenizer(models.BPE())
-    bpe.normalizer, bpe.pre_tokenizer, bpe.decoder = normalizers.Lowercase(), pre_tokenizers.ByteLevel(add_prefix_space=True), decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(vocab_size=config.vocabulary, special_tokens=[PAD, END, *marks], show_progress=False,
+    bpe.normalizer, bpe.pre_tokenizer, bpe.decoder = (
+        normalizers.Lowercase(),
+        pre_tokenizers.ByteLevel(add_prefix_space=True),
+        decoders.ByteLevel(),
+    )
+    trainer = trainers.BpeTrainer(vocab_size=config.vocabulary, special_tokens=[PAD, END, *marks],
+                                  show_progress=False,
                                   initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()))
     bpe.train_from_iterator([texts[k] for k in range(min(len(texts), SAMPLE))], trainer)
-    bpe.post_processor = processors.TemplateProcessing(single=f"$A {END}", special_tokens=[(END, bpe.token_to_id(END))])
-    return PreTrainedTokenizerFast(tokenizer_object=bpe, pad_token=PAD, eos_token=END, extra_special_tokens=marks)
+    bpe.post_processor = processors.TemplateProcessing(single=f"$A {END}",
+                                                       special_tokens=[(END, bpe.token_to_id(END))])
+    return PreTrainedTokenizerFast(tokenizer_object=bpe, pad_token=PAD, eos_token=END,
+                                   extra_special_tokens=marks)
 
 
-# ---- span corruption ----
-
-def corrupt(ids: Tensor, generator: torch.Generator, *, sentinels: Sequence[int], share: float = 0.15, span: float = 3.0) -> tuple[Tensor, Tensor]:
-    """(inputs, targets) of one text [n] int64: random spans of it replaced by sentinels, and what stood there.  No end tokens.
-
-    share of the tokens are masked, in spans of that mean length.  Lesson: notebooks/06_imagen.ipynb"""
-    return cut_out(ids, masked_spans(len(ids), generator, share=share, span=span, most=len(sentinels) - 1), sentinels)
-
-
-def cut_out(ids: Tensor, spans: Sequence[tuple[int, int]], sentinels: Sequence[int]) -> tuple[Tensor, Tensor]:
-    """(inputs, targets): each span (start, end) replaced by a sentinel of its own; each sentinel with its span behind it, and one more to end with.
-
-    "Thank you <X> me to your party <Y> week", "<X> for inviting <Y> last <Z>" (T5 Fig. 2)."""
-    inputs, targets, last = [], [], 0
-    for (start, end), sentinel in zip(spans, ids.new_tensor(sentinels).split(1)):
-        inputs += [ids[last:start], sentinel]
-        targets += [sentinel, ids[start:end]]
-        last = end
-    return torch.cat([*inputs, ids[last:]]), torch.cat([*targets, ids.new_tensor([sentinels[len(spans)]])])
-
-
-def masked_spans(n: int, generator: torch.Generator, *, share: float, span: float, most: int) -> list[tuple[int, int]]:
-    """Where to cut a text of n tokens: (start, end) of spans that do not touch, all ways of laying them equally likely.
-
-    Both numbers are rounded, so a caption of 14 tokens has one span of 2.  T5's own code lets the last span end the text, always: in a line of
-    512 tokens that is no matter, in a caption it would hide the background and nothing else."""
-    if n == 0:
-        return []
-    masked = min(max(round(share * n), 1), n)
-    parts = min(max(round(masked / span), 1), n - masked + 1, most)
-    lengths = _split(masked, parts, generator)
-    gaps = _split(n - masked + 2, parts + 1, generator)             # those before the first span and behind the last are one too long
-    ends = (gaps[:-1] + lengths).cumsum(0) - 1
-    return list(zip((ends - lengths).tolist(), ends.tolist()))
-
-
-def _split(total: int, parts: int, generator: torch.Generator) -> Tensor:
-    """[parts] int64 from 1 that add up to total, all ways equally likely."""
-    cuts = torch.randperm(total - 1, generator=generator)[:parts - 1].sort().values + 1
-    return torch.diff(cuts, prepend=torch.tensor([0]), append=torch.tensor([total]))
-
+# ---- the model ----
 
 class SpanCorruption(nn.Module):
-    """An encoder that reads a text with gaps and a decoder that fills them: `.loss` is what training/fit.py minimises."""
+    """An encoder that reads a text with gaps and a decoder that fills them: `.loss` is what training/fit.py
+    minimises."""
 
     def __init__(self, tokenizer, config: PretrainConfig = PretrainConfig()):
         super().__init__()
@@ -154,32 +137,44 @@ class SpanCorruption(nn.Module):
         self.config, self.pad, self.end = config, tokenizer.pad_token_id, tokenizer.eos_token_id
         self.sentinels = tokenizer.convert_tokens_to_ids([f"<extra_id_{k}>" for k in range(config.sentinels)])
         self.t5 = T5ForConditionalGeneration(T5Config(
-            vocab_size=len(tokenizer), d_model=config.width, d_kv=config.width // config.heads, d_ff=config.hidden, num_heads=config.heads,
+            vocab_size=len(tokenizer), d_model=config.width, d_kv=config.width // config.heads,
+            d_ff=config.hidden, num_heads=config.heads,
             num_layers=config.layers, feed_forward_proj="gated-gelu", dropout_rate=0.0,
-            relative_attention_max_distance=32, pad_token_id=self.pad, eos_token_id=self.end, decoder_start_token_id=self.pad))
+            relative_attention_max_distance=32, pad_token_id=self.pad, eos_token_id=self.end,
+            decoder_start_token_id=self.pad))
 
     def loss(self, x0: Tensor, cond: Cond, generator: torch.Generator) -> Tensor:
-        """[B] mean negative log-likelihood of what was masked, in nats a token.  x0: [B L] int64 without end tokens; cond.mask: [B L], True = a token."""
-        pairs = [corrupt(ids[mask], generator, sentinels=self.sentinels, share=self.config.share, span=self.config.span)
+        """[B] mean negative log-likelihood of what was masked, in nats a token.  x0: [B L] int64 without end
+        tokens; cond.mask: [B L], True = a token."""
+        pairs = [corrupt(ids[mask], generator, sentinels=self.sentinels, share=self.config.share,
+                         span=self.config.span)
                  for ids, mask in zip(x0.cpu(), cond.mask.cpu())]
-        (inputs, seen), (targets, asked) = ([v.to(x0.device) for v in self._lines(texts)] for texts in zip(*pairs))          # [B n] each
-        logits = self.t5(input_ids=inputs, attention_mask=seen, decoder_input_ids=F.pad(targets, (1, -1), value=self.pad)).logits
-        nll = F.cross_entropy(logits.float().transpose(1, 2), targets, reduction="none")                                     # [B n]
+        # [B n] each
+        (inputs, seen), (targets, asked) = ([v.to(x0.device) for v in self._lines(texts)]
+                                            for texts in zip(*pairs))
+        logits = self.t5(input_ids=inputs, attention_mask=seen,
+                         decoder_input_ids=F.pad(targets, (1, -1), value=self.pad)).logits
+        nll = F.cross_entropy(logits.float().transpose(1, 2), targets, reduction="none")  # [B n]
         return (nll * asked).sum(1) / asked.sum(1)
 
     def _lines(self, texts: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-        """Texts with their end tokens, side by side: ids [B n], and which of them are no padding [B n] bool."""
+        """Texts with their end tokens, side by side: ids [B n], and which of them are no padding [B n]
+        bool."""
         texts = [F.pad(text, (0, 1), value=self.end) for text in texts]
         lengths = torch.tensor([len(text) for text in texts])
-        return nn.utils.rnn.pad_sequence(texts, True, self.pad), torch.arange(int(lengths.max())) < lengths[:, None]
+        return nn.utils.rnn.pad_sequence(texts, True,
+                                         self.pad), torch.arange(int(lengths.max())) < lengths[:, None]
 
 
 @torch.no_grad()
 def fill_in(model: SpanCorruption, tokenizer, text: str, most: int = 20) -> str:
-    """The text with each <extra_id_0>, <extra_id_1>, ... replaced by the words that the model thinks stood there.  most: tokens it may write.
+    """The text with each <extra_id_0>, <extra_id_1>, ... replaced by the words that the model thinks stood
+    there.  most: tokens it may write.
 
-    fill_in(model, tokenizer, "a large red circle <extra_id_0> white background").  Lesson: notebooks/06_imagen.ipynb"""
-    written = model.t5.generate(**tokenizer(text, return_tensors="pt").to(model.t5.device), max_new_tokens=most, do_sample=False)[0].tolist()
+    fill_in(model, tokenizer, "a large red circle <extra_id_0> white background").
+    Lesson: notebooks/06_imagen.ipynb"""
+    written = model.t5.generate(**tokenizer(text, return_tensors="pt").to(model.t5.device),
+                                max_new_tokens=most, do_sample=False)[0].tolist()
     marks = {token: k for k, token in enumerate(model.sentinels)}
     guesses, k = {}, None
     for token in written:
@@ -193,12 +188,15 @@ def fill_in(model: SpanCorruption, tokenizer, text: str, most: int = 20) -> str:
 
 # ---- pre-training ----
 
-def pretrain(texts: Sequence[str], tokenizer, config: PretrainConfig = PretrainConfig(), fit_config: FitConfig = FitConfig(), *,
+def pretrain(texts: Sequence[str], tokenizer, config: PretrainConfig = PretrainConfig(),
+             fit_config: FitConfig = FitConfig(), *,
              out: str | Path | None = None) -> Iterator[tuple[Log, SpanCorruption]]:
-    """Train a small T5 on texts, drawn at random for ever.  Yields (Log, averaged model) after every step; the last one is what to save.
+    """Train a small T5 on texts, drawn at random for ever.  Yields (Log, averaged model) after every step;
+    the last one is what to save.
 
-    out: folder that the encoder is saved in at last. Until then its state lies beside it, and after a kill the same call goes on from there.
-    FileExistsError if that folder holds anything else, or another training was begun there.  Lesson: notebooks/06_imagen.ipynb"""
+    out: folder that the encoder is saved in at last. Until then its state lies beside it, and after a kill
+    the same call goes on from there. FileExistsError if that folder holds anything else, or another training
+    was begun there.  Lesson: notebooks/06_imagen.ipynb"""
     if len(texts) == 0:
         raise ValueError("no texts: there is nothing to learn from")
     with torch.random.fork_rng(devices=[]):
@@ -216,15 +214,24 @@ def pretrain(texts: Sequence[str], tokenizer, config: PretrainConfig = PretrainC
         yield log, ema
 
 
-def _begun(out: Path, texts: Sequence[str], tokenizer, config: PretrainConfig, state: TrainState) -> Checkpoints:
-    """What an unfinished training into a folder left beside it, put into the state, and where this one keeps its own."""
+def _begun(out: Path, texts: Sequence[str], tokenizer, config: PretrainConfig,
+           state: TrainState) -> Checkpoints:
+    """What an unfinished training into a folder left beside it, put into the state, and where this one keeps
+    its own."""
     _check_encoder(out)
     seen = json.dumps([texts[k] for k in range(min(SAMPLE, len(texts)))] + sorted(tokenizer.get_vocab()))
-    this = {"text": asdict(config), "fit": asdict(replace(state.config, steps=1)), "texts": hashlib.sha256(seen.encode()).hexdigest()}     # steps may grow
+    # steps may grow
+    this = {"text": asdict(config), "fit": asdict(replace(state.config, steps=1)),
+            "texts": hashlib.sha256(seen.encode()).hexdigest()}
     this = json.loads(json.dumps(this))                         # as it is read again: lists for tuples
     folder = out.with_name(f".{out.name}.unfinished")
-    if (checkpoint := newest(folder)) and json.loads((checkpoint / "config.json").read_text(encoding="utf8")) != this:
-        raise FileExistsError(f"{folder} holds an unfinished training of other texts or with other options: choose another --out, or remove it")
+    if (checkpoint := newest(folder)) and json.loads(
+        (checkpoint / "config.json").read_text(encoding="utf8")
+    ) != this:
+        raise FileExistsError(
+            f"{folder} holds an unfinished training of other texts or with other options: choose another "
+            "--out, or remove it"
+        )
     begun = Checkpoints(folder, this, every_steps=0, every_seconds=60, keep=1)
     begun.restore(state)
     if state.step >= state.config.steps:
@@ -232,25 +239,31 @@ def _begun(out: Path, texts: Sequence[str], tokenizer, config: PretrainConfig, s
     return begun
 
 
-def _batches(texts: Sequence[str], tokenizer, config: PretrainConfig, state: TrainState) -> Iterator[tuple[Tensor, Cond]]:
-    """(ids [B L] int64, Cond with their mask) for each of this process's shards of each step: a pure function of (seed, step)."""
+def _batches(texts: Sequence[str], tokenizer, config: PretrainConfig,
+             state: TrainState) -> Iterator[tuple[Tensor, Cond]]:
+    """(ids [B L] int64, Cond with their mask) for each of this process's shards of each step: a pure function
+    of (seed, step)."""
     each = state.config.batch_size // state.total_shards
     for step in count(state.step):
         for shard in state.shards:
             draw = seeded(state.config.seed, step, shard, 3)
             chosen = [texts[k] for k in torch.randint(len(texts), (each,), generator=draw).tolist()]
-            codes = tokenizer(chosen, add_special_tokens=False, padding="max_length", truncation=True, max_length=config.text_length, return_tensors="pt")
+            codes = tokenizer(chosen, add_special_tokens=False, padding="max_length", truncation=True,
+                              max_length=config.text_length, return_tensors="pt")
             yield codes["input_ids"], Cond(mask=codes["attention_mask"].bool())
 
 
 def save_encoder(model: SpanCorruption, tokenizer, folder: str | Path) -> Path:
-    """Write the encoder half and the tokenizer as a folder in Hugging Face's layout, in one atomic step: what FrozenEncoder reads.
+    """Write the encoder half and the tokenizer as a folder in Hugging Face's layout, in one atomic step: what
+    FrozenEncoder reads.
 
-    An encoder that lies there is replaced; FileExistsError if the folder holds anything else.  OSError in one line if it cannot be written."""
+    An encoder that lies there is replaced; FileExistsError if the folder holds anything else.  OSError in one
+    line if it cannot be written."""
     from transformers import T5Config
     folder, tmp = Path(folder), Path(folder).with_name(f".{Path(folder).name}.{os.getpid()}")
     _check_encoder(folder)
-    weights = {k: v.cpu().contiguous() for k, v in model.t5.state_dict().items() if k == "shared.weight" or k.startswith("encoder.block")
+    weights = {k: v.cpu().contiguous() for k, v in model.t5.state_dict().items() if k == "shared.weight"
+               or k.startswith("encoder.block")
                or k == "encoder.final_layer_norm.weight"}
     try:
         with writing(folder):

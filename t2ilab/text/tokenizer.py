@@ -1,7 +1,9 @@
-"""Captions as token ids: byte-level byte-pair encoding, learned from any captions, or GPT-2's own as GLIDE uses it.
+"""Captions as token ids: byte-level byte-pair encoding, learned from any captions, or GPT-2's own as GLIDE
+uses it.
 
-A vocabulary is nothing but its list of merges: the 256 bytes come first, then one token a merge, and the last id ends a caption and fills the
-rest of the line. Any text in any script can be written in it. The encoding itself is the `tokenizers` library's.
+A vocabulary is nothing but its list of merges: the 256 bytes come first, then one token a merge, and the last
+id ends a caption and fills the rest of the line. Any text in any script can be written in it. The encoding
+itself is the `tokenizers` library's.
 """
 import warnings
 from collections.abc import Iterable, Sequence
@@ -19,7 +21,8 @@ BYTES = 256
 
 @dataclass(frozen=True)
 class Tokenizer:
-    """Reads captions: list of B strings -> (ids [B L] int64, mask [B L] bool, True = a real token).  "" and None are no caption.
+    """Reads captions: list of B strings -> (ids [B L] int64, mask [B L] bool, True = a real token).  "" and
+    None are no caption.
 
     Captions are read in lower case. Longer ones than L tokens are cut, with one warning, at the first.
     Lesson: notebooks/05_glide.ipynb"""
@@ -27,13 +30,18 @@ class Tokenizer:
     vocabulary: int                  # ids run from 0 to vocabulary - 1, which is the end token
     length: int                      # L
     kind = "text"                    # what it reads, for pipeline/protocols.py
-    _warned: list[str] = field(default_factory=list, init=False, repr=False, compare=False)     # of this cut caption
+    # of this cut caption
+    _warned: list[str] = field(default_factory=list, init=False, repr=False, compare=False)
 
     def __post_init__(self):
         if len(self.merges) > self.vocabulary - BYTES - 1:
-            raise ValueError(f"{len(self.merges)} merges and vocabulary={self.vocabulary}: 256 bytes, the merges and an end token must fit")
+            raise ValueError(
+                f"{len(self.merges)} merges and vocabulary={self.vocabulary}: 256 bytes, the merges and an "
+                "end token must fit"
+            )
         if wrong := [merge for merge in self.merges if len(merge.split(" ")) != 2]:
-            raise ValueError(f"these merges are no byte-pair vocabulary: {wrong[0]!r} is no pair, as in 't h'")
+            raise ValueError(f"these merges are no byte-pair vocabulary: {wrong[0]!r} is no pair, as "
+                             "in 't h'")
 
     @cached_property
     def _bpe(self):
@@ -42,7 +50,8 @@ class Tokenizer:
         from tokenizers.models import BPE as Model
         symbols = _byte_symbols() + [merge.replace(" ", "") for merge in self.merges]
         try:
-            bpe = BPE(Model({s: i for i, s in enumerate(symbols)}, [tuple(merge.split(" ")) for merge in self.merges]))
+            bpe = BPE(Model({s: i for i, s in enumerate(symbols)},
+                            [tuple(merge.split(" ")) for merge in self.merges]))
         except Exception as error:          # the library raises nothing narrower
             raise ValueError(f"these merges are no byte-pair vocabulary ({error})") from error
         bpe.pre_tokenizer = _words()
@@ -68,7 +77,8 @@ class Tokenizer:
 
 
 def learn_merges(captions: Iterable[str], vocabulary: int) -> tuple[str, ...]:
-    """The merges of the most frequent pairs in some captions, at most as many as fit a vocabulary of this size.
+    """The merges of the most frequent pairs in some captions, at most as many as fit a vocabulary of this
+    size.
 
     Raises ValueError if the vocabulary cannot even hold the 256 bytes and an end token."""
     import json
@@ -77,10 +87,14 @@ def learn_merges(captions: Iterable[str], vocabulary: int) -> tuple[str, ...]:
     from tokenizers.models import BPE as Model
     from tokenizers.trainers import BpeTrainer
     if vocabulary <= BYTES:
-        raise ValueError(f"vocabulary={vocabulary}: choose more than {BYTES}, one for each byte and one for the end")
+        raise ValueError(
+            f"vocabulary={vocabulary}: choose more than {BYTES}, one for each byte and one for the end"
+        )
     bpe = BPE(Model())
     bpe.pre_tokenizer = _words()
-    bpe.train_from_iterator(map(_text, captions), BpeTrainer(vocab_size=vocabulary - 1, initial_alphabet=_byte_symbols(), show_progress=False))
+    bpe.train_from_iterator(map(_text, captions), BpeTrainer(vocab_size=vocabulary - 1,
+                                                             initial_alphabet=_byte_symbols(),
+                                                             show_progress=False))
     merges = json.loads(bpe.to_str())["model"]["merges"]
     return tuple(pair if isinstance(pair, str) else " ".join(pair) for pair in merges)
 
@@ -95,7 +109,8 @@ def read_merges(path: str | Path) -> tuple[str, ...]:
         raise FileNotFoundError(f"{path}: no such vocabulary file")
     content = path.read_bytes()
     try:
-        lines = (gzip.decompress(content) if content[:2] == b"\x1f\x8b" else content).decode("utf8").splitlines()
+        lines = (gzip.decompress(content) if content[:2] == b"\x1f\x8b"
+                 else content).decode("utf8").splitlines()
     except (OSError, EOFError, UnicodeDecodeError) as error:
         raise ValueError(f"{path} is no list of merges ({error})") from error
     merges = tuple(line for line in lines if line and not line.startswith("#version"))
@@ -110,13 +125,15 @@ def _text(caption: str | None) -> str:
 
 
 def _words():
-    """How text falls into words before they are cut into tokens: words with the blank before them, numbers and signs apart."""
+    """How text falls into words before they are cut into tokens: words with the blank before them, numbers
+    and signs apart."""
     from tokenizers.pre_tokenizers import ByteLevel
     return ByteLevel(add_prefix_space=False)
 
 
 def _byte_symbols() -> list[str]:
-    """A visible character for each byte, in GPT-2's order: bytes that print stand for themselves and come first."""
+    """A visible character for each byte, in GPT-2's order: bytes that print stand for themselves and come
+    first."""
     visible = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
     hidden = [b for b in range(BYTES) if b not in visible]
     return [chr(b) for b in visible] + [chr(BYTES + i) for i in range(len(hidden))]

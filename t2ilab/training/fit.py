@@ -1,15 +1,17 @@
 """The training loop of every family, as a generator: the caller plots, samples, saves or stops.
 
-All randomness of a step is a pure function of (seed, step, shard), so resuming needs no random-number state, and the shards of a step may be
-worked through one after the other (accumulation) or side by side (processes) with the same result. Devices and processes are `accelerate`'s.
+All randomness of a step is a pure function of (seed, step, shard), so resuming needs no random-number state,
+and the shards of a step may be worked through one after the other (accumulation) or side by side (processes)
+with the same result. Devices and processes are `accelerate`'s.
 """
 import copy
 import math
 import time
+from collections.abc import Iterable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Iterable, Iterator, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import nn
@@ -30,7 +32,7 @@ class FitConfig:
     betas: tuple[float, float] = (0.9, 0.99)    # of AdamW
     weight_decay: float = 0.0        # pulls every weight towards 0
     warmup: int = 100                # steps of linear warm-up
-    decay: str = "cosine"            # of the learning rate after warm-up: cosine, linear (both nearly to 0) or none
+    decay: str = "cosine"  # of the learning rate after warm-up: cosine, linear (both nearly to 0) or none
     clip: float = 1.0                # gradients longer than this are shortened to it
     ema_decay: float = 0.999         # of the averaged weights
     accumulate: int = 1              # shards a step is cut into; several processes share them out
@@ -75,12 +77,14 @@ class Log(NamedTuple):
 
 
 class TrainState:
-    """Everything a run is made of besides its data: the model, its average, the optimisers, and how many steps are done."""
+    """Everything a run is made of besides its data: the model, its average, the optimisers, and how many
+    steps are done."""
 
     def __init__(self, model: nn.Module, config: FitConfig):
         from accelerate import Accelerator, DistributedDataParallelKwargs
-        handlers = [DistributedDataParallelKwargs(broadcast_buffers=False)]         # `after_step` keeps them equal
-        self.accelerator = Accelerator(mixed_precision="no", kwargs_handlers=handlers)      # `dtype` below decides
+        handlers = [DistributedDataParallelKwargs(broadcast_buffers=False)]  # `after_step` keeps them equal
+        # `dtype` below decides
+        self.accelerator = Accelerator(mixed_precision="no", kwargs_handlers=handlers)
         _check_whole(self.accelerator)
         self.config, self.step = config, 0
         self.model = model.to(self.accelerator.device)
@@ -127,12 +131,15 @@ class _Loss(nn.Module):
         return self.model.loss(x0, cond, generator).mean()
 
 
-def fit(model: nn.Module, batches: Iterable, config: FitConfig = FitConfig(), *, state: TrainState | None = None,
+def fit(model: nn.Module, batches: Iterable, config: FitConfig = FitConfig(), *,
+        state: TrainState | None = None,
         ) -> Iterator[tuple[Log, nn.Module]]:
     """Train model.loss(x0, cond, generator) -> [B].  Yields (Log, averaged model) after every step.
 
-    batches: (x0 [B C H W] in [-1, 1], Cond), one for each of this process's shards of each step, starting at state.step.
-    Raises FloatingPointError with the step number if the loss or a gradient is not finite.  Lesson: notebooks/03_ddpm.ipynb"""
+    batches: (x0 [B C H W] in [-1, 1], Cond), one for each of this process's shards of each step, starting at
+    state.step.
+    Raises FloatingPointError with the step number if the loss or a gradient is not finite.
+    Lesson: notebooks/03_ddpm.ipynb"""
     state = state or TrainState(model, config)
     batches = iter(batches)
     while state.step < config.steps:
@@ -155,9 +162,11 @@ def _gradients(state: TrainState, batches: Iterator, step: int) -> float:
     for shard in shards:
         x0, cond = next(batches)
         x0, cond = x0.to(accelerator.device), cond.map(lambda v: v.to(accelerator.device))
-        torch.manual_seed(generator(state.config.seed, step, shard, 1).initial_seed())                  # dropout: other numbers than the noise's
+        # dropout: other numbers than the noise's
+        torch.manual_seed(generator(state.config.seed, step, shard, 1).initial_seed())
         sync = nullcontext() if shard == shards[-1] else accelerator.no_sync(state.objective)
-        with sync, torch.autocast(accelerator.device.type, dtype=state.dtype, enabled=state.dtype != torch.float32):
+        with sync, torch.autocast(accelerator.device.type, dtype=state.dtype,
+                                  enabled=state.dtype != torch.float32):
             loss = state.objective(x0, cond, generator(state.config.seed, step, shard))
             state.scaler.scale(loss / len(shards)).backward()
         losses.append(loss.detach().float())
@@ -182,15 +191,17 @@ def _update(state: TrainState, lr: float) -> float:
 def _remember(state: TrainState) -> None:
     """Move what learns without gradients (a codebook's averages, the losses seen at each t), once per step.
 
-    The loss changes nothing that a later shard of the step reads; modules note what they see.  after_step(gather) moves
-    them by what all shards noted; gather joins [n ...] of each process in shard order, so every process moves alike."""
+    The loss changes nothing that a later shard of the step reads; modules note what they see.
+    after_step(gather) moves them by what all shards noted; gather joins [n ...] of each process in shard
+    order, so every process moves alike."""
     for module in state.model.modules():
         if hasattr(module, "after_step"):
             module.after_step(state.accelerator.gather)
 
 
 def _check_finite(step: int, loss: float, norm: float, scaler: torch.amp.GradScaler) -> None:
-    overflow = scaler.is_enabled() and scaler.get_scale() >= 1      # skipped, scale halved; if even a scale of 1 does not help, it is no overflow
+    # skipped, scale halved; if even a scale of 1 does not help, it is no overflow
+    overflow = scaler.is_enabled() and scaler.get_scale() >= 1
     if not (math.isfinite(loss) and (math.isfinite(norm) or overflow)):
         raise FloatingPointError(f"step {step}: loss is {loss}, gradient norm is {norm}; "
                                  "training stopped, and this step is not saved")

@@ -8,11 +8,12 @@ DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def has_bf16(device: torch.device) -> bool:
-    """Does this device multiply bfloat16 in hardware?  GPUs from capability 8.0 on, and CPUs with AVX512-BF16 unless
-    ATEN_CPU_CAPABILITY or ONEDNN_MAX_CPU_ISA allows less.  Not asked of MPS, which computes in float32 here."""
+    """Does this device multiply bfloat16 in hardware?  GPUs from capability 8.0 on, and CPUs with AVX512-BF16
+    unless ATEN_CPU_CAPABILITY or ONEDNN_MAX_CPU_ISA allows less.  Not asked of MPS, which computes in float32
+    here."""
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device) >= (8, 0)
-    if device.type != "cpu" or torch.backends.cpu.get_cpu_capability() != "AVX512":             # torch's own kernels
+    if device.type != "cpu" or torch.backends.cpu.get_cpu_capability() != "AVX512":  # torch's own kernels
         return False
     # oneDNN, which multiplies matrices, says what it may use; torch.cpu what the processor could do
     return torch.ops.mkldnn._is_mkldnn_bf16_supported() and torch.cpu._is_avx512_bf16_supported()

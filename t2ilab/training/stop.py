@@ -8,14 +8,15 @@ SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if 
 
 
 class Uninterrupted:
-    """with Uninterrupted() as stop: one step.  `stop.asked`: was a signal held back?  Outside the main thread nothing is."""
+    """with Uninterrupted() as stop: one step.  `stop.asked`: was a signal held back?  Outside the main thread
+    nothing is."""
 
     def __enter__(self):
         self.asked = False
         self.before = {}
         try:
             for number in SIGNALS:
-                if signal.getsignal(number) not in (signal.SIG_IGN, None):        # nohup ignores SIGHUP: let it
+                if signal.getsignal(number) not in (signal.SIG_IGN, None):  # nohup ignores SIGHUP: let it
                     self.before[number] = signal.signal(number, self._hold_back)
         except ValueError:                                                      # only the main thread may
             pass

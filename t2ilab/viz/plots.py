@@ -1,4 +1,5 @@
-"""Plots: curves, clouds of points and bars as pillow images. The only module that imports matplotlib, and it does so late."""
+"""Plots: curves, clouds of points and bars as pillow images. The only module that imports matplotlib, and it
+does so late."""
 import io
 import logging
 
@@ -10,15 +11,18 @@ from .notebook import show
 # Plots
 
 def lines(curves: dict, *, xlabel="", ylabel="", title=None, log=(), marker="") -> Image.Image:
-    """A line plot. curves: name -> (x, y), sequences or tensors; red, green and blue are drawn so.  log: logarithmic axes, e.g. ("y",)."""
+    """A line plot. curves: name -> (x, y), sequences or tensors; red, green and blue are drawn so.  log:
+    logarithmic axes, e.g. ("y",)."""
     figure, axes = _axes(xlabel, ylabel, title, log)
     for name, (x, y) in curves.items():
-        axes.plot(_numbers(x), _numbers(y), label=name, marker=marker, color=name if name in ("red", "green", "blue") else None)
+        axes.plot(_numbers(x), _numbers(y), label=name, marker=marker,
+                  color=name if name in ("red", "green", "blue") else None)
     return _render(figure, axes, legend=len(curves) > 1)
 
 
 def points(clouds: dict, *, xlabel="", ylabel="", title=None, log=()) -> Image.Image:
-    """A scatter plot. clouds: name -> (x, y), sequences or tensors.  log: which axes are logarithmic, e.g. ("x", "y")."""
+    """A scatter plot. clouds: name -> (x, y), sequences or tensors.  log: which axes are logarithmic, e.g.
+    ("x", "y")."""
     figure, axes = _axes(xlabel, ylabel, title, log)
     for name, (x, y) in clouds.items():
         axes.plot(_numbers(x), _numbers(y), ".", label=name, alpha=0.5)
@@ -26,17 +30,19 @@ def points(clouds: dict, *, xlabel="", ylabel="", title=None, log=()) -> Image.I
 
 
 def bars(series: dict, *, xlabel="", ylabel="", title=None, log=()) -> Image.Image:
-    """Bars side by side. series: name -> {label: number}; every series has the labels of the first.  log: ("y",) or ()."""
+    """Bars side by side. series: name -> {label: number}; every series has the labels of the first.  log:
+    ("y",) or ()."""
     figure, axes = _axes(xlabel, ylabel, title, log)
     labels = list(next(iter(series.values())))
     width = 0.8 / len(series)
     for k, (name, values) in enumerate(series.items()):
         x = [i + (k - (len(series) - 1) / 2) * width for i in range(len(labels))]
         axes.bar(x, [float(values[label]) for label in labels], width, label=name)
-    crowded = len(labels) * max(len(str(label)) for label in labels) > 75          # letters side by side in one row
+    crowded = len(labels) * max(len(str(label)) for label in labels) > 75  # letters side by side in one row
     axes.set_xticks(range(len(labels)), labels, rotation=90 if crowded else 0)
     if len(series) > 1:
-        figure.legend(loc="outside upper center", ncols=len(series))                # bars may be of full height: no room among them
+        # bars may be of full height: no room among them
+        figure.legend(loc="outside upper center", ncols=len(series))
     return _render(figure, axes)
 
 
@@ -56,7 +62,8 @@ def plot_bars(series: dict, *, xlabel="", ylabel="", title=None, log=(), path=No
 
 
 def _axes(xlabel, ylabel, title, log):
-    logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)   # a first run says on stderr that it looks for fonts
+    # a first run says on stderr that it looks for fonts
+    logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)
     from matplotlib.figure import Figure  # no pyplot: no global state, no backend
     figure = Figure(figsize=(7, 3.6), dpi=80, layout="constrained")
     axes = figure.subplots()
@@ -74,4 +81,5 @@ def _render(figure, axes, legend=False):
         axes.legend()
     file = io.BytesIO()
     figure.savefig(file, format="png")
-    return Image.open(file).convert("RGB").quantize(64)         # a plot has few colours, and weighs a third like this
+    # a plot has few colours, and weighs a third like this
+    return Image.open(file).convert("RGB").quantize(64)

@@ -5,7 +5,7 @@ from torch import Tensor
 
 from ..tensors import to_uint8
 
-GAP, TEXT, WIDTH = 6, 12, 96                    # pixels: between tiles, height of letters, smallest width of a tile
+GAP, TEXT, WIDTH = 6, 12, 96  # pixels: between tiles, height of letters, smallest width of a tile
 
 
 # Grids and film strips
@@ -26,18 +26,20 @@ def grid(images: Tensor, captions=None, *, columns=8, scale=None, title=None) ->
 def strip(frames, labels=None, *, captions=None, scale=None, title=None) -> Image.Image:
     """One row per image, one column per moment: how a batch changes over time.
 
-    frames: F tensors [B 3 H W], shown as [-1, 1].  labels: F headings, or None.  captions: B strings, one below each row, or None.
-    ValueError where frames, labels and captions do not fit together."""
+    frames: F tensors [B 3 H W], shown as [-1, 1].  labels: F headings, or None.  captions: B strings, one
+    below each row, or None. ValueError where frames, labels and captions do not fit together."""
     columns = [_tiles(frame, scale) for frame in frames]
     for what, texts, number in (("labels", labels, len(columns)), ("captions", captions, len(columns[0]))):
         if texts is not None and len(texts) != number:
             raise ValueError(f"{len(texts)} {what} for {number}: give one each, or None")
-    return _sheet([list(row) for row in zip(*columns, strict=True)], heads=labels, below=captions, span=len(columns), title=title)
+    return _sheet([list(row) for row in zip(*columns, strict=True)], heads=labels, below=captions,
+                  span=len(columns), title=title)
 
 
 def _tiles(images, scale):
     """[B 3 H W] in [-1, 1] -> B pillow images, enlarged."""
-    if not (torch.is_tensor(images) and images.ndim == 4 and images.shape[1] == 3 and len(images) and images.is_floating_point()):
+    if not (torch.is_tensor(images) and images.ndim == 4 and images.shape[1] == 3 and len(images)
+            and images.is_floating_point()):
         given = f"{images.dtype} {list(images.shape)}" if torch.is_tensor(images) else type(images).__name__
         raise ValueError(f"images: {given}: give floats [B 3 H W] in [-1, 1], B >= 1")
     if images.isnan().any():
@@ -48,7 +50,8 @@ def _tiles(images, scale):
 
 
 def _sheet(rows, *, heads=None, below=None, span=1, title=None):
-    """Rows of equal tiles on white. heads: texts above the columns. below: one text under every `span` tiles."""
+    """Rows of equal tiles on white. heads: texts above the columns. below: one text under every `span`
+    tiles."""
     w, h = rows[0][0].size
     wide = GAP + len(rows[0]) * (w + GAP)
     heads, below = [_wrap(t, w) for t in heads or []], [_wrap(t, span * w) for t in below or []]
@@ -64,7 +67,7 @@ def _sheet(rows, *, heads=None, below=None, span=1, title=None):
     for n, tile in enumerate(t for row in rows for t in row):
         i, j = divmod(n, len(rows[0]))
         x, y = GAP + j * (w + GAP), top + i * (h + foot + GAP)
-        write.rectangle((x - 1, y - 1, x + w, y + h), outline="lightgrey")       # a white picture has edges too
+        write.rectangle((x - 1, y - 1, x + w, y + h), outline="lightgrey")  # a white picture has edges too
         sheet.paste(tile, (x, y))
         if below and n % span == 0:
             write.text((x, y + h), below[n // span], fill="black", font=_font())

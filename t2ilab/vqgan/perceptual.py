@@ -1,7 +1,9 @@
-"""How different two pictures look to a network that was trained to recognise things: blurry is far from sharp, a pixel's shift is near.
+"""How different two pictures look to a network that was trained to recognise things: blurry is far from
+sharp, a pixel's shift is near.
 
-LPIPS's recipe (Zhang et al. 2018) without its learned weights: features of several layers, each of length 1, compared place by place. The eyes are
-VGG16's where torchvision's weights are, or a small network of ours that knows coloured shapes. Frozen, and part of no checkpoint.
+LPIPS's recipe (Zhang et al. 2018) without its learned weights: features of several layers, each of length 1,
+compared place by place. The eyes are VGG16's where torchvision's weights are, or a small network of ours that
+knows coloured shapes. Frozen, and part of no checkpoint.
 """
 from pathlib import Path
 
@@ -13,11 +15,13 @@ CLASSIFIER_WIDTHS = (16, 32, 64, 64)
 
 
 class SceneClassifier(nn.Module):
-    """Says which coloured shape a picture of one object shows: [B 3 H W] -> logits [B 18].  Small enough to be trained in minutes."""
+    """Says which coloured shape a picture of one object shows: [B 3 H W] -> logits [B 18].  Small enough to
+    be trained in minutes."""
 
     def __init__(self, classes: int = 18):
         super().__init__()
-        self.layers = nn.ModuleList([nn.Sequential(nn.Conv2d(a, b, 3, stride=2, padding=1), nn.SiLU(), nn.Conv2d(b, b, 3, padding=1), nn.SiLU())
+        self.layers = nn.ModuleList([nn.Sequential(nn.Conv2d(a, b, 3, stride=2, padding=1), nn.SiLU(),
+                                                   nn.Conv2d(b, b, 3, padding=1), nn.SiLU())
                                      for a, b in zip((3, *CLASSIFIER_WIDTHS), CLASSIFIER_WIDTHS)])
         self.head = nn.Linear(CLASSIFIER_WIDTHS[-1], classes)
 
@@ -50,7 +54,8 @@ class VGG16(nn.Module):
             self.register_buffer(name, torch.tensor(values)[:, None, None], persistent=False)
         net = vgg16()
         if not path.is_file():
-            raise FileNotFoundError(f"the perceptual loss needs VGG16's weights; get them once: curl -L --create-dirs -o {path} {weights.url}   "
+            raise FileNotFoundError("the perceptual loss needs VGG16's weights; get them once: curl -L "
+                                    f"--create-dirs -o {path} {weights.url}   "
                                     "(or choose --perceptual-net scenes, or --perceptual 0)")
         net.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
         self.groups = nn.ModuleList([net.features[a:b] for a, b in zip((0, *self.GROUPS), self.GROUPS)])
@@ -84,7 +89,9 @@ def _scene_classifier() -> nn.Module:
 
     from ..hub import shipped_run
     perceptual_net = SceneClassifier()
-    perceptual_net.load_state_dict({k: v.float() for k, v in load_file(shipped_run("scene-eyes") / "model.safetensors").items()})
+    perceptual_net.load_state_dict(
+        {k: v.float() for k, v in load_file(shipped_run("scene-eyes") / "model.safetensors").items()}
+    )
     return perceptual_net
 
 

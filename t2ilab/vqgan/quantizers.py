@@ -1,9 +1,11 @@
 """Three ways to round a vector to one entry of a codebook, so that gradients still pass.
 
-VQ-VAE (van den Oord et al. 2017): nearest entry, learned by gradients or by moving averages (its Appendix A.1); Gumbel-softmax (Jang et al. 2017), as
-in DALL-E (Ramesh et al. 2021). A code that nobody takes any more is put where pictures are.
+VQ-VAE (van den Oord et al. 2017): nearest entry, learned by gradients or by moving averages (its Appendix
+A.1); Gumbel-softmax (Jang et al. 2017), as in DALL-E (Ramesh et al. 2021). A code that nobody takes any more
+is put where pictures are.
 
-What training moves without a gradient moves once per step, by what all its shards saw: forward notes, after_step moves.
+What training moves without a gradient moves once per step, by what all its shards saw: forward notes,
+after_step moves.
 """
 import math
 from collections.abc import Callable
@@ -22,18 +24,20 @@ DEAD = 0.03                      # a code taken less often than this share of an
 class Quantizer(nn.Module):
     """z [B D h w] -> (z_q [B D h w], codes [B h w] int64, loss [B]).  In training it notes who takes what.
 
-    used: buffer [K], a moving average of how often each code is taken in a batch.  codebook: [K D], of each kind's own making.
+    used: buffer [K], a moving average of how often each code is taken in a batch.  codebook: [K D], of each
+    kind's own making.
     Lesson: notebooks/07_codec.ipynb"""
     codebook: Tensor
 
     def __init__(self, codes: int, width: int):
         super().__init__()
         self.register_buffer("used", torch.zeros(codes))
-        self.noted: list[tuple[Tensor, ...]] = []                                          # of this step's shards
+        self.noted: list[tuple[Tensor, ...]] = []  # of this step's shards
 
     @torch.no_grad()
     def after_step(self, gather: Callable[[Tensor], Tensor] = lambda v: v) -> None:
-        """Move by what all shards noted.  gather: [n ...] of this process's shards -> [S ...] of all, in shard order.
+        """Move by what all shards noted.  gather: [n ...] of this process's shards -> [S ...] of all, in
+        shard order.
 
         Training calls it once per step; a loop of your own does so after each of its steps, too."""
         if self.noted:
@@ -50,7 +54,8 @@ class Quantizer(nn.Module):
         flat = z.float().movedim(1, -1).flatten(0, 2)                                        # [N D]
         book = self.codebook.float()
         with torch.autocast(z.device.type, enabled=False):
-            distance = book.square().sum(1) - 2 * flat @ book.T                              # [N K], up to |z|^2, which is the same for all codes
+            # [N K], up to |z|^2, which is the same for all codes
+            distance = book.square().sum(1) - 2 * flat @ book.T
         return distance.argmin(1).view(len(z), *z.shape[2:])
 
     def embed(self, codes: Tensor) -> Tensor:
@@ -58,11 +63,13 @@ class Quantizer(nn.Module):
         return F.embedding(codes, self.codebook).movedim(-1, 1)
 
     def usage(self) -> dict[str, float]:
-        """Share of the codes in use, and perplexity: how many codes, taken evenly, would be as hard to guess.  By the moving average, in which a code that
-        was just put elsewhere has credit: for a trained codec, count (evaluation/reconstruction.py)."""
+        """Share of the codes in use, and perplexity: how many codes, taken evenly, would be as hard to guess.
+        By the moving average, in which a code that was just put elsewhere has credit: for a trained codec,
+        count (evaluation/reconstruction.py)."""
         p = self.used / self.used.sum().clamp(min=1e-12)
         alive = self.used > DEAD * self.used.mean()
-        return {"codes_used": alive.float().mean().item(), "perplexity": (-(p * p.clamp(min=1e-12).log()).sum()).exp().item()}
+        return {"codes_used": alive.float().mean().item(),
+                "perplexity": (-(p * p.clamp(min=1e-12).log()).sum()).exp().item()}
 
     def _taken(self, codes: Tensor) -> Tensor:
         """How many cells took each code: [B h w] -> [K]."""
@@ -88,7 +95,7 @@ class VectorQuantizer(Quantizer):
             self.noted.append((self._taken(codes), self._candidates(z, generator)))
         e = self.embed(codes)
         loss = distance(z.detach(), e) + COMMITMENT * distance(z, e.detach())                # VQ-VAE loss
-        return z + (e - z).detach(), codes, loss                                             # straight-through
+        return z + (e - z).detach(), codes, loss  # straight-through
 
     def _candidates(self, z: Tensor, generator) -> Tensor:
         """A cell for each code, in case it is dead: [K D]."""
@@ -99,7 +106,8 @@ class VectorQuantizer(Quantizer):
         self._revive(self._count(gather(taken).sum(0)), gather, candidates)
 
     def _revive(self, dead: Tensor, gather: Callable[[Tensor], Tensor], candidates: Tensor) -> None:
-        """Put dead entries [K] bool where cells of this step are, its shards taking turns.  candidates: [n K D]."""
+        """Put dead entries [K] bool where cells of this step are, its shards taking turns.  candidates: [n K
+        D]."""
         if not dead.any():                                              # on all processes, or on none
             return
         candidates, k = gather(candidates), torch.arange(len(dead), device=dead.device)      # [S K D]
@@ -111,7 +119,8 @@ class VectorQuantizer(Quantizer):
 
 
 class EMAVectorQuantizer(VectorQuantizer):
-    """The nearest entry; each entry is a moving average of the cells that take it, and no gradient ever moves it."""
+    """The nearest entry; each entry is a moving average of the cells that take it, and no gradient ever moves
+    it."""
 
     def __init__(self, codes: int, width: int):
         super().__init__(codes, width)
@@ -125,14 +134,15 @@ class EMAVectorQuantizer(VectorQuantizer):
         if self.training:
             sums = torch.zeros_like(self.total).index_add_(0, codes.flatten(), cells(z))     # [K D]
             self.noted.append((self._taken(codes), sums, self._candidates(z, generator)))
-        return z + (e - z).detach(), codes, COMMITMENT * distance(z, e)                      # straight-through
+        return z + (e - z).detach(), codes, COMMITMENT * distance(z, e)  # straight-through
 
-    def _move(self, gather: Callable[[Tensor], Tensor], taken: Tensor, sums: Tensor, candidates: Tensor) -> None:
+    def _move(self, gather: Callable[[Tensor], Tensor], taken: Tensor, sums: Tensor,
+              candidates: Tensor) -> None:
         dead = self._count(gather(taken).sum(0))
         self.total.mul_(DECAY).add_(gather(sums).sum(0), alpha=1 - DECAY)
         n = self.used.sum()
         counts = (self.used + SMALLEST) / (n + len(self.used) * SMALLEST) * n
-        self.codebook.copy_(self.total / counts[:, None])                                     # VQ-VAE moving averages
+        self.codebook.copy_(self.total / counts[:, None])  # VQ-VAE moving averages
         self._revive(dead, gather, candidates)
 
     def _put(self, dead: Tensor, cells: Tensor) -> None:
@@ -141,9 +151,11 @@ class EMAVectorQuantizer(VectorQuantizer):
 
 
 class GumbelQuantizer(Quantizer):
-    """A network chooses: in training with Gumbel noise, so that the choice is random and still has a gradient; afterwards the likeliest code."""
+    """A network chooses: in training with Gumbel noise, so that the choice is random and still has a
+    gradient; afterwards the likeliest code."""
     EVEN = 5e-4                  # weight of the pull towards using every code
-    WARM, COLD, STEPS = 1.0, 1 / 16, 150_000         # temperature of the choice at first, at last, and how long it falls
+    # temperature of the choice at first, at last, and how long it falls
+    WARM, COLD, STEPS = 1.0, 1 / 16, 150_000
 
     def __init__(self, codes: int, width: int):
         super().__init__(codes, width)
@@ -163,7 +175,8 @@ class GumbelQuantizer(Quantizer):
     def forward(self, z: Tensor, generator=None) -> tuple[Tensor, Tensor, Tensor]:
         logits = self.choose(z).float()                                                      # [B K h w]
         log_p = logits.log_softmax(1)
-        even = self.EVEN * (log_p.exp() * (log_p + math.log(logits.shape[1]))).sum(1).flatten(1).mean(1)     # KL to uniform
+        # KL to uniform
+        even = self.EVEN * (log_p.exp() * (log_p + math.log(logits.shape[1]))).sum(1).flatten(1).mean(1)
         if not self.training:
             codes = logits.argmax(1)
             return self.embed(codes), codes, even
@@ -171,7 +184,8 @@ class GumbelQuantizer(Quantizer):
         codes = soft.argmax(1)
         hard = torch.zeros_like(soft).scatter_(1, codes[:, None], 1.0)
         self.noted.append((self._taken(codes),))
-        return torch.einsum("bkhw,kd->bdhw", hard + soft - soft.detach(), self.codebook), codes, even       # straight-through
+        # straight-through
+        return torch.einsum("bkhw,kd->bdhw", hard + soft - soft.detach(), self.codebook), codes, even
 
     def _move(self, gather: Callable[[Tensor], Tensor], taken: Tensor) -> None:
         super()._move(gather, taken)
@@ -189,8 +203,9 @@ def cells(z: Tensor) -> Tensor:
 
 
 def _noise(logits: Tensor, generator=None) -> Tensor:
-    """Gumbel noise like logits [B K h w]: on a GPU drawn there, by a seed that the generator gives, because K numbers a
-    cell are too many to draw on the CPU.  A pure function of the generator, but another one on each kind of device."""
+    """Gumbel noise like logits [B K h w]: on a GPU drawn there, by a seed that the generator gives, because K
+    numbers a cell are too many to draw on the CPU.  A pure function of the generator, but another one on each
+    kind of device."""
     if logits.device.type == "cpu":
         return gumbel(logits.shape, generator)
     seed = int(torch.randint(2 ** 62, (), generator=generator))

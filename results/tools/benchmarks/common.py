@@ -1,4 +1,5 @@
-"""What every comparison needs: contenders that run in turns, the memory of a step, and what a reader must know to run it again."""
+"""What every comparison needs: contenders that run in turns, the memory of a step, and what a reader must
+know to run it again."""
 import argparse
 import ctypes
 import gc
@@ -28,8 +29,8 @@ def options(doc: str, script: str) -> argparse.ArgumentParser:
 
 
 def begin(parser: argparse.ArgumentParser, packages: dict[str, str]) -> argparse.Namespace:
-    """The options as given, with threads set and published packages importable.  packages: option that names a checkout -> package in it; a usage
-    error if it is not there."""
+    """The options as given, with threads set and published packages importable.  packages: option that names
+    a checkout -> package in it; a usage error if it is not there."""
     a = parser.parse_args()
     for option, package in packages.items():
         path = getattr(a, option)
@@ -40,8 +41,10 @@ def begin(parser: argparse.ArgumentParser, packages: dict[str, str]) -> argparse
     return a
 
 
-def in_turns(contenders: dict[str, Callable], rounds: int, *, beside: Sequence[str] = ("theirs",)) -> dict[str, dict[str, float]]:
-    """Median seconds of each contender, and the median over rounds of others' seconds over its own; one round more warms up."""
+def in_turns(contenders: dict[str, Callable], rounds: int, *,
+             beside: Sequence[str] = ("theirs",)) -> dict[str, dict[str, float]]:
+    """Median seconds of each contender, and the median over rounds of others' seconds over its own; one round
+    more warms up."""
     seconds = {name: [] for name in contenders}
     for turn in range(rounds + 1):
         for name, run in contenders.items():
@@ -49,17 +52,25 @@ def in_turns(contenders: dict[str, Callable], rounds: int, *, beside: Sequence[s
             run()
             seconds[name] += [time.perf_counter() - start] * (turn > 0)
             print(f"round {turn} {name}: {time.perf_counter() - start:.2f} s", file=sys.stderr)
-    return {name: {"seconds": statistics.median(own),
-                   **{f"times faster than {other}": statistics.median(a / b for a, b in zip(seconds[other], own)) for other in beside}}
-            for name, own in seconds.items()}
+    return {
+        name: {
+            "seconds": statistics.median(own),
+            **{
+                f"times faster than {other}": statistics.median(a / b for a, b in zip(seconds[other], own))
+                for other in beside
+            },
+        }
+        for name, own in seconds.items()
+    }
 
 
 def extra_memory(run: Callable) -> float | None:
-    """MiB that a call needs at its peak beyond what this process held before; None where the system is not Linux with glibc."""
+    """MiB that a call needs at its peak beyond what this process held before; None where the system is not
+    Linux with glibc."""
     if platform.libc_ver()[0] != "glibc":
         return None
     gc.collect()
-    ctypes.CDLL(None).malloc_trim(0)                                    # else what earlier calls gave back would count as held
+    ctypes.CDLL(None).malloc_trim(0)  # else what earlier calls gave back would count as held
     Path("/proc/self/clear_refs").write_text("5")                       # the peak starts anew
     before = _status("VmRSS")
     run()
@@ -71,9 +82,13 @@ def _status(name: str) -> float:
 
 
 def about(a, checkouts: dict[str, str]) -> dict:
-    """What a reader needs to run it again.  a: the script's options; checkouts: the folder of each published code."""
-    processor = next((line.split(":")[1].strip() for line in open("/proc/cpuinfo") if "model name" in line), "") if Path("/proc/cpuinfo").exists() else ""
-    return {"command": shlex.join(["python", *sys.argv]), "t2ilab": t2ilab.__version__, "torch": torch.__version__, "python": platform.python_version(),
+    """What a reader needs to run it again.  a: the script's options; checkouts: the folder of each published
+    code."""
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
+    processor = next((line.split(":")[1].strip() for line in lines if "model name" in line), "")
+    return {"command": shlex.join(["python", *sys.argv]), "t2ilab": t2ilab.__version__,
+            "torch": torch.__version__, "python": platform.python_version(),
             **{name: _commit(path) for name, path in checkouts.items()},
             "processor": processor or platform.processor(), "threads": torch.get_num_threads(),
             "load before": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
@@ -81,7 +96,12 @@ def about(a, checkouts: dict[str, str]) -> dict:
 
 
 def _commit(path: str) -> str:
-    return subprocess.run(["git", "-C", path, "rev-parse", "HEAD"], capture_output=True, text=True).stdout.strip() or "no git checkout"
+    return (
+        subprocess.run(
+            ["git", "-C", path, "rev-parse", "HEAD"], capture_output=True, text=True
+        ).stdout.strip()
+        or "no git checkout"
+    )
 
 
 def write(result: dict, path) -> None:

@@ -1,8 +1,9 @@
 """Time our Imagen, MinImagen and imagen-pytorch in turns, then train each equally long and see what it draws.
 
-`python results/tools/benchmarks/imagen.py --minimagen PATH --imagen-pytorch PATH`; writes imagen.json beside this file.
-All three get the same pictures, text features, batch and threads. Their networks are as large as ours, with as many levels and attention on the same
-ones but the first, as in their READMEs; each trains in its own loop (MinImagen's train.py, ImagenTrainer, `fit`) with its own objective, schedule and
+`python results/tools/benchmarks/imagen.py --minimagen PATH --imagen-pytorch PATH`; writes imagen.json beside
+this file. All three get the same pictures, text features, batch and threads. Their networks are as large as
+ours, with as many levels and attention on the same ones but the first, as in their READMEs; each trains in
+its own loop (MinImagen's train.py, ImagenTrainer, `fit`) with its own objective, schedule and
 optimiser. "At their shape" is our network without its patches and the attention that they lack.
 """
 import sys
@@ -48,7 +49,8 @@ def size_of(net: nn.Module) -> int:
 def nearest(build: Callable, model, parameters: int) -> nn.Module:
     """Their U-Net with our levels, and with the width that brings it nearest to so many parameters."""
     levels = (False, *model.net.attention[1:])
-    build = partial(build, dim_mults=model.net.channel_mult, num_resnet_blocks=model.net.blocks, layer_attns=levels, layer_cross_attns=levels,
+    build = partial(build, dim_mults=model.net.channel_mult, num_resnet_blocks=model.net.blocks,
+                    layer_attns=levels, layer_cross_attns=levels,
                     text_embed_dim=model.encoder_width)
     return min((build(dim=dim) for dim in range(16, 129, 8)), key=lambda net: abs(size_of(net) - parameters))
 
@@ -58,8 +60,10 @@ def minimagen(model, parameters: int, lr: float) -> Contender:
     from minimagen.ImagenConfig import ImagenConfig
     from minimagen.Unet import Unet
     net = nearest(Unet, model, parameters)
-    imagen = ImagenConfig([net], text_encoder_name="", text_embed_dim=model.encoder_width, image_sizes=(model.size,), timesteps=model.sampling_steps)
-    optimizer = torch.optim.Adam(imagen.parameters(), lr=lr)            # before the first call, after which it has no parameters
+    imagen = ImagenConfig([net], text_encoder_name="", text_embed_dim=model.encoder_width,
+                          image_sizes=(model.size,), timesteps=model.sampling_steps)
+    # before the first call, after which it has no parameters
+    optimizer = torch.optim.Adam(imagen.parameters(), lr=lr)
 
     def train(batches):
         for x0, cond in batches:
@@ -77,11 +81,13 @@ def minimagen(model, parameters: int, lr: float) -> Contender:
 
 def imagen_pytorch(model, parameters: int, lr: float) -> Contender:
     """As in its README, by its trainer, which averages the weights too."""
-    with mock.patch("transformers.T5Config.from_pretrained", return_value=SimpleNamespace(d_model=0)):     # a default that it asks the hub for
+    # a default that it asks the hub for
+    with mock.patch("transformers.T5Config.from_pretrained", return_value=SimpleNamespace(d_model=0)):
         from imagen_pytorch import ImagenConfig, ImagenTrainer, Unet
     with redirect_stdout(sys.stderr):
         net = nearest(partial(Unet, max_text_len=model.text_length), model, parameters)
-    imagen = ImagenConfig([net], text_embed_dim=model.encoder_width, image_sizes=(model.size,), timesteps=model.sampling_steps)
+    imagen = ImagenConfig([net], text_embed_dim=model.encoder_width, image_sizes=(model.size,),
+                          timesteps=model.sampling_steps)
     trainer = ImagenTrainer(imagen, lr=lr, verbose=False)
 
     def train(batches):
@@ -92,7 +98,8 @@ def imagen_pytorch(model, parameters: int, lr: float) -> Contender:
 
     def draw(text, mask, seed=0):
         torch.manual_seed(seed)
-        return trainer.sample(text_embeds=text, text_masks=mask, cond_scale=model.guidance_scale, use_tqdm=False) * 2 - 1
+        return trainer.sample(text_embeds=text, text_masks=mask, cond_scale=model.guidance_scale,
+                              use_tqdm=False) * 2 - 1
     return Contender(size_of(net), train, draw)
 
 
@@ -103,8 +110,10 @@ def ours(model, config) -> Contender:
 
     def draw(text, mask, seed=0):
         averaged = replace(pipeline.stages[0], denoiser=state.ema)
-        return replace(pipeline, encode_text=lambda _: (text, mask), stages=(averaged,))([""] * len(text), seed)
-    return Contender(size_of(state.model), lambda batches: fit(state.model, batches, config, state=state), draw)
+        return replace(pipeline, encode_text=lambda _: (text, mask),
+                       stages=(averaged,))([""] * len(text), seed)
+    return Contender(size_of(state.model), lambda batches: fit(state.model, batches, config, state=state),
+                     draw)
 
 
 def turns(a, model, config) -> dict:
@@ -112,23 +121,30 @@ def turns(a, model, config) -> dict:
     draw, plain = generator(0), replace(config, precision="fp32")
     x0 = 2 * torch.rand(a.batch, 3, model.size, model.size, generator=draw) - 1
     text = torch.randn(a.batch, model.text_length, model.encoder_width, generator=draw)
-    mask = torch.arange(model.text_length) < torch.randint(1, model.text_length + 1, (a.batch, 1), generator=draw)
+    mask = torch.arange(model.text_length) < torch.randint(1, model.text_length + 1, (a.batch, 1),
+                                                           generator=draw)
     like_theirs = replace(model, net=replace(model.net, patch=1, attention=(False, *model.net.attention[1:])))
     mine = ours(model, plain)
-    contenders = {"MinImagen": minimagen(model, mine.parameters, a.their_lr), "imagen-pytorch": imagen_pytorch(model, mine.parameters, a.their_lr),
+    contenders = {"MinImagen": minimagen(model, mine.parameters, a.their_lr),
+                  "imagen-pytorch": imagen_pytorch(model, mine.parameters, a.their_lr),
                   "ours": mine, "ours, at their shape": ours(like_theirs, plain)}
     in_auto = {"ours, precision auto": ours(model, replace(config, precision="auto"))}
-    runs = {name: contender.train(repeat((x0, Cond(text, mask)))) for name, contender in (contenders | in_auto).items()}
-    training = in_turns({name: partial(steps, run, a.training_steps) for name, run in runs.items()}, a.rounds, beside=PUBLISHED)
-    sampling = in_turns({name: partial(c.draw, text[:a.pictures], mask[:a.pictures]) for name, c in contenders.items()}, a.rounds, beside=PUBLISHED)
+    runs = {name: contender.train(repeat((x0, Cond(text, mask))))
+            for name, contender in (contenders | in_auto).items()}
+    training = in_turns({name: partial(steps, run, a.training_steps) for name, run in runs.items()}, a.rounds,
+                        beside=PUBLISHED)
+    sampling = in_turns({name: partial(c.draw, text[:a.pictures], mask[:a.pictures])
+                         for name, c in contenders.items()}, a.rounds, beside=PUBLISHED)
     memory = {name: extra_memory(partial(steps, run, 1)) for name, run in runs.items()}
     for name, row in training.items():
         row["seconds a step"] = row.pop("seconds") / a.training_steps
         row["extra MiB a step"] = memory[name]
-        row |= {f"times less memory than {other}": memory[other] / memory[name] for other in PUBLISHED if memory[name]}
+        row |= {f"times less memory than {other}": memory[other] / memory[name] for other in PUBLISHED
+                if memory[name]}
     for row in sampling.values():
         row["seconds a picture"] = row.pop("seconds") / a.pictures
-    return {"parameters": {name: c.parameters for name, c in contenders.items()}, "training (fp32)": training, "sampling (fp32)": sampling}
+    return {"parameters": {name: c.parameters for name, c in contenders.items()}, "training (fp32)": training,
+            "sampling (fp32)": sampling}
 
 
 def steps(run: Iterator, n: int) -> None:
@@ -144,7 +160,8 @@ def scenes(a, model) -> Iterator:
 
 
 def seconds_a_step(a, model, config) -> float:
-    """Of ours, from a network that is thrown away: its learning rate falls to 0 with the last step, so it must know how many there will be."""
+    """Of ours, from a network that is thrown away: its learning rate falls to 0 with the last step, so it
+    must know how many there will be."""
     run = ours(model, replace(config, steps=10 ** 9)).train(scenes(a, model))
     steps(run, a.training_steps)                                        # the first ones load the encoder
     start = time.perf_counter()
@@ -153,10 +170,12 @@ def seconds_a_step(a, model, config) -> float:
 
 
 def alignments(a, model, config) -> dict:
-    """How well pictures show what their captions say after so many seconds of training, drawing the scenes and reading captions included."""
+    """How well pictures show what their captions say after so many seconds of training, drawing the scenes
+    and reading captions included."""
     config = replace(config, steps=max(1, round(a.seconds / seconds_a_step(a, model, config))))
     parameters = size_of(model.build())
-    builds = {"MinImagen": partial(minimagen, model, parameters, a.their_lr), "imagen-pytorch": partial(imagen_pytorch, model, parameters, a.their_lr),
+    builds = {"MinImagen": partial(minimagen, model, parameters, a.their_lr),
+              "imagen-pytorch": partial(imagen_pytorch, model, parameters, a.their_lr),
               "ours": partial(ours, model, config)}
     return {name: alignment_of(name, build(), a, model) for name, build in builds.items()}
 
@@ -167,35 +186,51 @@ def alignment_of(name: str, contender: Contender, a, model) -> dict:
     for step, _ in zip(count(1), contender.train(scenes(a, model))):
         if (trained := time.perf_counter() - start) >= a.seconds:
             break
-    marks = caption_metrics(lambda captions, seed, low_res_image=None: contender.draw(*model.language_model(captions), seed), n=a.marked)
-    print(f"{name}: {step} steps, one object {marks['one_object']}, two objects {marks['two_objects']}", file=sys.stderr)
+    marks = caption_metrics(
+        lambda captions, seed, low_res_image=None: contender.draw(*model.language_model(captions), seed),
+        n=a.marked,
+    )
+    print(f"{name}: {step} steps, one object {marks['one_object']}, two objects {marks['two_objects']}",
+          file=sys.stderr)
     return {"steps": step, "seconds": round(trained, 1), **marks}
 
 
 def main():
     parser = options(__doc__, __file__)
-    parser.add_argument("--minimagen", required=True, help="a checkout of https://github.com/AssemblyAI-Community/MinImagen")
-    parser.add_argument("--imagen-pytorch", required=True, help="a checkout of https://github.com/lucidrains/imagen-pytorch")
+    parser.add_argument("--minimagen", required=True,
+                        help="a checkout of https://github.com/AssemblyAI-Community/MinImagen")
+    parser.add_argument("--imagen-pytorch", required=True,
+                        help="a checkout of https://github.com/lucidrains/imagen-pytorch")
     parser.add_argument("--preset", default="imagen-shapes", help="an Imagen preset of a base stage")
     parser.add_argument("--size", type=int, default=32, help="pixels; pictures are marked from 24 on")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--batch", type=int, default=32, help="training batch")
     parser.add_argument("--training-steps", type=int, default=3, help="a round")
     parser.add_argument("--pictures", type=int, default=8, help="pictures drawn at once")
-    parser.add_argument("--sampling-steps", type=int, default=50, help="a picture, each of two network evaluations")
-    parser.add_argument("--seconds", type=float, default=300, help="of training before the pictures are marked; 0 = leave that out")
+    parser.add_argument("--sampling-steps", type=int, default=50,
+                        help="a picture, each of two network evaluations")
+    parser.add_argument("--seconds", type=float, default=300,
+                        help="of training before the pictures are marked; 0 = leave that out")
     parser.add_argument("--marked", type=int, default=32, help="pictures to mark of each of four kinds")
-    parser.add_argument("--their-lr", type=float, default=1e-4, help="their learning rate; 1e-4 is the default of both")
+    parser.add_argument("--their-lr", type=float, default=1e-4,
+                        help="their learning rate; 1e-4 is the default of both")
     a = begin(parser, {"minimagen": "minimagen", "imagen_pytorch": "imagen_pytorch"})
     if a.sampling_steps < 21:
-        parser.error(f"--sampling-steps {a.sampling_steps}: MinImagen needs 21 or more; with 20 its last beta is 1, and its pictures are nan")
+        parser.error(
+            f"--sampling-steps {a.sampling_steps}: MinImagen needs 21 or more; with 20 its last beta is 1, "
+            "and its pictures are nan"
+        )
     if a.seconds and a.size < 24:
-        parser.error(f"--size {a.size}: the scene parser reads 24 pixels or more; --seconds 0 leaves the marks out")
+        parser.error(
+            f"--size {a.size}: the scene parser reads 24 pixels or more; --seconds 0 leaves the marks out"
+        )
     warnings.simplefilter("ignore")                                     # theirs are old
     preset = PRESETS[a.preset]
     model = replace(preset.model, size=a.size, sampling_steps=a.sampling_steps)
     config = replace(preset.fit, batch_size=a.batch)
-    result = about(a, {"minimagen": a.minimagen, "imagen_pytorch": a.imagen_pytorch}) | turns(a, model, replace(config, steps=10 ** 9))
+    result = about(a,
+                   {"minimagen": a.minimagen,
+                    "imagen_pytorch": a.imagen_pytorch}) | turns(a, model, replace(config, steps=10 ** 9))
     write(result | ({"alignment": alignments(a, model, config)} if a.seconds else {}), a.out)
 
 

@@ -1,7 +1,9 @@
-"""MS COCO's captions: photographs of everyday scenes, each described by five people or more (Chen et al. 2015, arXiv 1504.00325).
+"""MS COCO's captions: photographs of everyday scenes, each described by five people or more (Chen et al.
+2015, arXiv 1504.00325).
 
-The editions of 2014 and 2017 hold the same 123,287 pictures under other file names, and divide them differently between train and val.
-Left out on purpose: objects, masks and key points, the test pictures (their captions were never published), and splits made by others.
+The editions of 2014 and 2017 hold the same 123,287 pictures under other file names, and divide them
+differently between train and val. Left out on purpose: objects, masks and key points, the test pictures
+(their captions were never published), and splits made by others.
 """
 import json
 import logging
@@ -19,19 +21,26 @@ ANNOTATION = {"image_id": int, "caption": str}
 
 
 def coco(root: Path, split: str, download: bool) -> Listing:
-    """MS COCO's captions: root/annotations/captions_train2017.json and root/train2017/000000000009.jpg, or the same in root/coco.
+    """MS COCO's captions: root/annotations/captions_train2017.json and root/train2017/000000000009.jpg, or
+    the same in root/coco.
 
-    The pictures may also lie in train2017/train2017, in images/train2017, in images, or in the root itself. Those that are missing count as broken. No classes.
-    Only one edition is read, because val of one is part of train of the other: 2017, or 2014 where only 2014 has captions or has pictures.
-    split: train, val, or all, which is both or the one that is there. Order: by image id, train first. Errors: see open_data."""
+    The pictures may also lie in train2017/train2017, in images/train2017, in images, or in the root itself.
+    Those that are missing count as broken. No classes. Only one edition is read, because val of one is part
+    of train of the other: 2017, or 2014 where only 2014 has captions or has pictures.
+    split: train, val, or all, which is both or the one that is there. Order: by image id, train first.
+    Errors: see open_data."""
     parts = choose(split, {"train": ["train"], "val": ["val"], "all": ["train", "val"]})
     if download:
-        raise ValueError("download=True: fetch train2017.zip, val2017.zip and annotations_trainval2017.zip from cocodataset.org and unpack them in the root")
+        raise ValueError(
+            "download=True: fetch train2017.zip, val2017.zip and annotations_trainval2017.zip from "
+            "cocodataset.org and unpack them in the root"
+        )
     home = root / "coco" if (root / "coco").is_dir() else root
     edition = _edition(home)
     names = [part + edition for part in parts if _captions_file(home, part + edition).is_file()]
     if not names:
-        raise FileNotFoundError(f"split={split!r}: no annotations/captions_{parts[0]}{edition}.json in {home}")
+        raise FileNotFoundError(f"split={split!r}: no annotations/captions_{parts[0]}{edition}.json "
+                                f"in {home}")
     rows = [row for name in names for row in _rows(home, name, _captions_file(home, name))]
     return Listing((), [path for path, _ in rows], [captions for _, captions in rows], [-1] * len(rows))
 
@@ -41,14 +50,19 @@ def _captions_file(home, name):
 
 
 def _edition(home):
-    """The edition to read: one with captions; of two, the one with folders of pictures; of two whole ones the newest, with a warning."""
+    """The edition to read: one with captions; of two, the one with folders of pictures; of two whole ones the
+    newest, with a warning."""
     splits = {edition: [f"train{edition}", f"val{edition}"] for edition in EDITIONS}
-    there = [edition for edition, names in splits.items() if any(_captions_file(home, name).is_file() for name in names)]
+    there = [edition for edition, names in splits.items()
+             if any(_captions_file(home, name).is_file() for name in names)]
     if not there:
-        raise FileNotFoundError(f"no annotations/captions_train2017.json in {home}: unpack annotations_trainval2017.zip of MS COCO there (or that of 2014)")
-    whole = [edition for edition in there if any(place.is_dir() for name in splits[edition] for place in (home / name, home / "images" / name))]
+        raise FileNotFoundError(f"no annotations/captions_train2017.json in {home}: unpack "
+                                "annotations_trainval2017.zip of MS COCO there (or that of 2014)")
+    whole = [edition for edition in there if any(place.is_dir() for name in splits[edition]
+                                                 for place in (home / name, home / "images" / name))]
     if len(whole) > 1:
-        log.warning("%s holds the editions %s of MS COCO: reads %s alone", home, " and ".join(whole), whole[0])
+        log.warning("%s holds the editions %s of MS COCO: reads %s alone", home, " and ".join(whole),
+                    whole[0])
     return (whole or there)[0]
 
 
@@ -62,7 +76,8 @@ def _rows(home, name, path):
     said = {number: [] for number in files}
     for number, caption in _entries(path, data, "annotations", ANNOTATION):
         if number not in said:
-            raise ValueError(f"{path}: a caption of image {short(number)}, which it does not list: {short(caption)}")
+            raise ValueError(f"{path}: a caption of image {short(number)}, which it does not list: "
+                             f"{short(caption)}")
         said[number].append(clean(caption))
     folder = _folder(home, name, path, files.values())
     return [(folder / files[number], tuple(filter(None, said[number])) or ("",)) for number in sorted(files)]
@@ -71,24 +86,27 @@ def _rows(home, name, path):
 def _json(path):
     try:
         return json.loads(read_text(path))
-    except (ValueError, RecursionError) as error:               # the latter: thousands of brackets inside each other
+    except (ValueError, RecursionError) as error:  # the latter: thousands of brackets inside each other
         raise ValueError(f"{path}: not JSON: {error}") from error
 
 
 def _entries(path, data, key, types):
-    """The values of some keys from each entry of a list of the file, each of its type; bool is no int here."""
+    """The values of some keys from each entry of a list of the file, each of its type; bool is no int
+    here."""
     entries = data.get(key) if isinstance(data, dict) else None
     if not isinstance(entries, list):
         raise ValueError(f"{path}: not in COCO's layout: no list {key!r}")
     for k, entry in enumerate(entries):
-        if not isinstance(entry, dict) or any(type(entry.get(name)) is not kind for name, kind in types.items()):
+        if not isinstance(entry, dict) or any(type(entry.get(name)) is not kind
+                                              for name, kind in types.items()):
             needed = " and ".join(f"{name} ({kind.__name__})" for name, kind in types.items())
             raise ValueError(f"{path}: {key}[{k}] needs {needed}: {short(entry)}")
     return [tuple(entry[name] for name in types) for entry in entries]
 
 
 def _inside(path, name):
-    """The file name, if it stays in the folder of pictures on every system: Windows also knows drives and backslashes."""
+    """The file name, if it stays in the folder of pictures on every system: Windows also knows drives and
+    backslashes."""
     where = PureWindowsPath(name)
     if not where.parts or where.anchor or ".." in where.parts or not name.isprintable():
         raise ValueError(f"{path}: file_name {short(name)} is no file below the folder of pictures")
@@ -101,4 +119,7 @@ def _folder(home, name, path, files):
     for place in places:
         if any(os.path.isfile(place / file) for file in files):
             return place
-    raise FileNotFoundError(f"{path} lists {len(files):,} pictures, and none is in {name}, images/{name}, images or the folder {home} itself")
+    raise FileNotFoundError(
+        f"{path} lists {len(files):,} pictures, and none is in {name}, images/{name}, images or the folder "
+        f"{home} itself"
+    )

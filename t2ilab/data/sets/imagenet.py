@@ -1,6 +1,7 @@
 """ImageNet, 1,000 classes of photographs (Deng et al. 2009), in the layouts that generators are trained on.
 
-A class is a folder named by its WordNet id; sorted, those ids are the classes 0 to 999. Left out on purpose: bounding boxes, the test pictures.
+A class is a folder named by its WordNet id; sorted, those ids are the classes 0 to 999. Left out on purpose:
+bounding boxes, the test pictures.
 """
 import json
 from pathlib import Path
@@ -13,14 +14,18 @@ INDEX = "imagenet_class_index.json"              # {"0": ["n01440764", "tench"],
 
 
 def imagenet(root: Path, split: str, download: bool) -> Listing:
-    """ImageNet: root/train/n01440764/*.JPEG and root/val/n01440764/*.JPEG, or flat files root/n01440764_tench.JPEG; root/ILSVRC2012_name_train.txt,
-    if it is there, lists the pictures of a split, one n01440764/file a line.
+    """ImageNet: root/train/n01440764/*.JPEG and root/val/n01440764/*.JPEG, or flat files
+    root/n01440764_tench.JPEG; root/ILSVRC2012_name_train.txt, if it is there, lists the pictures of a split,
+    one n01440764/file a line.
 
-    Names of classes come from imagenet_class_index.json in the root where there is one, else from the files, else they are the ids. split: train,
-    val or all. Captions: the class's name. Errors: see open_data."""
+    Names of classes come from imagenet_class_index.json in the root where there is one, else from the files,
+    else they are the ids. split: train, val or all. Captions: the class's name. Errors: see open_data."""
     parts = choose(split, {"train": ["train"], "val": ["val"], "all": ["train", "val"]})
     if download:
-        raise ValueError("download=True: ImageNet wants your consent to its terms: fetch it from image-net.org and unpack it in the root")
+        raise ValueError(
+            "download=True: ImageNet wants your consent to its terms: fetch it from image-net.org and unpack "
+            "it in the root"
+        )
     if not root.is_dir():
         raise FileNotFoundError(f"{root}: no such folder")
     flat = sorted(path for path in root.glob("n*_*") if is_picture(path))
@@ -31,12 +36,14 @@ def imagenet(root: Path, split: str, download: bool) -> Listing:
     if odd := sorted({name for name in ids if not (name.startswith("n") and name[1:].isdigit())}):
         raise ValueError(f"{root}: a class of ImageNet is named like n01440764, not {first_few(odd, 3)}")
     names = _names(root)
-    words = {name: path.stem.split("_", 1)[1].replace("_", " ") for name, path in zip(ids, pictures) if path.parent == root}
+    words = {name: path.stem.split("_", 1)[1].replace("_", " ") for name, path in zip(ids, pictures)
+             if path.parent == root}
     classes = sorted(names or set(ids))
     number = {name: k for k, name in enumerate(classes)}
     if unknown := sorted(set(ids) - set(number)):
         raise ValueError(f"{root / INDEX} does not know {first_few(unknown, 3)}")
-    return named([names.get(name) or words.get(name, name) for name in classes], pictures, [number[name] for name in ids])
+    return named([names.get(name) or words.get(name, name) for name in classes], pictures,
+                 [number[name] for name in ids])
 
 
 def _pictures(root: Path, part: str) -> list[Path]:
@@ -44,8 +51,10 @@ def _pictures(root: Path, part: str) -> list[Path]:
     listed = root / f"ILSVRC2012_name_{part}.txt"
     if listed.is_file():
         names = [line.strip() for line in lines(read_text(listed)) if line.strip()]
-        if odd := [line for line in names if len(Path(line).parts) != 2 or ".." in line or Path(line).is_absolute()]:
-            raise ValueError(f"{listed}: these are no pictures of ImageNet: {first_few([repr(line[:60]) for line in odd], 2)}")
+        if odd := [line for line in names if len(Path(line).parts) != 2 or ".." in line
+                   or Path(line).is_absolute()]:
+            raise ValueError(f"{listed}: these are no pictures of ImageNet: "
+                             f"{first_few([repr(line[:60]) for line in odd], 2)}")
         return [root / part / line for line in names]
     return pictures_in_classes(root / part) if (root / part).is_dir() else []
 

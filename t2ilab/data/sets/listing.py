@@ -1,4 +1,5 @@
-"""What a data set is before any picture is opened: classes, pictures, captions, labels; and what its readers share.
+"""What a data set is before any picture is opened: classes, pictures, captions, labels; and what its readers
+share.
 
 Nothing is opened here. Left out on purpose: archives, remote stores.
 """
@@ -13,7 +14,8 @@ log = logging.getLogger(__name__)
 
 
 class Listing(NamedTuple):
-    """A data set before any picture is opened: classes, and for each picture where it is, what it may be called, and its label."""
+    """A data set before any picture is opened: classes, and for each picture where it is, what it may be
+    called, and its label."""
     classes: tuple[str, ...]
     pictures: Sequence                          # Paths, or arrays [H W 3] uint8
     captions: Sequence[tuple[str, ...]]
@@ -22,7 +24,8 @@ class Listing(NamedTuple):
     unread: tuple[str, ...] = ()                # files that may hold captions and were not read
 
 
-def named(classes: Sequence[str], pictures: Sequence, labels: Sequence[int], say: Callable = lambda name: (name,)) -> Listing:
+def named(classes: Sequence[str], pictures: Sequence, labels: Sequence[int],
+          say: Callable = lambda name: (name,)) -> Listing:
     """The listing whose captions follow from the class alone. say: class name -> captions."""
     classes = tuple(map(clean, classes))
     captions = [say(name) for name in classes]
@@ -52,7 +55,8 @@ def home_of(root: Path, name: str) -> Path:
 
 
 def _compare(home: Path, published: dict, fetch: Callable | None) -> dict[str, str]:
-    """Which published files (name -> md5) are missing or differ: name -> "is missing" or "differs". Fetches them first if asked to."""
+    """Which published files (name -> md5) are missing or differ: name -> "is missing" or "differs". Fetches
+    them first if asked to."""
     from torchvision.datasets.utils import check_integrity
     def odd():
         there = {name: (home / name).exists() for name in published}
@@ -64,11 +68,14 @@ def _compare(home: Path, published: dict, fetch: Callable | None) -> dict[str, s
         except (OSError, RuntimeError) as error:
             raise OSError(f"{home.name} could not be downloaded into {home.parent}: {error}") from error
     if not home.is_dir():
-        raise FileNotFoundError(f"no folder {home.name} in {home.parent}: put it there, or fetch it with download=True "
-                                "(--download on the command line)")
+        raise FileNotFoundError(
+            f"no folder {home.name} in {home.parent}: put it there, or fetch it with download=True "
+            "(--download on the command line)"
+        )
     return odd()
 
 
 def _warn(home, odd):
     if odd:
-        log.warning("%s is not the published copy: %s", home, ", ".join(f"{name} {how}" for name, how in odd.items()))
+        log.warning("%s is not the published copy: %s", home,
+                    ", ".join(f"{name} {how}" for name, how in odd.items()))

@@ -1,4 +1,5 @@
-"""Tables that give the pictures of a folder their captions: metadata.csv and .jsonl, Flickr's lists, text_c10.
+"""Tables that give the pictures of a folder their captions: metadata.csv and .jsonl, Flickr's lists,
+text_c10.
 
 Several rows of one picture add up. Left out on purpose: .parquet, .tsv and .json files; labels and boxes.
 """
@@ -15,7 +16,8 @@ from .listing import counted
 from .places import Names, is_picture
 
 TEXTS = ("text", "caption", "captions", "prompt", "description")        # a column of captions, in any case
-FLICKR = re.compile(r"\s*([^\t,#]+\.\w+)(?:#\w+)?[\t,]\s*(.+)")    # name.jpg,caption or name.jpg#0 <tab> caption
+# name.jpg,caption or name.jpg#0 <tab> caption
+FLICKR = re.compile(r"\s*([^\t,#]+\.\w+)(?:#\w+)?[\t,]\s*(.+)")
 REED = "text_c10"    # text_c10/class_00001/image_06734.txt, one caption a line
 
 
@@ -54,7 +56,9 @@ def _metadata(file: Path, names: Names, text: str) -> Iterator[tuple[Path, list]
             raise ValueError(f"{file}, row {number}: no file_name in {short(row)}")
         said = said if isinstance(said, list) else [said]
         if wrong := [one for one in said if not isinstance(one, str | None)]:
-            raise ValueError(f"{file}, row {number}: a caption is a text or a list of texts: {short(wrong[0])}")
+            raise ValueError(
+                f"{file}, row {number}: a caption is a text or a list of texts: {short(wrong[0])}"
+            )
         try:
             yield names.find(file.parent, name), said
         except ValueError as error:
@@ -62,7 +66,8 @@ def _metadata(file: Path, names: Names, text: str) -> Iterator[tuple[Path, list]
 
 
 def _csv(file: Path, text: str) -> Iterator[tuple[int, dict]]:
-    """(number, {column in lower case: cell}) of each row.  ValueError for too many or few cells, an open quote."""
+    """(number, {column in lower case: cell}) of each row.  ValueError for too many or few cells, an open
+    quote."""
     rows, number, columns = csv.reader(io.StringIO(text, newline=""), strict=True), -1, []
     try:
         for number, cells in enumerate(filter(None, rows)):
@@ -75,7 +80,9 @@ def _csv(file: Path, text: str) -> Iterator[tuple[int, dict]]:
             else:
                 yield number, dict(zip(columns, cells))
     except csv.Error as error:
-        raise ValueError(f"{file}, row {number + 1}: {error}; is a quote left open, or not doubled?") from error
+        raise ValueError(
+            f"{file}, row {number + 1}: {error}; is a quote left open, or not doubled?"
+        ) from error
 
 
 def _jsonl(file: Path, text: str) -> Iterator[tuple[int, dict]]:
@@ -93,13 +100,15 @@ def _jsonl(file: Path, text: str) -> Iterator[tuple[int, dict]]:
 
 
 def _flickr(file: Path, names: Names, pictures: dict[str, Path], text: str) -> list[tuple[Path, list[str]]]:
-    """(picture, [caption]) of each line, wherever the picture lies; [] for a text file that is no such list."""
+    """(picture, [caption]) of each line, wherever the picture lies; [] for a text file that is no such
+    list."""
     rows = [(k, line, FLICKR.fullmatch(line)) for k, line in enumerate(lines(text), 1) if line.strip()]
     said = [(row[1].strip(), row[2]) for _, _, row in rows if row]
     if not any(name in pictures for name, _ in said):
         return []
     if odd := [(number, line) for number, line, row in rows[1:] if not row]:    # the first may be a header
-        raise ValueError(f"{file}, row {odd[0][0]}: neither name.jpg,caption nor name.jpg#0, a tab, the caption: "
+        raise ValueError(f"{file}, row {odd[0][0]}: neither name.jpg,caption nor name.jpg#0, a tab, the "
+                         "caption: "
                          f"{short(odd[0][1])}")
     return [(pictures.get(name) or names.find(file.parent, name), [_unquoted(text)]) for name, text in said]
 

@@ -1,6 +1,7 @@
 """Which files of a folder are data at all: one rule for every reader.
 
-Hidden files, what systems leave behind, and what t2ilab itself wrote never are. Left out on purpose: archives.
+Hidden files, what systems leave behind, and what t2ilab itself wrote never are. Left out on purpose:
+archives.
 """
 import json
 import logging
@@ -16,7 +17,8 @@ from .listing import counted, first_few
 log = logging.getLogger(__name__)
 NEVER = frozenset(("__macosx", "__pycache__", "@eadir", "lost+found", "$recycle.bin",
                    "system volume information", "thumbs.db", "desktop.ini"))
-OURS = {"config.json": {"t2ilab"}, "samples.json": {"run", "seed"}, "stats.json": {"looked_at"}}    # file -> keys
+# file -> keys
+OURS = {"config.json": {"t2ilab"}, "samples.json": {"run", "seed"}, "stats.json": {"looked_at"}}
 
 
 def is_data(name: str) -> bool:
@@ -31,7 +33,8 @@ def is_picture(path: Path) -> bool:
 def files_below(root: Path) -> list[Path]:
     """Every file of data in a folder and below; links are followed.  One warning names the folders left out.
 
-    A link to nothing counts as a file: whoever opens it finds it missing.  OSError if root cannot be entered."""
+    A link to nothing counts as a file: whoever opens it finds it missing.  OSError if root cannot be
+    entered."""
     left: list[tuple[Path, str]] = []
     files = list(_enter(root, (), left))
     if left:
@@ -80,7 +83,8 @@ def _is_ours(entries) -> bool:
 
 
 class Names:
-    """Finds the files of a folder by names as people write them: é as one character or two, / or \\, .. inside."""
+    """Finds the files of a folder by names as people write them: é as one character or two, / or \\, ..
+    inside."""
 
     def __init__(self, root: Path, files: Iterable[Path]):
         exact = {os.path.normpath(path): path for path in files}

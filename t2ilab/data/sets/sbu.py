@@ -14,19 +14,26 @@ log = logging.getLogger(__name__)
 # SBU Captions, or anything else that img2dataset fetched
 
 def sbu(root: Path, split: str, download: bool) -> Listing:
-    """SBU Captions as img2dataset writes them with --output_format files: root/sbucaptions/00000/000000000.{jpg,json,txt}, or root/00000/...
+    """SBU Captions as img2dataset writes them with --output_format files:
+    root/sbucaptions/00000/000000000.{jpg,json,txt}, or root/00000/...
 
-    Captions: "caption" in the .json, else the .txt beside, one a line. What could not be fetched is left out, with one warning that counts it.
-    split: train or all, both the whole set: it was published without splits. No classes. Errors: see open_data."""
+    Captions: "caption" in the .json, else the .txt beside, one a line. What could not be fetched is left out,
+    with one warning that counts it.
+    split: train or all, both the whole set: it was published without splits. No classes. Errors: see
+    open_data."""
     choose(split, {"train": True, "all": True})
     if download:
-        raise ValueError("download=True: SBU is a list of addresses, not of pictures: fetch them with img2dataset --output_format files")
+        raise ValueError("download=True: SBU is a list of addresses, not of pictures: fetch them with "
+                         "img2dataset --output_format files")
     home = root / "sbucaptions" if (root / "sbucaptions").is_dir() else root
     guessed: list[Path] = []
     entries = [entry for shard in sorted(home.glob("[0-9]*/")) for entry in _entries(shard, guessed)]
     warn_guessed(guessed, home)
     if not entries:
-        raise FileNotFoundError(f"{home}: nothing that img2dataset wrote (with --output_format files), such as 00000/000000000.json and .jpg")
+        raise FileNotFoundError(
+            f"{home}: nothing that img2dataset wrote (with --output_format files), such as "
+            "00000/000000000.json and .jpg"
+        )
     missing = [f"{path.relative_to(home).as_posix()}: {why}" for path, _, why in entries if why]
     if len(missing) == len(entries):
         raise ValueError(f"{home}: none of {len(entries)} entries has a picture: {first_few(missing)}")

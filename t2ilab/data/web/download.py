@@ -1,7 +1,9 @@
-"""Pictures that a list only names: captions and addresses in, a folder of captioned pictures out, in the layout that sets/sbu.py reads.
+"""Pictures that a list only names: captions and addresses in, a folder of captioned pictures out, in the
+layout that sets/sbu.py reads.
 
-Conceptual Captions (Sharma et al. 2018) and most captioned sets since are such lists. Each address is fetched once: manifest.jsonl remembers what
-became of it, so a killed run goes on where it was. Left out on purpose: archives as output, several machines, logins.
+Conceptual Captions (Sharma et al. 2018) and most captioned sets since are such lists. Each address is fetched
+once: manifest.jsonl remembers what became of it, so a killed run goes on where it was. Left out on purpose:
+archives as output, several machines, logins.
 """
 import http.client
 import io
@@ -32,21 +34,24 @@ from ..decode import FORMATS, open_rgb
 from .url_lists import UrlRecord, read_links
 
 HEADERS = {"User-Agent": f"Mozilla/5.0 (compatible; t2ilab/{__version__})", "Accept": "image/*"}
-OPTED_OUT = re.compile(r"\bno(image)?(ai|index)\b", re.IGNORECASE)      # in X-Robots-Tag: the owner does not want the picture collected
-NO_DNS = "no name server"                                       # says nothing about the address, so it is not remembered
-SECURE = cache(ssl.create_default_context)                      # reads the certificates once, and only if needed
-MANIFEST, PARTS = "manifest.jsonl", ".parts"                    # in the folder: what became of each address; files that are not whole yet
+# in X-Robots-Tag: the owner does not want the picture collected
+OPTED_OUT = re.compile(r"\bno(image)?(ai|index)\b", re.IGNORECASE)
+NO_DNS = "no name server"  # says nothing about the address, so it is not remembered
+SECURE = cache(ssl.create_default_context)  # reads the certificates once, and only if needed
+# in the folder: what became of each address; files that are not whole yet
+MANIFEST, PARTS = "manifest.jsonl", ".parts"
 
 
 @dataclass(frozen=True)
 class FetchConfig:
     """How pictures are fetched, and how they are kept."""
-    size: int | None = None         # pixels on the shorter side of the JPEGs to keep, never enlarged; not given: the files as they come
+    # pixels on the shorter side of the JPEGs to keep, never enlarged; not given: the files as they come
+    size: int | None = None
     threads: int = 32               # addresses tried at the same time
     timeout: float = 10.0           # seconds that a server may be silent
     total: float = 60.0             # seconds for one picture, all tries together
     megabytes: float = 20.0         # the largest file to take
-    tries: int = 3                  # for errors that may pass: timeouts, lost connections, HTTP 408, 425, 429 and 5xx
+    tries: int = 3  # for errors that may pass: timeouts, lost connections, HTTP 408, 425, 429 and 5xx
     wait: float = 1.0               # seconds before the second try, twice as many before each further one
 
     def __post_init__(self):
@@ -63,13 +68,16 @@ class FetchRetry(FetchFailed):
     """Why there is none now; another try may help."""
 
 
-CAUSES = ((str, FetchFailed, "bad redirect"), (TimeoutError, FetchRetry, "timeout"), (ssl.SSLCertVerificationError, FetchFailed, "bad certificate"),
-          (OSError, FetchRetry, "no connection"), ((http.client.InvalidURL, ValueError), FetchFailed, "not an address"),
+CAUSES = ((str, FetchFailed, "bad redirect"), (TimeoutError, FetchRetry, "timeout"),
+          (ssl.SSLCertVerificationError, FetchFailed, "bad certificate"),
+          (OSError, FetchRetry, "no connection"), ((http.client.InvalidURL, ValueError), FetchFailed,
+                                                   "not an address"),
           (http.client.HTTPException, FetchRetry, "broken answer"))  # the first that an error is
 
 
 def download(url: str, fetching: FetchConfig, stop: threading.Event) -> bytes:
-    """What lies at an address, tried again after errors that may pass. Dead says why there is nothing; CancelledError, soon after stop is set."""
+    """What lies at an address, tried again after errors that may pass. Dead says why there is nothing;
+    CancelledError, soon after stop is set."""
     deadline = monotonic() + fetching.total
 
     def left():                                                 # seconds to wait for the next byte
@@ -116,7 +124,8 @@ def _dead(error):
 
 
 class _Web(urllib.request.HTTPSHandler, urllib.request.HTTPHandler, urllib.request.FTPHandler):
-    """http and https with a time limit (a socket's own starts anew with every byte that drips in), and no ftp to be redirected to."""
+    """http and https with a time limit (a socket's own starts anew with every byte that drips in), and no ftp
+    to be redirected to."""
 
     def __init__(self, left):
         super().__init__(context=SECURE())
@@ -154,7 +163,8 @@ class _Timed(io.RawIOBase):
 
 
 def picture(content: bytes, size: int | None) -> tuple[bytes, str]:
-    """What to keep of a fetched file, and its suffix: the file itself, or an RGB JPEG shrunk to size on its shorter side. Dead if it is broken."""
+    """What to keep of a fetched file, and its suffix: the file itself, or an RGB JPEG shrunk to size on its
+    shorter side. Dead if it is broken."""
     try:
         image, sides = open_rgb(io.BytesIO(content), at_least=size or 1)
         if sides == (1, 1):
@@ -162,7 +172,9 @@ def picture(content: bytes, size: int | None) -> tuple[bytes, str]:
         if size is None:
             kind = Image.open(io.BytesIO(content), formats=FORMATS).format
             return content, ".jpg" if kind in ("JPEG", "MPO") else f".{kind.lower()}"
-        image = image.resize([max(1, round(side * min(1.0, size / min(sides)))) for side in sides], Image.Resampling.BICUBIC)   # antialiased
+        # antialiased
+        image = image.resize([max(1, round(side * min(1.0, size / min(sides)))) for side in sides],
+                             Image.Resampling.BICUBIC)
         image.save(file := io.BytesIO(), "JPEG", quality=95)
     except (OSError, ValueError) as error:
         raise FetchFailed("not a picture") from error
@@ -170,11 +182,17 @@ def picture(content: bytes, size: int | None) -> tuple[bytes, str]:
 
 
 def save(content: bytes, suffix: str, link: UrlRecord, out: Path) -> None:
-    """Write 00000/000000012.json, .txt and the picture, each in one step and the picture last: where there is a picture, there is its caption."""
-    key, captions, shard = f"{link.row:09d}", list(dict.fromkeys(link.captions)), out / f"{link.row // 10_000:05d}"
-    caption = captions[0] if len(captions) == 1 else None       # of several, readers take the .txt: one a line
+    """Write 00000/000000012.json, .txt and the picture, each in one step and the picture last: where there is
+    a picture, there is its caption."""
+    key, captions, shard = (
+        f"{link.row:09d}",
+        list(dict.fromkeys(link.captions)),
+        out / f"{link.row // 10_000:05d}",
+    )
+    caption = captions[0] if len(captions) == 1 else None  # of several, readers take the .txt: one a line
     row = {"key": key, "caption": caption, "url": link.url, "status": "success", "error_message": None}
-    files = {".json": json.dumps(row, ensure_ascii=False, indent=1).encode(), ".txt": "\n".join(captions).encode(), suffix: content}
+    files = {".json": json.dumps(row, ensure_ascii=False, indent=1).encode(),
+             ".txt": "\n".join(captions).encode(), suffix: content}
     shard.mkdir(exist_ok=True)
     for ending, what in files.items():
         part = out / PARTS / f"{key}{ending}"
@@ -182,11 +200,14 @@ def save(content: bytes, suffix: str, link: UrlRecord, out: Path) -> None:
         os.replace(part, shard / part.name)
 
 
-def fetch(links: Sequence[UrlRecord], out, fetching: FetchConfig = FetchConfig(), *, retry_dead: bool = False) -> Iterator[tuple[UrlRecord, str]]:
-    """Fetch into the folder out; yields each link with "" once its picture is there, or with why it is dead; what is known already comes first.
+def fetch(links: Sequence[UrlRecord], out, fetching: FetchConfig = FetchConfig(), *,
+          retry_dead: bool = False) -> Iterator[tuple[UrlRecord, str]]:
+    """Fetch into the folder out; yields each link with "" once its picture is there, or with why it is dead;
+    what is known already comes first.
 
-    Killed or closed at any moment, the next call goes on from there: no half files, nothing fetched twice, except the dead with retry_dead.
-    Errors, one line each: OSError (the disk is full), ValueError (another list was begun here)."""
+    Killed or closed at any moment, the next call goes on from there: no half files, nothing fetched twice,
+    except the dead with retry_dead. Errors, one line each: OSError (the disk is full), ValueError (another
+    list was begun here)."""
     out, stop, lock = Path(out), threading.Event(), threading.Lock()
     shutil.rmtree(out / PARTS, ignore_errors=True)
     (out / PARTS).mkdir(parents=True)
@@ -195,9 +216,12 @@ def fetch(links: Sequence[UrlRecord], out, fetching: FetchConfig = FetchConfig()
         known = _known(out, {link.row: link.url for link in links}, fetching.size, retry_dead)
         yield from ((link, known[link.row]) for link in links if link.row in known)
         work = partial(_settle, out=out, fetching=fetching, stop=stop, lock=lock)
-        yield from _as_done(pool, work, (link for link in links if link.row not in known), 2 * fetching.threads)
+        yield from _as_done(pool, work, (link for link in links if link.row not in known),
+                            2 * fetching.threads)
     except OSError as error:
-        raise OSError(f"{out}: stopped ({error}); what is fetched stays, and the same command goes on from here") from error
+        raise OSError(
+            f"{out}: stopped ({error}); what is fetched stays, and the same command goes on from here"
+        ) from error
     finally:
         stop.set()
         pool.shutdown(cancel_futures=True)
@@ -205,18 +229,28 @@ def fetch(links: Sequence[UrlRecord], out, fetching: FetchConfig = FetchConfig()
 
 
 def _known(out, urls, size, retry_dead):
-    """Row -> why it is dead, or "", of the manifest, without the dead if they are to be tried again; writes it anew, one line a row and none torn."""
+    """Row -> why it is dead, or "", of the manifest, without the dead if they are to be tried again; writes
+    it anew, one line a row and none torn."""
     known, manifest = {}, out / MANIFEST
     for line in manifest.read_bytes().splitlines() if manifest.exists() else ():
         try:
             found = json.loads(line)
-            row, url, why, kept_at = int(found["row"]), found["url"], str(found["error"]), found.get("size", size)
-        except (ValueError, KeyError, TypeError):               # torn by a kill or a full disk: that address is fetched again
+            row, url, why, kept_at = (
+                int(found["row"]),
+                found["url"],
+                str(found["error"]),
+                found.get("size", size),
+            )
+        # torn by a kill or a full disk: that address is fetched again
+        except (ValueError, KeyError, TypeError):
             continue
         if urls.get(row, url) != url:
-            raise ValueError(f"{out} was begun with another list: row {row} was {url:.200}, now {urls[row]:.200}; name a new folder")
+            raise ValueError(f"{out} was begun with another list: row {row} was {url:.200}, now "
+                             f"{urls[row]:.200}; name a new folder")
         if kept_at != size:
-            raise ValueError(f"{out} was begun with size {kept_at}, now {size}: name a new folder, or keep the size")
+            raise ValueError(
+                f"{out} was begun with size {kept_at}, now {size}: name a new folder, or keep the size"
+            )
         known[row] = why, line
     (out / PARTS / MANIFEST).write_bytes(b"".join(line + b"\n" for _, line in known.values()))
     os.replace(out / PARTS / MANIFEST, manifest)
@@ -245,8 +279,10 @@ def _settle(link, out, fetching, stop, lock):
     return link, why
 
 
-def fetch_list(path, out, fetching: FetchConfig = FetchConfig(), *, limit: int | None = None, retry_dead: bool = False) -> str:
-    """Fetch a list into a folder with a progress bar; returns what became of it in one line. Errors: see read_links and fetch."""
+def fetch_list(path, out, fetching: FetchConfig = FetchConfig(), *, limit: int | None = None,
+               retry_dead: bool = False) -> str:
+    """Fetch a list into a folder with a progress bar; returns what became of it in one line. Errors: see
+    read_links and fetch."""
     from tqdm import tqdm
     links, counts = read_links(path, limit), Counter()
     with tqdm(total=len(links), desc=str(out), unit="address", mininterval=0.5) as bar:

@@ -1,18 +1,21 @@
-"""Lists of captions and addresses, in the forms that captioned data sets are published in: .tsv, .csv, .parquet. Rows of no use are kept, with the reason."""
+"""Lists of captions and addresses, in the forms that captioned data sets are published in: .tsv, .csv,
+.parquet. Rows of no use are kept, with the reason."""
 import csv
 import re
 from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
 
-COLUMNS = (("caption", "text"), ("url", "image_url"))           # what the two columns may be called, in capitals or not
+# what the two columns may be called, in capitals or not
+COLUMNS = (("caption", "text"), ("url", "image_url"))
 HTTP = re.compile(r"https?://[^/]", re.IGNORECASE)
-LONGEST = 65_536                                                # characters of a caption or an address; a row with more is damaged
+LONGEST = 65_536  # characters of a caption or an address; a row with more is damaged
 
 
 @dataclass(slots=True)
 class UrlRecord:
-    """One address of a list: its first row (from 0; also its file name), all its captions, and why it is dead before it is tried, if it is."""
+    """One address of a list: its first row (from 0; also its file name), all its captions, and why it is dead
+    before it is tried, if it is."""
     row: int
     url: str
     captions: list[str]
@@ -20,10 +23,13 @@ class UrlRecord:
 
 
 def read_links(path, limit: int | None = None) -> list[UrlRecord]:
-    """The addresses of a list, each once; one that stands in several rows has several captions. limit: only the first so many rows.
+    """The addresses of a list, each once; one that stands in several rows has several captions. limit: only
+    the first so many rows.
 
-    .tsv, .txt, .csv: caption and address, or address and caption, or columns with names. .parquet: columns named caption or text, url or image_url.
-    Errors: OSError or ValueError in one line if there is no such list or no such column; a row that is no use is a Link that says why."""
+    .tsv, .txt, .csv: caption and address, or address and caption, or columns with names. .parquet: columns
+    named caption or text, url or image_url.
+    Errors: OSError or ValueError in one line if there is no such list or no such column; a row that is no use
+    is a Link that says why."""
     path, found, row = Path(path), {}, -1
     if limit is not None and limit < 1:
         raise ValueError(f"limit={limit}: at least 1 row")
@@ -32,7 +38,17 @@ def read_links(path, limit: int | None = None) -> list[UrlRecord]:
     try:
         for row, (caption, url) in enumerate(islice(_pairs(read(path)), limit)):
             damaged = "\0" in caption + url or max(len(caption), len(url)) > LONGEST
-            why = "damaged row" if damaged else "no address" if not url else "not http" if not HTTP.match(url) else "" if caption else "no caption"
+            why = (
+                "damaged row"
+                if damaged
+                else "no address"
+                if not url
+                else "not http"
+                if not HTTP.match(url)
+                else ""
+                if caption
+                else "no caption"
+            )
             link = found.setdefault(row if why else url, UrlRecord(row, "" if damaged else url, [], why))
             link.captions.append("" if why else " ".join(caption.split()))
     except (csv.Error, ValueError) as error:
@@ -47,7 +63,10 @@ def _pairs(rows):
     columns = [next((names.index(name) for name in known if name in names), None) for known in COLUMNS]
     if None in columns:
         if "://" not in "".join(first):
-            raise ValueError(f"no caption and address, and no columns named caption (or text) and url (or image_url): {str(first):.200}")
+            raise ValueError(
+                "no caption and address, and no columns named caption (or text) and url (or image_url): "
+                f"{str(first):.200}"
+            )
         rows, columns = chain([first], rows), [0, 1]
     for row in rows:
         one, two = (str(row[column] or "").strip() if column < len(row) else "" for column in columns)
@@ -67,7 +86,8 @@ def _parquet(path):
     from pyarrow.parquet import ParquetFile  # comes with datasets
     with ParquetFile(path) as file:
         names = file.schema_arrow.names
-        chosen = [name for name in names if name.strip().lower() in sum(COLUMNS, ())]           # other columns may hold whole pictures
+        # other columns may hold whole pictures
+        chosen = [name for name in names if name.strip().lower() in sum(COLUMNS, ())]
         yield chosen or names
         for batch in file.iter_batches(batch_size=1024, columns=chosen):
             yield from zip(*(column.to_pylist() for column in batch.columns))

@@ -1,7 +1,9 @@
-"""Does a model know what a caption says? Shown a picture and two captions, one of them changed: with which does it denoise the picture better?
+"""Does a model know what a caption says? Shown a picture and two captions, one of them changed: with which
+does it denoise the picture better?
 
-A diffusion model as a classifier (Li et al. 2023; Clark & Jaini 2023). Nothing is drawn, so models that cannot draw well yet can be compared too.
-Luck gets a half. "binding" exchanges the two colours of a caption and brings no new word: who only knows which words are there gets a half as well.
+A diffusion model as a classifier (Li et al. 2023; Clark & Jaini 2023). Nothing is drawn, so models that
+cannot draw well yet can be compared too. Luck gets a half. "binding" exchanges the two colours of a caption
+and brings no new word: who only knows which words are there gets a half as well.
 """
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -31,7 +33,8 @@ def _change(name: str, names) -> Callable[[Scene], Scene]:
     """Scene -> the scene with one attribute of its first object changed."""
     def changed(scene: Scene) -> Scene:
         first = scene.objects[0]
-        return replace(scene, objects=(replace(first, **{name: following(names, getattr(first, name))}), *scene.objects[1:]))
+        return replace(scene, objects=(replace(first, **{name: following(names, getattr(first, name))}),
+                                       *scene.objects[1:]))
     return changed
 
 
@@ -39,7 +42,8 @@ def _exchange(names: tuple[str, ...]) -> Callable[[Scene], Scene]:
     """Scene -> the scene whose two objects have exchanged some attributes."""
     def exchanged(scene: Scene) -> Scene:
         a, b = scene.objects
-        return replace(scene, objects=tuple(replace(one, **{name: getattr(other, name) for name in names}) for one, other in ((a, b), (b, a))))
+        return replace(scene, objects=tuple(replace(one, **{name: getattr(other, name) for name in names})
+                                            for one, other in ((a, b), (b, a))))
     return exchanged
 
 
@@ -52,24 +56,37 @@ NEW = "held_out_colour"        # a colour again, of scenes with a combination th
 
 
 def pairs(name: str) -> Iterator[tuple[Scene, str, str]]:
-    """(scene, its caption, the changed caption) without end, the same every time.  name: one of CHANGES, or NEW.
+    """(scene, its caption, the changed caption) without end, the same every time.  name: one of CHANGES, or
+    NEW.
 
-    The changed captions could be ones of training: two different objects, and no combination that is held out."""
-    draw, change = (KINDS["held_out_two"].draw, CHANGES["colour"]) if name == NEW else (KINDS["two_objects"].draw, CHANGES[name])
+    The changed captions could be ones of training: two different objects, and no combination that is held
+    out."""
+    draw, change = (
+        (KINDS["held_out_two"].draw, CHANGES["colour"])
+        if name == NEW
+        else (KINDS["two_objects"].draw, CHANGES[name])
+    )
     for k in count():
         scene, caption = draw(generator(SEED, k))
         changed = change(scene)
         shown = {(o.colour, o.shape) for o in changed.objects}
-        if changed != scene and describe(changed) != caption and len(shown) == 2 and not shown & set(HELD_OUT):
+        if (
+            changed != scene
+            and describe(changed) != caption
+            and len(shown) == 2
+            and not shown & set(HELD_OUT)
+        ):
             yield scene, caption, describe(changed)
 
 
 @torch.no_grad()
-def denoising_errors(stage: Stage, images: Tensor, conds: Sequence[Cond], *, draws: int = 8, seed: int = 0) -> Tensor:
-    """How badly a stage denoises pictures under each of several conditions, by its own training loss: [len(conds) B].
+def denoising_errors(stage: Stage, images: Tensor, conds: Sequence[Cond], *, draws: int = 8,
+                     seed: int = 0) -> Tensor:
+    """How badly a stage denoises pictures under each of several conditions, by its own training loss:
+    [len(conds) B].
 
-    images: [B 3 H W] in [-1, 1], at the stage's size.  draws: noise levels, evenly over 1..T; every condition sees the same noise.
-    ValueError if an error is not finite, as of damaged weights."""
+    images: [B 3 H W] in [-1, 1], at the stage's size.  draws: noise levels, evenly over 1..T; every condition
+    sees the same noise. ValueError if an error is not finite, as of damaged weights."""
     x0 = images if stage.codec is None else stage.codec.encode(images)
     denoiser, conds = stage.denoiser, [stage.denoiser.condition(cond) for cond in conds]
     errors = torch.zeros(len(conds), len(images))
@@ -83,12 +100,17 @@ def denoising_errors(stage: Stage, images: Tensor, conds: Sequence[Cond], *, dra
 
 
 def choice_metrics(pipeline, *, n: int = 64, draws: int = 8, seed: int = 0, batch: int = 32) -> dict:
-    """The share of n pictures of two objects for which the true caption wins, for each of CHANGES and for NEW.  Of the first stage.
+    """The share of n pictures of two objects for which the true caption wins, for each of CHANGES and for
+    NEW.  Of the first stage.
 
-    ValueError for n or draws below 1, and for a model that draws nothing from captions: codecs, stages that enlarge, models of labels."""
+    ValueError for n or draws below 1, and for a model that draws nothing from captions: codecs, stages that
+    enlarge, models of labels."""
     stage = pipeline.stages[0] if pipeline.stages else None
     if stage is None or stage.enlarge is not None or hasattr(pipeline.encode_text, "names"):
-        raise ValueError("choosing between captions is for models that draw from them, not for codecs, stages that enlarge, or labels")
+        raise ValueError(
+            "choosing between captions is for models that draw from them, not for codecs, stages that "
+            "enlarge, or labels"
+        )
     if n < 1 or draws < 1:
         raise ValueError(f"n={n}, draws={draws}: choose 1 or more")
     result: dict = {"samples": n, "draws": draws}
@@ -97,13 +119,15 @@ def choice_metrics(pipeline, *, n: int = 64, draws: int = 8, seed: int = 0, batc
         for start in range(0, n, batch):
             scenes, captions, others = zip(*found[start:start + batch])
             images = drawn(scenes, stage.size[0]).to(pipeline.device)
-            conds = [Cond(*pipeline.encode_text(list(said))).map(lambda v: v.to(pipeline.device)) for said in (captions, others)]
+            conds = [Cond(*pipeline.encode_text(list(said))).map(lambda v: v.to(pipeline.device))
+                     for said in (captions, others)]
             true, other = denoising_errors(stage, images, conds, draws=draws, seed=seed + start)
-            wins += ((true < other).double() + (true == other) / 2).sum().item()                  # a tie is luck
+            wins += ((true < other).double() + (true == other) / 2).sum().item()  # a tie is luck
         result[name] = round(wins / n, 4)
     return result
 
 
 def draw_choices(result: dict):
     """The shares as bars."""
-    return bars({"share": {name.replace("_", " "): result[name] for name in (*CHANGES, NEW)}}, ylabel="share that chooses the true caption")
+    return bars({"share": {name.replace("_", " "): result[name] for name in (*CHANGES, NEW)}},
+                ylabel="share that chooses the true caption")

@@ -1,4 +1,5 @@
-"""What guidance does to captions: alignment, diversity and colour over guidance scales (Ho & Salimans 2022)."""
+"""What guidance does to captions: alignment, diversity and colour over guidance scales (Ho & Salimans
+2022)."""
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -13,13 +14,17 @@ from ..scene_metrics import drawn, sample_many
 def guidance_sweep(pipeline, scales: Sequence[float], *, n: int = 128, seed: int = 0) -> dict:
     """What each guidance scale of the first stage does to the same captions from the same noise.
 
-    Returns {"scales", kind: [alignment per scale], "colourfulness": [...], "variety": [...]} and "true_colourfulness" of the scenes themselves.
+    Returns {"scales", kind: [alignment per scale], "colourfulness": [...], "variety": [...]} and
+    "true_colourfulness" of the scenes themselves.
     variety: mean standard deviation over 8 pictures of one caption."""
     scenes = {kind: fresh_scenes(kind, n) for kind in ("one_object", "two_objects", "held_out_one")}
-    result: dict = {"scales": list(scales), **{kind: [] for kind in scenes}, "colourfulness": [], "variety": []}
+    result: dict = {"scales": list(scales), **{kind: [] for kind in scenes}, "colourfulness": [],
+                    "variety": []}
     for scale in scales:
-        at = replace(pipeline, stages=(replace(pipeline.stages[0], guidance_scale=scale), *pipeline.stages[1:]))
-        samples = {kind: sample_many(at, [caption for _, caption in pairs], seed=seed) for kind, pairs in scenes.items()}
+        at = replace(pipeline, stages=(replace(pipeline.stages[0], guidance_scale=scale),
+                                       *pipeline.stages[1:]))
+        samples = {kind: sample_many(at, [caption for _, caption in pairs], seed=seed)
+                   for kind, pairs in scenes.items()}
         for kind, images in samples.items():
             result[kind].append(round(alignment(images, [caption for _, caption in scenes[kind]]).score, 4))
         result["colourfulness"].append(round(colourfulness(samples["one_object"]), 4))
@@ -32,5 +37,8 @@ def draw_sweep(result: dict):
     """The sweep as one picture: alignment on the left, colour and variety on the right."""
     x = result["scales"]
     kinds = {kind: (x, result[kind]) for kind in ("one_object", "two_objects", "held_out_one")}
-    side = {name: (x, result[name]) for name in ("colourfulness", "variety")} | {"true colourfulness": (x, [result["true_colourfulness"]] * len(x))}
-    return beside(lines(kinds, xlabel="guidance scale", ylabel="alignment", marker="o"), lines(side, xlabel="guidance scale", marker="o"))
+    side = {name: (x, result[name]) for name in ("colourfulness", "variety")} | {
+        "true colourfulness": (x, [result["true_colourfulness"]] * len(x))
+    }
+    return beside(lines(kinds, xlabel="guidance scale", ylabel="alignment", marker="o"),
+                  lines(side, xlabel="guidance scale", marker="o"))
