@@ -44,7 +44,7 @@ def trained(tmp_path):
 
 @pytest.mark.slow
 def test_stages_trained_side_by_side_are_those_trained_one_after_the_other_bit_for_bit(trained, tmp_path):
-    train_all(SMALL["imagen-shapes"], tmp_path / "both", together=True)
+    train_all(SMALL["imagen-shapes"], tmp_path / "both", interleave=True)
     assert saved(tmp_path / "both") == saved(trained) and saved(tmp_path / "both" / LATER) == saved(trained / LATER)
     assert load(tmp_path / "both")(["a red circle"]).shape == (1, 3, 16, 16)
 
@@ -66,8 +66,8 @@ def test_one_stage_can_be_trained_alone(tmp_path, monkeypatch):
     train_all(SMALL[LATER], tmp_path / "run" / LATER)                              # the second when there is time for it
     assert len(load(tmp_path / "run").stages) == 2
     seen = []
-    monkeypatch.setattr("t2ilab.cli.train.train_all", lambda preset, out, whole, together=False: seen.append((preset.name, whole, together)))
-    for words in (["train", "imagen-shapes"], ["train", "imagen-shapes", "--no-cascade"], ["train", "imagen-shapes", "--together"], ["train", LATER]):
+    monkeypatch.setattr("t2ilab.cli.train.train_all", lambda preset, out, whole, interleave=False: seen.append((preset.name, whole, interleave)))
+    for words in (["train", "imagen-shapes"], ["train", "imagen-shapes", "--no-cascade"], ["train", "imagen-shapes", "--interleave"], ["train", LATER]):
         assert cli.main([*words, "--out", str(tmp_path)]) == 0
     assert cli.main(["resume", str(tmp_path / "run"), "--no-cascade"]) == 0
     assert seen == [("imagen-shapes", True, False), ("imagen-shapes", False, False), ("imagen-shapes", True, True), (LATER, True, False),

@@ -42,7 +42,7 @@ def test_every_command_line_is_understood(line, monkeypatch):
     for name, command in cli.COMMANDS.items():
         monkeypatch.setitem(cli.COMMANDS, name, _recorder(command, called))
     assert cli.main(shlex.split(line, comments=True)[1:]) == 0
-    assert called == [shlex.split(line)[1]]
+    assert called == [shlex.split(line, comments=True)[1]]
 
 
 def _recorder(command, called):

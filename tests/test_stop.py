@@ -21,6 +21,17 @@ SLOW = tiny(fit={"steps": 6, "optimizer": "muon"})
 HOLDER = "import sys, time; from pathlib import Path; from t2ilab.runs.lock import alone\nwith alone(Path(sys.argv[1])): print('held', flush=True); time.sleep(60)"
 
 
+@pytest.fixture(autouse=True)
+def listening():
+    """Signals reach this process, even where it was started in the background, which ignores some."""
+    before = {number: signal.getsignal(number) for number in SIGNALS}
+    for number in SIGNALS:
+        signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
 def signalled(monkeypatch, number, step, place="update_ema"):
     """Send this process a signal in the middle of a step: its weights have moved, their average has not."""
     original, calls = getattr(fit_module, place), []

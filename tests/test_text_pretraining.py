@@ -15,11 +15,8 @@ from t2ilab.text.pretraining import (
     PretrainConfig,
     SceneTexts,
     SpanCorruption,
-    corrupt,
-    cut_out,
     fill_in,
     learn_tokenizer,
-    masked_spans,
     pretrain,
     save_encoder,
 )

@@ -31,7 +31,7 @@ def demo(out: Path = Path("runs/demo"), train: bool = False, steps: int = 1200) 
 
     Args:
         out: folder for the pictures
-        train: train a small model from nothing instead (about 5 minutes on 2 cores)
+        train: train a small model from nothing instead (6 to 10 minutes on one core)
         steps: length of that training
     """
     if train:

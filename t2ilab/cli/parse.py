@@ -13,6 +13,7 @@ import tyro
 
 from ..presets import PRESETS
 from .commands import COMMANDS
+from .old_names import with_new_names
 
 CONFIG = (tyro.conf.OmitArgPrefixes, tyro.conf.OmitSubcommandPrefixes, tyro.conf.CascadeSubcommandArgs)
 
@@ -23,6 +24,7 @@ def parse(args: list[str]):
     SystemExit after help, which prints itself, and after a word that it does not know: status 2."""
     box = io.StringIO()
     try:
+        args = with_new_names(args, lambda: _options(_command(args)))
         with redirect_stderr(box):
             return _read(args)
     except SystemExit as stop:
@@ -39,6 +41,11 @@ def parse(args: list[str]):
 def _read(args: list[str]):
     commands = {name: _later(command) for name, command in COMMANDS.items()}
     return tyro.extras.subcommand_cli_from_dict(commands, prog="t2ilab", args=args, config=CONFIG)
+
+
+def _command(args: list[str]) -> list[str]:
+    """The words that name the command: it alone, or train and its preset."""
+    return args[:2] if args[0] == "train" and args[1:2] and args[1] in PRESETS else args[:1]
 
 
 def _later(command):

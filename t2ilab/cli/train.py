@@ -30,16 +30,16 @@ AnyPreset = Union[tuple(_subcommand(name, preset) for name, preset in PRESETS.it
 Word = tyro.conf.Positional[str]
 
 
-def train(preset: AnyPreset, out: Path | None = None, cascade: bool = True, together: bool = False) -> None:
+def train(preset: AnyPreset, out: Path | None = None, cascade: bool = True, interleave: bool = False) -> None:
     """Train a preset; run it again to go on where it stopped.
 
     Args:
         out: the run's folder; runs/PRESET if not given
         cascade: train the stages that enlarge its pictures too; --steps and the like are theirs too
-        together: train all stages side by side, a step each in turn, in place of one after the other; their
-        weights are the same
+        interleave: train all stages side by side, a step each in turn, in place of one after the other;
+        their weights are the same
     """
-    train_all(preset, out or Path("runs") / preset.name, cascade, together)
+    train_all(preset, out or Path("runs") / preset.name, cascade, interleave)
 
 
 def resume(run: Annotated[Word, tyro.conf.arg(metavar="RUN")], steps: int | None = None,
@@ -84,7 +84,7 @@ def pretrain(out: Path = Path("runs/t5-shapes"), texts: Path | None = None,
           f"{text.width}")
 
 
-def train_all(preset: Preset, out: Path, whole: bool = True, together: bool = False) -> None:
+def train_all(preset: Preset, out: Path, whole: bool = True, interleave: bool = False) -> None:
     """Train a preset, and with `whole` the stages after it, under progress bars; the plan is said first."""
     from ..runs.cascade import cascade, plan
     with nullcontext() if _first() else _silence():
@@ -92,7 +92,7 @@ def train_all(preset: Preset, out: Path, whole: bool = True, together: bool = Fa
         if len(parts) > 1:
             print(plan(parts), flush=True)
         stages = [_steps(part, folder) for part, folder in parts]
-        for _ in zip_longest(*stages) if together else chain(*stages):
+        for _ in zip_longest(*stages) if interleave else chain(*stages):
             pass
 
 

@@ -33,7 +33,8 @@ def cosine(T: int = 1000) -> Tensor:
 
 def from_betas(betas: Tensor) -> Tensor:
     """alpha_bar [T+1] from betas [T]: the share of the signal's variance that is left after t steps."""
-    return torch.cat([torch.ones(1, dtype=torch.float64), (1 - betas.double()).cumprod(0)])
+    kept = 1 - betas.double()
+    return torch.cat([torch.ones_like(kept[:1]), kept.cumprod(0)])
 
 
 def timesteps(T: int, n: int) -> list[int]:

@@ -1,8 +1,7 @@
 """The answers to the exercises, as functions that look at an answer and say what is wrong with it.
 
-`check("03a", answer)` calls EXERCISES["03a"](answer): None means right, a sentence is a hint that does not
-give the answer away. A checker tests a property where it can (does your function invert itself?), and
-compares with a number where it must.
+`check("03a", answer)` calls EXERCISES["03a"](answer): None means right, a sentence is a hint that does not give the answer away.
+A checker tests a property where it can (does your function invert itself?), and compares with a number where it must.
 """
 from math import prod
 
@@ -49,8 +48,8 @@ def normalises(function):
 # Lesson 02: noising
 
 def jumps(function):
-    """A checker for a function (alpha_bar, s, t) -> (a, b) with x_t = a x_s + b eps: after any jump to s it
-    must end where one jump to t does."""
+    """A checker for a function (alpha_bar, s, t) -> (a, b) with x_t = a x_s + b eps: after any jump to s it must end where one
+    jump to t does."""
     alpha_bar = cosine(100)
     for s, t in ((0, 40), (39, 40), (10, 70)):
         pair = function(alpha_bar, s, t) if callable(function) else None
@@ -83,18 +82,17 @@ def tells_the_time(function):
     """A checker for a function (x0, x_t, diffusion) -> t, right to 30 steps of 1000."""
     diffusion, x0 = variance_preserving(cosine()), 2 * torch.rand(16, 3, 32, 32, generator=generator(2)) - 1
     for t in (50, 300, 500, 700, 950):
-        answer = (
-            function(x0, diffusion.diffuse(x0, t, generator(2, t)), diffusion) if callable(function) else None
-        )
+        answer = function(x0, diffusion.diffuse(x0, t, generator(2, t)), diffusion) if callable(function) else None
         if answer is None or abs(int(answer) - t) > 30:
-            return f"at t={t} it says {answer}: x0 . x_t / x0 . x0 is about sqrt(alpha_bar[t]); which entry of the table is nearest?"
+            return (
+                f"at t={t} it says {answer}: x0 . x_t / x0 . x0 is about sqrt(alpha_bar[t]); which entry of the table is nearest?"
+            )
 
 
 # Lesson 03: DDPM
 
 def noise_in_the_first_half(sampler):
-    """A checker for a sampler of T = 1000: DDPM's own step while t > 500, and the posterior's mean
-    afterwards."""
+    """A checker for a sampler of T = 1000: DDPM's own step while t > 500, and the posterior's mean afterwards."""
     diffusion, g = variance_preserving(cosine()), generator(3)
     x_t, pred = randn((2, 3, 4, 4), g), Prediction(randn((2, 3, 4, 4), g))
     step = sampler(diffusion) if callable(sampler) else None
@@ -102,21 +100,19 @@ def noise_in_the_first_half(sampler):
         return "a sampler is a function that takes a diffusion and returns a step, as mean_only does"
     for t in (1000, 501, 500, 20):
         s = t - 10
-        with_noise, mean = diffusion.step(pred, x_t, t, s,
-                                          generator(t)), diffusion.posterior(pred.x0, x_t, t, s)[0]
+        with_noise, mean = diffusion.step(pred, x_t, t, s, generator(t)), diffusion.posterior(pred.x0, x_t, t, s)[0]
         given, wanted = step(pred, x_t, t, s, generator(t)), with_noise if t > 500 else mean
         if not isinstance(given, torch.Tensor) or not torch.allclose(given, wanted, atol=1e-5):
             return f"at t={t} it should {'add noise, as diffusion.step does' if t > 500 else 'go to the mean, without noise'}"
 
 
 def moves_away(function):
-    """A checker for (denoiser, cond, other, scale) -> denoise: from the guess for `other`, scale times the
-    way to the guess for `cond`."""
+    """A checker for (denoiser, cond, other, scale) -> denoise: from the guess for `other`, scale times the way to the guess for
+    `cond`."""
     def denoiser(x_t, t, cond):
         return Prediction(x_t * cond.text.view(-1, 1, 1, 1))
-    x_t, (cond, other) = torch.ones(2, 3, 4, 4), (Cond(torch.full((2, 1), label),
-                                                       torch.ones(2, 1, dtype=torch.bool))
-                                                       for label in (5, 2))
+    x_t, (cond, other) = torch.ones(2, 3, 4, 4), (Cond(torch.full((2, 1), label), torch.ones(2, 1, dtype=torch.bool))
+                                                  for label in (5, 2))
     for scale, wanted in ((1.0, 5), (0.0, 2), (3.0, 11)):
         denoise = function(denoiser, cond, other, scale) if callable(function) else None
         pred = denoise(x_t, 500) if callable(denoise) else None
@@ -129,8 +125,7 @@ def moves_away(function):
 # Lesson 04: faster sampling
 
 def climbs(function):
-    """A checker for a function (x_s, eps, ab_s, ab_t) -> x_t: the same picture and the same noise in the
-    proportions of t."""
+    """A checker for a function (x_s, eps, ab_s, ab_t) -> x_t: the same picture and the same noise in the proportions of t."""
     x0, eps = torch.linspace(-1, 1, 9, dtype=torch.float64), torch.linspace(2, -1, 9, dtype=torch.float64)
 
     def mix(ab):
@@ -140,7 +135,9 @@ def climbs(function):
         if not isinstance(x_t, torch.Tensor) or x_t.shape != x0.shape:
             return "return a tensor as large as x_s"
         if not torch.allclose(x_t, mix(ab_t)):
-            return f"from alpha_bar {ab_s:.2f} to {ab_t:.2f} it misses: which x_0 gave x_s, and which x_t do that x_0 and eps give?"
+            return (
+                f"from alpha_bar {ab_s:.2f} to {ab_t:.2f} it misses: which x_0 gave x_s, and which x_t do that x_0 and eps give?"
+            )
 
 
 def translates_v(function):
@@ -158,8 +155,7 @@ def translates_v(function):
 # Lesson 05: GLIDE
 
 def guides_noise(function):
-    """A checker for a function (x0_c, x0_0, x_t, ab_t, s) -> eps: guidance in noise, from two predictions of
-    the picture."""
+    """A checker for a function (x0_c, x0_0, x_t, ab_t, s) -> eps: guidance in noise, from two predictions of the picture."""
     x0_c, x0_0, x_t = (
         torch.linspace(-1, 1, 9, dtype=torch.float64),
         torch.linspace(0.5, -0.5, 9, dtype=torch.float64),
@@ -176,8 +172,8 @@ def guides_noise(function):
 
 
 def pulls_twice(function):
-    """A checker for (denoiser, first, second, nothing, a, b) -> denoise: two differences to the guess for
-    nothing, each with its own strength."""
+    """A checker for (denoiser, first, second, nothing, a, b) -> denoise: two differences to the guess for nothing, each with its
+    own strength."""
     def denoiser(x_t, t, cond):
         return Prediction(x_t * cond.text.view(-1, 1, 1, 1))
     x_t = torch.ones(2, 3, 4, 4)
@@ -194,8 +190,7 @@ def pulls_twice(function):
 # Lesson 06: Imagen
 
 def repairs(function):
-    """A checker for (inputs, targets, sentinels) -> ids: a text with holes, and what stood in them, put
-    together again."""
+    """A checker for (inputs, targets, sentinels) -> ids: a text with holes, and what stood in them, put together again."""
     text, sentinels = torch.tensor([5, 7, 5, 6, 9, 5, 8, 7]), [90, 91, 92, 93]
     for spans in ([(2, 4)], [(0, 1), (3, 5)], [(1, 2), (4, 5), (6, 8)], [(0, 8)], []):
         inputs, targets = cut_out(text, spans, sentinels)
@@ -207,8 +202,7 @@ def repairs(function):
 
 
 def sees_the_bug(function):
-    """A checker for (v, ab) -> (mean, std) of noise that was added in [0, 1] and mapped to [-1, 1]
-    afterwards."""
+    """A checker for (v, ab) -> (mean, std) of noise that was added in [0, 1] and mapped to [-1, 1] afterwards."""
     for v, ab in ((0.0, 0.99), (1.0, 0.25), (-0.6, 0.5)):
         pair = function(v, ab) if callable(function) else None
         if not isinstance(pair, tuple) or len(pair) != 2:
@@ -230,17 +224,12 @@ def rounds_through(function):
     if not y.requires_grad:
         return "no gradient passes: it has to come from x itself, and the rest must have none"
     (slope,) = torch.autograd.grad(y.sum(), x)
-    return (
-        None
-        if torch.allclose(slope, torch.ones_like(x))
-        else f"the slope is {slope.tolist()}, and should be 1 everywhere"
-    )
+    return None if torch.allclose(slope, torch.ones_like(x)) else f"the slope is {slope.tolist()}, and should be 1 everywhere"
 
 
 def counts_evenly(function):
     """A checker for a function (codes, K) -> perplexity."""
-    for codes, K, wanted in ((torch.arange(12).view(3, 4) % 4, 4, 4.0),
-                             (torch.zeros(5, dtype=torch.int64), 9, 1.0),
+    for codes, K, wanted in ((torch.arange(12).view(3, 4) % 4, 4, 4.0), (torch.zeros(5, dtype=torch.int64), 9, 1.0),
                              (torch.tensor([0, 0, 1]), 3, 1.8899)):
         answer = function(codes, K) if callable(function) else None
         if answer is None or not abs(float(answer) - wanted) < 1e-3:
@@ -248,8 +237,8 @@ def counts_evenly(function):
 
 
 def renumbers(function):
-    """A checker for (entries [K D], in_use) -> table [K]: a used code gets its place in the list, any other
-    that of the used entry nearest to its own."""
+    """A checker for (entries [K D], in_use) -> table [K]: a used code gets its place in the list, any other that of the used
+    entry nearest to its own."""
     entries, in_use = torch.tensor([0.0, 1.0, 4.0, 0.4, 5.0, 9.0, 7.5, 2.1])[:, None], [1, 2, 5]
     table = function(entries, in_use) if callable(function) else None
     if not isinstance(table, torch.Tensor) or table.shape != (8,) or table.dtype != torch.int64:
@@ -257,9 +246,7 @@ def renumbers(function):
     if table[in_use].tolist() != [0, 1, 2]:
         return f"the codes {in_use} are in use: they should become 0, 1, 2, not {table[in_use].tolist()}"
     wrong = [k for k, wanted in enumerate([0, 0, 1, 0, 1, 2, 2, 0]) if table[k] != wanted]
-    return (
-        f"code {wrong[0]} is not in use: which of the used entries is nearest to its own?" if wrong else None
-    )
+    return f"code {wrong[0]} is not in use: which of the used entries is nearest to its own?" if wrong else None
 
 
 # Lesson 08: VQ-Diffusion
@@ -284,43 +271,29 @@ EXERCISES = {
     # Lesson 01
     "01a": exactly(648, hint="multiply the number of choices; a position has five words, or is not stated"),
     "01b": normalises,
-    "01c": exactly(
-        [2, 7],
-        hint="a caption that is wholly true scores 1; collect the indices of the pictures that score less",
-    ),
+    "01c": exactly([2, 7], hint="a caption that is wholly true scores 1; collect the indices of the pictures that score less"),
     # Lesson 02
     "02a": jumps,
     "02b": quarters_the_snr,
     "02c": tells_the_time,
     # Lesson 03
-    "03a": near(
-        108.87, within=0.5, hint="divide two entries of weight: the one at t = 2 by the one at t = 500"
-    ),
+    "03a": near(108.87, within=0.5, hint="divide two entries of weight: the one at t = 2 by the one at t = 500"),
     "03b": noise_in_the_first_half,
     "03c": moves_away,
     # Lesson 04
     "04a": climbs,
     "04b": translates_v,
-    "04c": near(
-        (160, 57),
-        within=1,
-        hint="the error falls to an eighth: which factor in the steps does that take at order 1, and which "
-        "at order 2?",
-    ),
+    "04c": near((160, 57), within=1,
+                hint="the error falls to an eighth: which factor in the steps does that take at order 1, and which at order 2?"),
     # Lesson 05
-    "05a": exactly(
-        227,
-        hint="100 steps of a doubled batch, and then the upsampler's list of times: how many steps does "
-             "it make?",
-    ),
+    "05a": exactly(227,
+                   hint="100 steps of a doubled batch, and then the upsampler's list of times: how many steps does it make?"),
     "05b": guides_noise,
     "05c": pulls_twice,
     # Lesson 06
     "06a": repairs,
     "06b": sees_the_bug,
-    "06c": near(
-        152.6, within=0.5, hint="captions x tokens x numbers a token x 2 bytes, in units of 2**30 bytes"
-    ),
+    "06c": near(152.6, within=0.5, hint="captions x tokens x numbers a token x 2 bytes, in units of 2**30 bytes"),
     # Lesson 07
     "07a": rounds_through,
     "07b": counts_evenly,
@@ -328,9 +301,6 @@ EXERCISES = {
     # Lesson 08
     "08a": shows_masks,
     "08b": trusts,
-    "08c": near(
-        64 * prod(s / (s + 1) for s in range(90, 0, -10)),
-        within=0.05,
-        hint="by 08a, what does a step from s + 1 to s leave of the masks? There are nine before the last",
-    ),
+    "08c": near(64 * prod(s / (s + 1) for s in range(90, 0, -10)), within=0.05,
+                hint="by 08a, what does a step from s + 1 to s leave of the masks? There are nine before the last"),
 }

@@ -29,9 +29,9 @@ class Quantizer(nn.Module):
     Lesson: notebooks/07_codec.ipynb"""
     codebook: Tensor
 
-    def __init__(self, codes: int, width: int):
+    def __init__(self, codebook_size: int, width: int):
         super().__init__()
-        self.register_buffer("used", torch.zeros(codes))
+        self.register_buffer("used", torch.zeros(codebook_size))
         self.noted: list[tuple[Tensor, ...]] = []  # of this step's shards
 
     @torch.no_grad()
@@ -85,9 +85,10 @@ class Quantizer(nn.Module):
 class VectorQuantizer(Quantizer):
     """The nearest entry; the codebook learns by gradients."""
 
-    def __init__(self, codes: int, width: int):
-        super().__init__(codes, width)
-        self.codebook = nn.Parameter(torch.empty(codes, width).uniform_(-1 / codes, 1 / codes))
+    def __init__(self, codebook_size: int, width: int):
+        super().__init__(codebook_size, width)
+        near = 1 / codebook_size
+        self.codebook = nn.Parameter(torch.empty(codebook_size, width).uniform_(-near, near))
 
     def forward(self, z: Tensor, generator=None) -> tuple[Tensor, Tensor, Tensor]:
         codes = self.nearest(z)
@@ -122,10 +123,10 @@ class EMAVectorQuantizer(VectorQuantizer):
     """The nearest entry; each entry is a moving average of the cells that take it, and no gradient ever moves
     it."""
 
-    def __init__(self, codes: int, width: int):
-        super().__init__(codes, width)
+    def __init__(self, codebook_size: int, width: int):
+        super().__init__(codebook_size, width)
         del self.codebook
-        self.register_buffer("codebook", torch.randn(codes, width))
+        self.register_buffer("codebook", torch.randn(codebook_size, width))
         self.register_buffer("total", self.codebook.clone())
 
     def forward(self, z: Tensor, generator=None) -> tuple[Tensor, Tensor, Tensor]:
@@ -157,10 +158,10 @@ class GumbelQuantizer(Quantizer):
     # temperature of the choice at first, at last, and how long it falls
     WARM, COLD, STEPS = 1.0, 1 / 16, 150_000
 
-    def __init__(self, codes: int, width: int):
-        super().__init__(codes, width)
-        self.choose = nn.Conv2d(width, codes, 1)
-        self.codebook = nn.Parameter(torch.randn(codes, width))
+    def __init__(self, codebook_size: int, width: int):
+        super().__init__(codebook_size, width)
+        self.choose = nn.Conv2d(width, codebook_size, 1)
+        self.codebook = nn.Parameter(torch.randn(codebook_size, width))
         self.register_buffer("seen", torch.zeros((), dtype=torch.int64))
 
     @property
