@@ -23,7 +23,7 @@ PRESETS = [
              objective=ObjectiveConfig(predict="x0", loss_weighting="v_clipped", cond_drop_prob=0.2)),
         DataConfig("shapes"),
         replace(LAPTOP, steps=9_000),
-        expected="95 % of samples are valid scenes", hardware="laptop, 1 hour on 2 cores"),
+        expected="94 % of samples are valid scenes", hardware="laptop, an hour on one core"),
     Preset(
         "ddpm-cifar10", DDPMConfig(net=HO, objective=ObjectiveConfig(variance="large")),
         DataConfig("cifar10", flip=True, workers=4),

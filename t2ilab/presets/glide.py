@@ -31,7 +31,7 @@ PRESETS = [
         DataConfig("shapes"),
         replace(LAPTOP, steps=16_000),
         cascade=("glide-shapes-upsampler",),
-        expected="alignment 0.99 on one object, 0.95 on two", hardware="laptop, 2 hours on 2 cores"),
+        expected="alignment 1.00 on one object, 0.96 on two", hardware="laptop, two hours on one core"),
     Preset(
         "glide-shapes-upsampler", replace(
             SHAPES, size=64, low_res=32, low_res_noise=0.05, net=replace(WORDS, patch=4), sampling_steps=20,
@@ -40,12 +40,12 @@ PRESETS = [
                                       loss="hybrid", cond_drop_prob=0.2)),
         DataConfig("shapes"),
         replace(LAPTOP, steps=3_000),
-        expected="35 dB, 4.6 more than bicubic", hardware="laptop, half an hour on 2 cores"),
+        expected="35 dB, 4.6 more than bicubic", hardware="laptop, half an hour on one core"),
     Preset(
         "glide-tiny", TINY,
         DataConfig("shapes"),
         FitConfig(steps=5_000, batch_size=64, lr=1e-3),
-        expected="colours and shapes follow the caption", hardware="laptop, an hour on 2 cores"),
+        expected="colours and shapes follow the caption", hardware="laptop, two and a half hours on one core"),
     Preset(
         "glide-flowers102", replace(MINI, net=replace(MINI.net, channels=64, blocks=2),
                                     text=TextConfig(4096, 32, text_layers=4),

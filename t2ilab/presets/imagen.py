@@ -33,15 +33,15 @@ PRESETS = [
         DataConfig("shapes"),
         replace(LAPTOP, steps=8_000),
         cascade=("imagen-shapes-upsampler",),
-        expected="alignment 1.00 on one object, 0.91 on two",
-        hardware="laptop, an hour and a quarter on one core"),
+        expected="alignment 1.00 on one object, 0.89 on two",
+        hardware="laptop, an hour on one core"),
     Preset(
         "imagen-shapes-upsampler", replace(
             IMAGEN_SHAPES, size=64, low_res=32, net=SHARPEN, sampling_steps=20, guidance_scale=1.0,
             objective=ObjectiveConfig(predict="x0", loss_weighting="v_clipped", cond_drop_prob=0.1)),
         DataConfig("shapes"),
         replace(LAPTOP, steps=3_000),
-        expected="31.8 dB, 1.1 more than bicubic", hardware="laptop, half an hour on 2 cores"),
+        expected="31.7 dB, 1.1 more than bicubic", hardware="laptop, half an hour on one core"),
     Preset(
         "imagen-tiny", IMAGEN_TINY,
         DataConfig("shapes"),

@@ -12,5 +12,5 @@ SHAPES = LatentDiffusionConfig(net=replace(SMALL, channel_mult=(1, 2), attention
 
 PRESETS = [
     Preset("latent-shapes", SHAPES, DataConfig("shapes"), replace(LAPTOP, steps=9_000),
-           expected="not measured yet", hardware="laptop, an hour or two on 2 cores"),
+           expected="not measured yet", hardware="laptop, half an hour on one core"),
 ]

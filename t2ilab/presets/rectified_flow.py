@@ -14,5 +14,5 @@ SHAPES = RectifiedFlowConfig(net=SMALL,
 PRESETS = [
     Preset("flow-shapes", SHAPES, DataConfig("shapes"), replace(LAPTOP, steps=9_000),
            expected="not measured yet; as ddpm-shapes, from 50 steps",
-           hardware="laptop, an hour or two on 2 cores"),
+           hardware="laptop, an hour on one core"),
 ]

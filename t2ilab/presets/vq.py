@@ -48,7 +48,7 @@ PRESETS = [
         DataConfig("shapes"),
         replace(LAPTOP, steps=2_500, ema_decay=0.995),
         expected="36 dB on one object, 33 on two; all still read",
-        hardware="laptop, half an hour on 2 cores"),
+        hardware="laptop, half an hour on one core"),
     Preset(
         "vq-codec-coco", VQGANRunConfig(net=VQGANConfig(quantizer="gumbel")),  # 68,995,971
         DataConfig("coco", crop="random", flip=True, workers=8), CODEC_FIT, SLOWLY,
@@ -70,18 +70,18 @@ PRESETS = [
         "vq-shapes", VQ_SHAPES,
         DataConfig("shapes"),
         replace(LAPTOP, steps=6_000, batch_size=64),
-        expected="96 % on one object, 93 % on two", hardware="laptop, 1.5 hours on 2 cores"),
+        expected="96 % on one object, 87 % on two", hardware="laptop, an hour and a quarter on one core"),
     Preset(
         "vq-shapes-classes", replace(VQ_SHAPES, net=replace(WITHOUT_TEXT, classes=18)),
         DataConfig("shapes"),
         replace(LAPTOP, steps=5_500, batch_size=64),
-        expected="93 % show their label", hardware="laptop, an hour on 2 cores"),
+        expected="93 % show their label", hardware="laptop, an hour on one core"),
     Preset(
         "vq-shapes-free", replace(VQ_SHAPES, net=WITHOUT_TEXT, guidance_scale=1.0, truncation=0.7,
                                   objective=replace(VQ_SHAPES.objective, cond_drop_prob=0.0)),
         DataConfig("shapes"),
         replace(LAPTOP, steps=3_000, batch_size=64),
-        expected="scenes of its own choice; half can be read", hardware="laptop, half an hour on 2 cores"),
+        expected="scenes of its own choice; half can be read", hardware="laptop, half an hour on one core"),
     Preset(
         "vq-coco", COCO,
         DataConfig("coco", crop="random", workers=8), replace(VQ_FIT, lr=2e-4), SLOWLY,
@@ -143,10 +143,10 @@ PRESETS = [
                                        net=replace(WITHOUT_TEXT, width=192, classes=102)),
         DataConfig("flowers102", split="all", crop="random", flip=True),
         replace(LAPTOP, steps=1_500, batch_size=64),
-        expected="flowers, their colours by the label", hardware="laptop, half an hour on 2 cores"),
+        expected="flowers, their colours by the label", hardware="laptop, half an hour on one core"),
     Preset(
         "vq-codec-flowers102-small", replace(CODEC_SHAPES, net=replace(CODEC_SHAPES.net, codebook_size=1024)),
         DataConfig("flowers102", split="all", crop="random", flip=True),
         replace(LAPTOP, steps=2_200, ema_decay=0.995),
-        expected="21 dB in 64 codes of 1,024", hardware="laptop, half an hour on 2 cores"),
+        expected="21 dB in 64 codes of 1,024", hardware="laptop, half an hour on one core"),
 ]
