@@ -1,8 +1,8 @@
 """t2ilab: learn how text-to-image diffusion works, then keep using what you learned with.
 
 `load` a trained run and call it, or `sample` and `sample_class` in one call; `train` a preset, by its name
-too, step by step; `evaluate` a run; `export` it into a small folder.  All else is in the modules, one idea a
-file.
+too, step by step; `evaluate` a run; `export` it into a small folder.  All else is in the modules,
+one idea a file.
 """
 from typing import TYPE_CHECKING
 

@@ -7,8 +7,8 @@ from types import UnionType
 
 
 def from_dict(cls, values: dict, **types):
-    """The dataclass that asdict turned into these values.  types: of fields that the class itself leaves
-    open.
+    """The dataclass that asdict turned into these values.  types:
+    of fields that the class itself leaves open.
 
     ValueError for fields this version does not know, or values of the wrong type."""
     hints = typing.get_type_hints(cls) | types
@@ -20,8 +20,8 @@ def from_dict(cls, values: dict, **types):
 
 
 def check_range(config, *names: str, least=-math.inf, most=math.inf, above=-math.inf, below=math.inf) -> None:
-    """ValueError unless each of these fields, or each number of a tuple, is finite and within the bounds.
-    None passes."""
+    """ValueError unless each of these fields, or each number of a tuple,
+    is finite and within the bounds. None passes."""
     for name in names:
         value = getattr(config, name)
         numbers = value if isinstance(value, tuple) else () if value is None else (value,)

@@ -2,8 +2,8 @@
 are fetched once and checked.
 
 `checksums.json` holds the SHA-256 of every file of every shipped run; a file that differs by one byte is
-thrown away. Also which folder a run's name means, for every command and every other run that names one:
-`locate`.
+thrown away. Also which folder a run's name means,
+for every command and every other run that names one: `locate`.
 """
 import hashlib
 import http.client

@@ -26,8 +26,8 @@ def like(v: Tensor, x: Tensor) -> Tensor:
 def generator(*seeds: int) -> torch.Generator:
     """A CPU generator whose stream is a pure function of the integers, e.g. generator(seed, step, shard).
 
-    Nearby integers give unrelated streams, and there is no state to save: step 137's noise can be drawn
-    without steps 1 to 136."""
+    Nearby integers give unrelated streams, and there is no state to save:
+    step 137's noise can be drawn without steps 1 to 136."""
     digest = hashlib.sha256(",".join(str(int(s)) for s in seeds).encode()).digest()
     return torch.Generator().manual_seed(int.from_bytes(digest[:8], "little", signed=True))
 
@@ -46,8 +46,8 @@ def generator_per_image(captions: Sequence[str], seed: int) -> list[torch.Genera
 
 
 def randn(shape, generator: Source = None, *, device="cpu", dtype=torch.float32) -> Tensor:
-    """Standard normal numbers, drawn on the CPU and then moved, so that a seed means the same image on every
-    device.
+    """Standard normal numbers, drawn on the CPU and then moved,
+    so that a seed means the same image on every device.
 
     generator: one for all, or a list of one per image, shape[0] of them; ValueError for another number."""
     return _drawn(torch.randn, shape, generator, dtype).to(device)
@@ -77,8 +77,8 @@ def gumbel(shape, generator: Source = None, *, device="cpu") -> Tensor:
 
 
 def one_hot(x: Tensor, K: int) -> Tensor:
-    """Where each token is: [B N] int64 -> [B K N] bool, in memory as probabilities are; [MASK] = K is
-    nowhere.
+    """Where each token is: [B N] int64 -> [B K N] bool, in memory as probabilities are;
+    [MASK] = K is nowhere.
 
     (torch's own, turned around, makes all that follows slower.)"""
     return x[:, None] == torch.arange(K, device=x.device)[:, None]

@@ -1,5 +1,5 @@
-"""How far can a picture be spoiled before the scene parser stops reading it, and does it stop or does it
-misread?
+"""How far can a picture be spoiled before the scene parser stops reading it,
+and does it stop or does it misread?
 
 Scenes are drawn, blurred, made noisy or shifted in colour, and read back. A judge may abstain; it must not
 guess. `python results/tools/parser_robustness.py` writes the curves to results/scene-parser/.
@@ -21,8 +21,8 @@ def whole_grammar(n: int, seed: int = 0) -> list[Scene]:
 
 
 def reading_rates(scenes: Sequence[Scene], size: int, seed: int = 0, **levels: float) -> dict[str, float]:
-    """Shares of scenes that are read right (centres within 0.03), misread, and left unread when spoiled by
-    blur=, noise=, drift=."""
+    """Shares of scenes that are read right (centres within 0.03), misread,
+    and left unread when spoiled by blur=, noise=, drift=."""
     readings = [parse(corrupt_image(from_uint8(render(s, size)), generator(seed, i), **levels))
                 for i, s in enumerate(scenes)]
     right = sum(agree(s, r, tolerance=0.03) for s, r in zip(scenes, readings))

@@ -29,8 +29,8 @@ def table(columns: dict[str, str], runs: dict[str, dict]) -> str:
 
 
 def shown(value: float | None) -> str:
-    """A share as per cent, any other number as it is, a dash for none: models that read no labels have no
-    number for them."""
+    """A share as per cent, any other number as it is, a dash for none:
+    models that read no labels have no number for them."""
     return "–" if value is None else f"{value:.1%}" if value <= 1 else f"{value:.1f}"
 
 

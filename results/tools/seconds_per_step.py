@@ -3,8 +3,8 @@ results/tools/seconds_per_step.py`.
 
 Twice: as the processor is, and as one without AVX-512 and bf16 units, which is what most laptops have. Writes
 results/seconds_per_step.json. The core's own time is counted, so that other programs on the machine count
-little, loading and logging included. Presets of photographs are timed on random pictures: what they show
-takes no time.
+little, loading and logging included. Presets of photographs are timed on random pictures:
+what they show takes no time.
 """
 import json
 import os

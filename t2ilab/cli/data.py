@@ -66,8 +66,8 @@ def convert(preset: Annotated[Word, tyro.conf.arg(metavar="PRESET")],
             file: Annotated[Word, tyro.conf.arg(metavar="FILE|FOLDER")],
             out: Path | None = None, table: Path | None = None, vocabulary: Path | None = None,
             null_embedding: Literal["learned", "ignore"] = "learned") -> None:
-    """Make a run of published weights, to sample from or to train on. What they are is told from the file or
-    folder.
+    """Make a run of published weights, to sample from or to train on.
+    What they are is told from the file or folder.
 
     Args:
         preset: its configuration, such as glide-base, vq-coco, vq-ithq or ddpm-cifar10

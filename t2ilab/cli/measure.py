@@ -70,8 +70,8 @@ SHARES = (0.9, 0.99, 0.999, 1.0)
 
 
 def codebook(run: RUN, data: str | None = None, root: str | None = None, n: int = 10_000) -> None:
-    """Count which of its codes a codec really takes, so that a model can draw the most used alone; writes
-    used_codes.json.
+    """Count which of its codes a codec really takes, so that a model can draw the most used alone;
+    writes used_codes.json.
 
     Args:
         run: a codec's run folder, or the name of one that ships with the project

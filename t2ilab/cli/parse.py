@@ -1,5 +1,5 @@
-"""From words to a call: tyro reads them; what it does not know is one line, with the word that was probably
-meant."""
+"""From words to a call: tyro reads them; what it does not know is one line,
+with the word that was probably meant."""
 import io
 import re
 import shlex

@@ -105,8 +105,8 @@ def _only(listing, keep):
 
 
 def _usable(listing, root, fit, max_broken):
-    """The data set of the pictures that decode; names the others in one line, or raises if they are too
-    many."""
+    """The data set of the pictures that decode; names the others in one line,
+    or raises if they are too many."""
     if isinstance(listing.pictures, np.ndarray):  # pixels already: nothing left to decode
         return ImageSet(listing, fit, [listing.pictures.shape[2:0:-1]] * len(listing.pictures))
     seen = check(listing.pictures, root)

@@ -1,5 +1,5 @@
-"""One picture file in, one square of RGB pixels out: what every photograph goes through before a model sees
-it.
+"""One picture file in, one square of RGB pixels out:
+what every photograph goes through before a model sees it.
 
 Real folders hold rotated phone photos, print colours, see-through logos and half-downloaded files; all of
 that ends here. Left out on purpose: vector graphics, camera raw, colour profiles, video, and anything that
@@ -92,8 +92,8 @@ def _reason(error):
 
 
 def measure(path) -> tuple[int, int]:
-    """True (width, height) of a picture that decodes to its last byte; errors as in read_image. Reads small,
-    so it is fast."""
+    """True (width, height) of a picture that decodes to its last byte; errors as in read_image.
+    Reads small, so it is fast."""
     return open_rgb(path, at_least=1)[1]
 
 
@@ -112,8 +112,8 @@ CROPS = {"centre": centre, "random": anywhere}  # (pixels left over, generator) 
 
 @dataclass(frozen=True)
 class Fit:
-    """How a picture of any shape becomes S x S: a square of its full shorter side, scaled with antialiasing,
-    perhaps mirrored."""
+    """How a picture of any shape becomes S x S: a square of its full shorter side,
+    scaled with antialiasing, perhaps mirrored."""
     size: int                   # S, pixels
     crop: str = "centre"        # or "random", see CROPS
     flip: bool = False          # mirror every second picture (not for captions that say left or right)

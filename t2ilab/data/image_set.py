@@ -18,8 +18,8 @@ from .sets.listing import Listing
 
 @dataclass(frozen=True)
 class ImageSet:
-    """Pictures on disk as a data set: example(index, generator) crops, flips and picks a caption with the
-    generator alone."""
+    """Pictures on disk as a data set: example(index, generator) crops,
+    flips and picks a caption with the generator alone."""
     listing: Listing                            # of good pictures only
     fit: Fit
     sizes: Sequence[tuple[int, int]]            # true (width, height) of each, before it is fitted

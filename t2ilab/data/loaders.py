@@ -1,5 +1,5 @@
-"""Batches for training as a pure function of the step: nothing to save, so nothing to restore when a run
-resumes.
+"""Batches for training as a pure function of the step: nothing to save,
+so nothing to restore when a run resumes.
 
 Sample number n of a run is fixed by (seed, n) alone. Any batch can be built without the ones before it, by
 any process, in any order. Left out on purpose: bucketing by size, weighted sampling, shards of tar files.
@@ -64,8 +64,8 @@ class StepDataset:
 
 def stream(dataset, *, batch_size: int, seed: int = 0, start: int = 0, shard: int = 0, shards: int = 1,
            workers: int = 0) -> Iterator[Batch]:
-    """Endless batches of a data set from step `start`, exactly those an uninterrupted run would see from
-    there.
+    """Endless batches of a data set from step `start`,
+    exactly those an uninterrupted run would see from there.
 
     Every batch is full: the stream runs over the border of an epoch. Shard k of K gives its batch_size // K
     samples of each step (one shard per process); the shards together are the batch of shards=1. `workers`
@@ -98,15 +98,15 @@ def _read_ahead(steps: StepDataset, start: int, workers: int) -> Iterator[Batch]
 
 
 def _left_to_the_run(_worker: int) -> None:
-    """Ctrl-C reaches every process of a terminal: the run finishes its step with what workers read, then ends
-    them."""
+    """Ctrl-C reaches every process of a terminal: the run finishes its step with what workers read,
+    then ends them."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 @dataclass(frozen=True)
 class _Caught:
-    """Steps that hand over a data error instead of raising it: a worker would wrap it into a page of
-    traceback."""
+    """Steps that hand over a data error instead of raising it:
+    a worker would wrap it into a page of traceback."""
     steps: StepDataset
 
     def __getitem__(self, step: int) -> Batch | Exception:
@@ -122,8 +122,8 @@ def _as_is(batch):
 
 @dataclass(frozen=True)
 class HoldoutSplit:
-    """A data set without the examples that are held back to measure the loss on, every k-th of it, or those
-    alone (held=True).
+    """A data set without the examples that are held back to measure the loss on, every k-th of it,
+    or those alone (held=True).
 
     An endless one has no k-th example: what is held back of it is drawn from three seeds, (the example's, k,
     6), where training and evaluation draw from two, so that no seed of theirs ever draws the same."""

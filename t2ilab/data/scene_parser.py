@@ -34,8 +34,8 @@ SIZE_DOUBT = 0.08       # a radius this close (in log) to halfway between small 
 
 
 def parse(image: Tensor) -> Scene | None:
-    """The scene in a picture, or None if it cannot be read for certain.  image: [3 H W] in [-1, 1], H and W
-    at least 24.
+    """The scene in a picture, or None if it cannot be read for certain.  image: [3 H W] in [-1, 1],
+    H and W at least 24.
 
     Objects come in reading order (left to right, or top to bottom if they stand more above than beside each
     other), with centres in [0, 1].
@@ -63,8 +63,8 @@ def unit(colour: tuple[int, int, int]) -> np.ndarray:
 
 
 def nearest(colour: np.ndarray, palette: dict) -> str | None:
-    """The palette's name for a colour [3] in [-1, 1], or None if every palette colour is further than
-    NEAR."""
+    """The palette's name for a colour [3] in [-1, 1],
+    or None if every palette colour is further than NEAR."""
     distance = {name: np.linalg.norm(colour - unit(rgb)) for name, rgb in palette.items()}
     name = min(distance, key=distance.get)
     return name if distance[name] <= NEAR else None
@@ -114,8 +114,8 @@ def read_object(blob: Blob, ground: np.ndarray, background: str) -> Object | Non
 
 
 def brightest(blob: Blob) -> np.ndarray:
-    """The mean difference [3] over the quarter of a blob's solid pixels that differ most: its colour without
-    its edge."""
+    """The mean difference [3] over the quarter of a blob's solid pixels that differ most:
+    its colour without its edge."""
     solid = blob.difference[blob.window]                                                # [pixels 3]
     size = np.linalg.norm(solid, axis=1)
     return solid[size >= np.quantile(size[size > EDGE], 0.75)].mean(axis=0)

@@ -57,16 +57,16 @@ class Object:
 
 @dataclass(frozen=True)
 class Scene:
-    """What a picture shows. Of two objects the first is the one the caption speaks about: "<first> left of
-    <second>"."""
+    """What a picture shows. Of two objects the first is the one the caption speaks about:
+    "<first> left of <second>"."""
     objects: tuple[Object, ...]
     background: str
 
 
 @dataclass(frozen=True)
 class CaptionFacts:
-    """What a caption states, and nothing else: objects without centres, and None for a position or relation
-    it does not mention."""
+    """What a caption states, and nothing else: objects without centres,
+    and None for a position or relation it does not mention."""
     objects: tuple[Object, ...]
     background: str
     position: str | None = None
@@ -118,8 +118,8 @@ def position(o: Object, slack: float = 0.0) -> str | None:
 
 
 def relation(a: Object, b: Object) -> str | None:
-    """The word for where a lies seen from b ("left of", "right of", "above", "below"), or None where the two
-    stand diagonally."""
+    """The word for where a lies seen from b ("left of", "right of", "above", "below"),
+    or None where the two stand diagonally."""
     gap = (b.x - a.x, b.y - a.y)
     for word, (axis, sign) in RELATIONS.items():
         if sign * gap[axis] >= 2 * abs(gap[1 - axis]) and sign * gap[axis] > 0:
@@ -128,8 +128,8 @@ def relation(a: Object, b: Object) -> str | None:
 
 
 def describe(scene: Scene, *, state_position: bool = True) -> str:
-    """The caption of a scene. One object: its place is named if it is clear and state_position; two objects:
-    their relation.
+    """The caption of a scene. One object: its place is named if it is clear and state_position;
+    two objects: their relation.
     Raises ValueError where the grammar has no words: more than two objects, or two that stand diagonally.
     Lesson: notebooks/01_data_analysis.ipynb"""
     noun = [f"a {o.size} {o.colour} {o.shape}" for o in scene.objects]
@@ -191,8 +191,8 @@ def _place_one(size: str, word: str | None, generator: torch.Generator) -> tuple
 
 
 def _place_two(sizes: tuple[str, str], word: str, generator: torch.Generator) -> list[tuple[float, float]]:
-    """Centres of subject and other so that `word` is plainly true: along its axis a clear gap, across it a
-    modest offset."""
+    """Centres of subject and other so that `word` is plainly true: along its axis a clear gap,
+    across it a modest offset."""
     axis, sign = RELATIONS[word]
     first, second = (SIZES[s] for s in sizes[::sign])  # in their order along the axis
     free = 1 - 2 * MARGIN - GAP - 2 * first - 2 * second
@@ -207,8 +207,8 @@ def _place_two(sizes: tuple[str, str], word: str, generator: torch.Generator) ->
 
 @dataclass(frozen=True)
 class Scenes:
-    """The captioned scenes as an endless data set: example(index, generator) is a pure function of the
-    generator.
+    """The captioned scenes as an endless data set: example(index, generator)
+    is a pure function of the generator.
 
     split="train" never shows a pair in HELD_OUT; split="held_out" shows one in every scene.
     classes are the 18 (colour, shape) names; a scene of two objects has label -1.

@@ -1,5 +1,5 @@
-"""What a network sees besides x_t and t (`Cond`), and what it says (`Prediction`): the two nouns that every
-family shares.
+"""What a network sees besides x_t and t (`Cond`), and what it says (`Prediction`):
+the two nouns that every family shares.
 
 "No caption" is an all-False mask. Left out: what the network is, and where captions come from.
 """
@@ -34,8 +34,8 @@ class Cond:
         return self if self.mask is None else replace(self, mask=torch.zeros_like(self.mask))
 
     def drop(self, p: float, generator=None) -> "Cond":
-        """Take the caption away from a share p of the batch, so that one network learns both with and
-        without."""
+        """Take the caption away from a share p of the batch,
+        so that one network learns both with and without."""
         if self.mask is None or p == 0:
             return self
         keep = torch.rand(len(self.mask), 1, generator=generator) >= p

@@ -41,8 +41,8 @@ class GaussianDiffusion:
         return self.signal.square()
 
     def times(self, n: int) -> list[int]:
-        """n + 1 integers from T down to 0, evenly spaced: the times an n-step sampler visits.  ValueError
-        unless 1 <= n <= T."""
+        """n + 1 integers from T down to 0, evenly spaced:
+        the times an n-step sampler visits.  ValueError unless 1 <= n <= T."""
         return timesteps(self.T, n)
 
     def prior(self, shape, *, device="cpu", generator: Source = None) -> Tensor:
@@ -50,8 +50,8 @@ class GaussianDiffusion:
         return randn(shape, generator, device=device)
 
     def at(self, t) -> tuple[Tensor, Tensor]:
-        """(signal, noise) at t, float64 on the CPU.  t: number or [B], 0..T; whole numbers look the tables
-        up."""
+        """(signal, noise) at t, float64 on the CPU.  t: number or [B], 0..T;
+        whole numbers look the tables up."""
         t = torch.as_tensor(t).cpu()
         if not t.is_floating_point():
             return self.signal[t], self.noise[t]
@@ -99,8 +99,8 @@ class GaussianDiffusion:
         return (n_t ** 2 - (a_t / a_s * n_s) ** 2).clamp(min=0).sqrt()
 
     def log_variance(self, var: Tensor, t, s) -> Tensor:
-        """Log variance of p(x_s | x_t) for an interpolation var in [0, 1]: 0 = q's own given x_0, 1 = the
-        whole step's noise.
+        """Log variance of p(x_s | x_t) for an interpolation var in [0, 1]: 0 = q's own given x_0,
+        1 = the whole step's noise.
 
         q's own is 0 at s = 0, which has no log, so there the value at s = 1 stands in (as in improved
         DDPM)."""
@@ -121,19 +121,19 @@ class GaussianDiffusion:
         return mean + std * randn(x_t.shape, generator, device=x_t.device, dtype=x_t.dtype)
 
     def keep(self, x0: Tensor, known: Tensor):
-        """The constraint that puts known pixels (or latents) back.  x0: [B C H W].  known: [B 1 H W] bool,
-        True = keep."""
+        """The constraint that puts known pixels (or latents) back.  x0: [B C H W].  known:
+        [B 1 H W] bool, True = keep."""
         return keep_known(x0, known)
 
 
 def variance_preserving(alpha_bar: Tensor) -> GaussianDiffusion:
-    """DDPM's process: x_t = sqrt(alpha_bar) x_0 + sqrt(1 - alpha_bar) eps.  alpha_bar: [T+1] float64, as in
-    schedules.py."""
+    """DDPM's process: x_t = sqrt(alpha_bar) x_0 + sqrt(1 - alpha_bar) eps.  alpha_bar: [T+1] float64,
+    as in schedules.py."""
     return GaussianDiffusion(alpha_bar.sqrt(), (1 - alpha_bar).sqrt())
 
 
 def rectified_flow(T: int = 1000) -> GaussianDiffusion:
-    """Rectified flow's process (Liu et al. 2023): x_t lies on the straight line from x_0 to noise, t / T of
-    the way."""
+    """Rectified flow's process (Liu et al. 2023): x_t lies on the straight line from x_0 to noise,
+    t / T of the way."""
     noise = torch.linspace(0, 1, T + 1, dtype=torch.float64)                    # Rectified flow
     return GaussianDiffusion(1 - noise, noise)

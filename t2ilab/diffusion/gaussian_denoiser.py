@@ -1,8 +1,8 @@
-"""A denoiser turns any network into x0_hat = D(x_t, t, cond), and trains it with the same two lines read
-backwards.
+"""A denoiser turns any network into x0_hat = D(x_t, t, cond),
+and trains it with the same two lines read backwards.
 
-DDPM (Ho et al. 2020), improved DDPM (Nichol & Dhariwal 2021). Left out: what the network is, and where
-captions come from.
+DDPM (Ho et al. 2020), improved DDPM (Nichol & Dhariwal 2021). Left out: what the network is,
+and where captions come from.
 """
 from dataclasses import dataclass
 
@@ -46,8 +46,8 @@ class ObjectiveConfig:
 
 
 class GaussianDenoiser(nn.Module):
-    """A network and a diffusion as one function (x_t, t, cond) -> Prediction, with the loss that trains
-    it."""
+    """A network and a diffusion as one function (x_t, t, cond) -> Prediction,
+    with the loss that trains it."""
 
     def __init__(self, net: nn.Module, diffusion: GaussianDiffusion,
                  config: ObjectiveConfig = ObjectiveConfig(), *,
@@ -58,20 +58,20 @@ class GaussianDenoiser(nn.Module):
         self.importance = ImportanceTimes(diffusion.T) if config.timestep_sampler == "importance" else None
 
     def forward(self, x_t: Tensor, t, cond: Cond = Cond()) -> Prediction:
-        """The clean picture, guessed from a noisy one.  x_t: [B C H W].  t: number or [B] on the CPU, above
-        0, up to T.
+        """The clean picture, guessed from a noisy one.  x_t: [B C H W].  t: number or [B] on the CPU,
+        above 0, up to T.
 
         cond: as `condition` returns it."""
         return self.predict(x_t, t, cond)[0]
 
     def condition(self, cond: Cond) -> Cond:
-        """The condition as the network wants it at every step: what can be worked out once a run, such as a
-        caption's features, is."""
+        """The condition as the network wants it at every step: what can be worked out once a run,
+        such as a caption's features, is."""
         return conditioned(self.net, cond)
 
     def predict(self, x_t: Tensor, t, cond: Cond) -> tuple[Prediction, Tensor]:
-        """The prediction, and the network's raw output (eps, x0 or v) [B C H W] that the simple loss
-        compares."""
+        """The prediction, and the network's raw output (eps, x0 or v)
+        [B C H W] that the simple loss compares."""
         # t runs to 1000 for every network, so that networks trained with any T share one timestep embedding.
         time = torch.as_tensor(t).expand(len(x_t)).to(x_t.device) * (1000 / self.diffusion.T)
         out, var = self.net(x_t, time, cond).to(x_t.dtype), None

@@ -10,11 +10,11 @@ from .cond import Cond
 
 
 def guided(denoiser, cond: Cond, guidance_scale: float, *, negative: Cond | None = None):
-    """denoise(x_t, t) that pushes x0_hat from "any picture" towards "a picture of this caption", and past it
-    for scales above 1.
+    """denoise(x_t, t) that pushes x0_hat from "any picture" towards "a picture of this caption",
+    and past it for scales above 1.
 
-    One network call on a doubled batch; the variance is the conditional half's.  guidance_scale: 1.0 = off,
-    0.0 = unconditional.
+    One network call on a doubled batch; the variance is the conditional half's.  guidance_scale:
+    1.0 = off, 0.0 = unconditional.
     negative: a condition to push away from, in the place of "any picture".
     Lesson: notebooks/05_glide.ipynb"""
     other = cond.null() if negative is None else negative

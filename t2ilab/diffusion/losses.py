@@ -1,5 +1,5 @@
-"""What training minimises: squared error with a weight over noise levels, or the variational bound in bits
-per dimension.
+"""What training minimises: squared error with a weight over noise levels,
+or the variational bound in bits per dimension.
 
 DDPM (Ho et al. 2020), improved DDPM (Nichol & Dhariwal 2021), min-SNR (Hang et al. 2023), P2 (Choi et al.
 2022). Every weight is written for an error in x_0, so one table serves all parameterisations.
@@ -33,8 +33,8 @@ def normal_kl(mean1: Tensor, log_var1: Tensor, mean2: Tensor, log_var2: Tensor) 
 
 
 def decoder_nll(x0: Tensor, mean: Tensor, log_std: Tensor) -> Tensor:
-    """-log p(x_0 | x_1) per element, in nats, for pixels that are really one of 256 levels.  x0: [B C H W] in
-    [-1, 1]."""
+    """-log p(x_0 | x_1) per element, in nats, for pixels that are really one of 256 levels.  x0:
+    [B C H W] in [-1, 1]."""
     def cdf(edge):
         return 0.5 * torch.erfc(-(edge - mean) * (-log_std).exp() / math.sqrt(2))
     upper = torch.where(x0 > 0.999, 1.0, cdf(x0 + 1 / 255))
@@ -44,8 +44,8 @@ def decoder_nll(x0: Tensor, mean: Tensor, log_std: Tensor) -> Tensor:
 
 
 def vlb_term(diffusion, x0: Tensor, x_t: Tensor, t, s, pred) -> Tensor:
-    """One term of the variational bound, [B] in bits per dimension: KL(q || p) for s > 0, the decoder's NLL
-    for s = 0.
+    """One term of the variational bound, [B] in bits per dimension: KL(q || p) for s > 0,
+    the decoder's NLL for s = 0.
 
     x0: [B C H W] in [-1, 1].  t, s: [B] int, s < t.  pred: Prediction.  Lesson: notebooks/03_ddpm.ipynb"""
     true_mean, _ = diffusion.posterior(x0, x_t, t, s)
@@ -59,8 +59,8 @@ def vlb_term(diffusion, x0: Tensor, x_t: Tensor, t, s, pred) -> Tensor:
 
 @torch.no_grad()
 def bits_per_dim(denoise, diffusion, x0: Tensor, times: list[int], *, generator=None) -> dict[str, Tensor]:
-    """An upper bound on -log2 p(x_0) per dimension for a sampler that visits `times` (from T down to 0), term
-    by term.
+    """An upper bound on -log2 p(x_0) per dimension for a sampler that visits `times` (from T down to 0),
+    term by term.
 
     x0: [B C H W] in [-1, 1].  Returns total [B], prior [B], vlb [B n], mse [B n] (of x0_hat), one column per
     pair of times.

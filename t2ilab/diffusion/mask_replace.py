@@ -1,5 +1,5 @@
-"""Mask-and-replace diffusion over a grid of tokens: a token stays, becomes another at random, or is masked,
-and a mask stays a mask.
+"""Mask-and-replace diffusion over a grid of tokens: a token stays, becomes another at random,
+or is masked, and a mask stays a mask.
 
 VQ-Diffusion (Gu et al. 2022). Time is a real number from 0 (data) to T (all masks), so a sampling run may
 take any number of steps, more than T as well. A state is one of K codes or [MASK], which is K itself. Left
@@ -17,8 +17,8 @@ from .constraints import keep_codes
 
 def mask_replace_tables(T: int = 100, *, replaced: float = 1e-6, masked: float = 0.99999,
                         early: float = 9e-6) -> tuple[Tensor, Tensor]:
-    """alpha_bar (still the same) and gamma_bar (masked), [T+1] float64 each, both straight lines from t = 1
-    to T.
+    """alpha_bar (still the same) and gamma_bar (masked), [T+1] float64 each,
+    both straight lines from t = 1 to T.
 
     replaced: share of tokens that are a random code at T.  1e-6 is what the published checkpoints were
     trained with, at every t: in effect masking alone.  0.1 with masked=0.9 is what the paper says; masked=0
@@ -51,8 +51,8 @@ class Shares(NamedTuple):
 
 @dataclass(frozen=True)
 class MaskReplaceDiffusion:
-    """The forward process of a schedule and its exact reverse, given x_0.  Tokens are [B N] int64, 0..K-1 or
-    K for [MASK]."""
+    """The forward process of a schedule and its exact reverse, given x_0.  Tokens are [B N] int64,
+    0..K-1 or K for [MASK]."""
     alpha_bar: Tensor            # [T+1] float64: share of tokens that are as they were, from 1 down
     gamma_bar: Tensor            # [T+1] float64: share that is masked, from 0 up
     K: int                       # codebook size
@@ -85,13 +85,13 @@ class MaskReplaceDiffusion:
         return Shares(same, _rest(not_masked - same) / self.K, 1 - not_masked)
 
     def prior(self, shape, *, device="cpu", generator: Source = None) -> Tensor:
-        """x_T to begin with: nothing but masks, as in the published code; random codes where the schedule
-        masks nothing.
+        """x_T to begin with: nothing but masks, as in the published code;
+        random codes where the schedule masks nothing.
 
         With masked=0.9 the forward chain ends in a tenth of random codes as well. Random codes carry no
         information about x_0, so starting from masks only gives the same distribution. A schedule that ends
-        with alpha_bar[T] > 0 leaves a rest of the image there; what is sampled from here is then only close
-        to what was learned."""
+        with alpha_bar[T] > 0 leaves a rest of the image there;
+        what is sampled from here is then only close to what was learned."""
         if self.gamma_bar[-1] > 0:
             return torch.full(shape, self.K, device=device)
         return self._random_code(rand(shape, generator)).to(device)
@@ -111,8 +111,8 @@ class MaskReplaceDiffusion:
         return torch.cat([same * hit + other, masked + 0 * hit[:, :1]], dim=1)        # VQ-Diffusion Eq. 4
 
     def transition_matrix(self, t, s) -> Tensor:
-        """Q [K+1 K+1] float64 with Q[i, j] = q(x_t = i | x_s = j): what `between` says, written out.  For
-        lessons and tests.
+        """Q [K+1 K+1] float64 with Q[i, j] = q(x_t = i | x_s = j): what `between` says,
+        written out.  For lessons and tests.
         Lesson: notebooks/08_vq_diffusion.ipynb"""
         same, other, masked = self.between(t, s)
         K, Q = self.K, torch.zeros(self.K + 1, self.K + 1, dtype=torch.float64)
@@ -182,8 +182,8 @@ class MaskReplaceDiffusion:
         return torch.where(x_t == self.K, from_mask, from_code)
 
     def keep(self, x0: Tensor, known: Tensor):
-        """The constraint that puts known codes back.  x0: [B N].  known: [B 1 h w] bool with h w = N, True =
-        keep."""
+        """The constraint that puts known codes back.  x0: [B N].  known: [B 1 h w] bool with h w = N,
+        True = keep."""
         return keep_codes(x0, known.flatten(1))
 
     def _random_code(self, u: Tensor) -> Tensor:

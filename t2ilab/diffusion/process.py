@@ -12,8 +12,8 @@ from ..tensors import Source
 
 
 class Process(Protocol):
-    """Add noise in one jump, and take one draw of x_s from x_t for any s < t.  x0: [B ...], t, s: numbers or
-    [B], 0..T."""
+    """Add noise in one jump, and take one draw of x_s from x_t for any s < t.  x0: [B ...], t, s:
+    numbers or [B], 0..T."""
 
     @property
     def T(self) -> int:
@@ -32,8 +32,8 @@ class Process(Protocol):
         """One draw of x_s ~ p(x_s | x_t), with the network's Prediction in place of x_0."""
 
     def keep(self, x0: Tensor, known: Tensor) -> Callable[[Tensor], Tensor]:
-        """The constraint that puts known parts of x0 back into a prediction: inpainting.  known: [B 1 H W]
-        bool, True = keep."""
+        """The constraint that puts known parts of x0 back into a prediction: inpainting.  known:
+        [B 1 H W] bool, True = keep."""
 
 
 # A step is Process.step or another with its arguments; a sampler makes one, so that a solver with a memory

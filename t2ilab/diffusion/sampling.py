@@ -51,8 +51,8 @@ def sample(denoise, diffusion: Process, shape, times, *, sampler: Sampler | None
 
 
 def ancestral(diffusion: Process) -> Step:
-    """The process's own step, a draw from p(x_s | x_t): DDPM's fresh bit of noise every time, or each token
-    by itself."""
+    """The process's own step, a draw from p(x_s | x_t): DDPM's fresh bit of noise every time,
+    or each token by itself."""
     return diffusion.step
 
 
@@ -63,8 +63,8 @@ def ddim(eta: float = 0.0) -> Sampler:
 
 
 def dpm_solver_pp_2m(diffusion):
-    """DPM-Solver++(2M): second order from one network call a step, by a straight line through this prediction
-    and the last.
+    """DPM-Solver++(2M): second order from one network call a step,
+    by a straight line through this prediction and the last.
 
     First order for the first step and for the last, where the log-SNR is infinite.
     Lesson: notebooks/04_faster_sampling.ipynb"""

@@ -1,8 +1,8 @@
-"""Noise schedules: functions that return a table alpha_bar[t], t = 0..T, float64, with alpha_bar[0] = 1
-because t = 0 is data.
+"""Noise schedules: functions that return a table alpha_bar[t], t = 0..T, float64,
+with alpha_bar[0] = 1 because t = 0 is data.
 
-DDPM (Ho et al. 2020) and improved DDPM (Nichol & Dhariwal 2021). Left out: a respacing class; a shorter list
-of times is respacing.
+DDPM (Ho et al. 2020) and improved DDPM (Nichol & Dhariwal 2021). Left out: a respacing class;
+a shorter list of times is respacing.
 """
 import math
 
@@ -21,8 +21,8 @@ def linear(T: int = 1000) -> Tensor:
 
 
 def cosine(T: int = 1000) -> Tensor:
-    """alpha_bar [T+1] of improved DDPM: a quarter of a squared cosine, so that pictures fade slowly at both
-    ends.
+    """alpha_bar [T+1] of improved DDPM: a quarter of a squared cosine,
+    so that pictures fade slowly at both ends.
 
     Betas come from the function and stop at 0.999, which keeps alpha_bar[T] above 0.
     Lesson: notebooks/02_noising.ipynb"""
@@ -47,8 +47,8 @@ def timesteps(T: int, n: int) -> list[int]:
 
 
 def sections(T: int, counts: tuple[int, ...]) -> list[int]:
-    """Falling times with counts[k] steps in the k-th of equal parts of 1..T, the clean end first; 0 comes
-    last.
+    """Falling times with counts[k] steps in the k-th of equal parts of 1..T, the clean end first;
+    0 comes last.
 
     A sampler may look harder where a picture needs it.  Raises ValueError if a part has too few times.
     Lesson: notebooks/05_glide.ipynb"""

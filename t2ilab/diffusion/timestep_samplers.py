@@ -14,8 +14,8 @@ def uniform_times(T: int, batch: int, generator=None) -> tuple[Tensor, Tensor]:
 
 
 def late_times(T: int, batch: int, generator=None) -> tuple[Tensor, Tensor]:
-    """t [B] from 1..T, nearly half of them in the noisiest tenth, and weights of 1: the noisy end is meant to
-    count for more.
+    """t [B] from 1..T, nearly half of them in the noisiest tenth, and weights of 1:
+    the noisy end is meant to count for more.
 
     Where everything stands is decided there, from the caption alone; evenly drawn times leave that too few
     examples to be learned quickly."""
@@ -31,8 +31,8 @@ class ImportanceTimes(nn.Module):
     every t was seen 10 times.
 
     All shards of a step choose by the same history: losses are noted, and remembered when the step is over,
-    those of every shard and process in shard order. The history is a buffer, so a resumed run goes on
-    exactly."""
+    those of every shard and process in shard order. The history is a buffer,
+    so a resumed run goes on exactly."""
     KEEP, UNIFORM = 10, 0.001  # losses remembered per t; the share of evenly drawn t that keeps every t alive
 
     def __init__(self, T: int):
@@ -60,8 +60,8 @@ class ImportanceTimes(nn.Module):
         self.noted.append((t.to(loss.device), loss.detach()))
 
     def after_step(self, gather: Callable[[Tensor], Tensor] = lambda v: v) -> None:
-        """Remember what all shards noted.  gather: [n ...] of this process -> [N ...] of all, in shard
-        order."""
+        """Remember what all shards noted.  gather: [n ...] of this process -> [N ...] of all,
+        in shard order."""
         if self.noted:
             t, loss = (gather(torch.cat(column)) for column in zip(*self.noted))
             self.noted.clear()

@@ -1,8 +1,8 @@
-"""A network over tokens as p(x_0 | x_t), and the loss that trains it: the variational bound, and an auxiliary
-guess of x_0 itself.
+"""A network over tokens as p(x_0 | x_t), and the loss that trains it: the variational bound,
+and an auxiliary guess of x_0 itself.
 
-VQ-Diffusion (Gu et al. 2022). The same verbs as GaussianDenoiser's. Left out: what the network is, and what a
-token stands for.
+VQ-Diffusion (Gu et al. 2022). The same verbs as GaussianDenoiser's. Left out: what the network is,
+and what a token stands for.
 """
 from dataclasses import dataclass
 
@@ -34,8 +34,8 @@ class TokenObjectiveConfig:
 
 
 class TokenDenoiser(nn.Module):
-    """A network and a diffusion as one function (x_t, t, cond) -> Prediction of log-probabilities, with the
-    loss that trains it."""
+    """A network and a diffusion as one function (x_t, t, cond) -> Prediction of log-probabilities,
+    with the loss that trains it."""
 
     def __init__(self, net: nn.Module, diffusion: MaskReplaceDiffusion,
                  config: TokenObjectiveConfig = TokenObjectiveConfig()):
@@ -72,8 +72,8 @@ class TokenDenoiser(nn.Module):
         return loss * importance.to(loss)
 
     def loss_at(self, x0: Tensor, x_t: Tensor, t: Tensor, cond: Cond) -> Tensor:
-        """The loss [B] for given times t [B] in 1..T and tokens x_t: T times a term of the bound, and of the
-        auxiliary loss.
+        """The loss [B] for given times t [B] in 1..T and tokens x_t: T times a term of the bound,
+        and of the auxiliary loss.
 
         cond: as `condition` returns it."""
         c, T = self.config, self.diffusion.T
@@ -85,8 +85,8 @@ class TokenDenoiser(nn.Module):
 
 
 def bound_term(diffusion: MaskReplaceDiffusion, x0: Tensor, x_t: Tensor, t, s, log_p: Tensor) -> Tensor:
-    """KL(q(x_s | x_t, x_0) || p(x_s | x_t)) in nats a token: [B].  At s = 0 that is -log p(x_0 | x_t), with
-    no special case.
+    """KL(q(x_s | x_t, x_0) || p(x_s | x_t)) in nats a token: [B].  At s = 0 that is -log p(x_0 | x_t),
+    with no special case.
 
     x0, x_t: [B N].  t, s: [B], s < t.  log_p: [B K N] = log p(x_0 | x_t).
     Lesson: notebooks/08_vq_diffusion.ipynb"""

@@ -1,5 +1,5 @@
-"""Samplers for tokens: the posterior itself, or unmask a fixed number of tokens per step, at random or most
-confident first.
+"""Samplers for tokens: the posterior itself, or unmask a fixed number of tokens per step,
+at random or most confident first.
 
 VQ-Diffusion (Gu et al. 2022), Improved VQ-Diffusion (Tang et al. 2022). A sampler is a function diffusion ->
 step; how many steps there are, and so how fast it is, is the list of times.
@@ -14,8 +14,9 @@ def scheduled_unmasking(*, by: str, weight: float = 0.0):
     """Show exactly as many masks a step as the schedule says, and never touch what is shown.
 
     by="random": any masks, evenly (high-quality inference).  "confidence": rather those whose likeliest code
-    is likely (purity prior); weight also sharpens what is drawn there: p^(1 + weight * purity).  The
-    published code does so up to its last step, which it draws from the posterior.
+    is likely (purity prior); weight also sharpens what is drawn there: p^(1 + weight * purity).  Two
+    differences to the published code: it divides each purity by its image's largest first,
+    and draws its last step from the posterior.
     Lesson: notebooks/08_vq_diffusion.ipynb"""
     def sampler(diffusion):
         tokens = None  # [B] number of tokens n such that n * gamma_bar[t] are masked at t
@@ -42,8 +43,8 @@ def scheduled_unmasking(*, by: str, weight: float = 0.0):
 
 
 def legacy_fast(diffusion):
-    """What the original code does with few steps, for the lesson only: the posterior of a single step however
-    far the next time is.
+    """What the original code does with few steps, for the lesson only:
+    the posterior of a single step however far the next time is.
 
     Too few masks are shown all the way, and most are guessed at once at the end."""
     return lambda pred, x_t, t, s, generator=None: diffusion.step(pred, x_t, min(s + 1, t), s, generator)

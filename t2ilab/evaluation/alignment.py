@@ -95,8 +95,8 @@ def chance_level(readings: Sequence[Scene | None], captions: Sequence[str]) -> f
 
 
 def valid_share(images: Tensor) -> float:
-    """The share of pictures in which a scene of the grammar is read: one object, or two whose relation has a
-    word.
+    """The share of pictures in which a scene of the grammar is read: one object,
+    or two whose relation has a word.
     images: [B 3 H W] in [-1, 1].  Lesson: notebooks/03_ddpm.ipynb"""
     return sum(is_valid(parse(image)) for image in images) / len(images)
 

@@ -1,5 +1,5 @@
-"""How well a text-to-image model of the captioned scenes does what its captions say, and what guidance and
-enlarging add to that.
+"""How well a text-to-image model of the captioned scenes does what its captions say,
+and what guidance and enlarging add to that.
 
 Captions are drawn fresh for every measurement: of one object, of two, and of combinations that training never
 showed. The scene parser is the judge (alignment.py), so nothing here is a matter of taste.
@@ -43,8 +43,8 @@ def caption_metrics(pipeline, *, n: int = 256, seed: int = 0) -> dict[str, float
     """For each of KINDS the alignment, and `_all`: the share of pictures in which every stated attribute is
     right.  n captions each.
 
-    Also the share of pictures with a right relation (two objects), those that could not be read, and seconds
-    per image."""
+    Also the share of pictures with a right relation (two objects), those that could not be read,
+    and seconds per image."""
     start, metrics = time.perf_counter(), {"samples": n}
     for kind in KINDS:
         captions = [caption for _, caption in fresh_scenes(kind, n)]
@@ -92,8 +92,8 @@ def _all_but(o: Object, size: int) -> Tensor:
 
 
 def draw_enlarging(pipeline, small: int, n: int = 6, seed: int = 0):
-    """A strip: small pictures, enlarged without a model, enlarged by the upsampler, and the scenes drawn at
-    its size."""
+    """A strip: small pictures, enlarged without a model, enlarged by the upsampler,
+    and the scenes drawn at its size."""
     size = pipeline.stages[0].shape[-1]
     scenes = fresh_scenes("two_objects", n)
     true, low = (drawn([scene for scene, _ in scenes], s) for s in (size, small))

@@ -15,8 +15,8 @@ UNITS = {"blur": "blur sigma (pixels)", "noise": "noise sigma (pixels in [-1, 1]
 
 def corrupt_image(image: Tensor, generator: torch.Generator, *, blur: float = 0.0, noise: float = 0.0,
                   drift: float = 0.0) -> Tensor:
-    """A picture blurred, its colours shifted, noise added, and clamped. image: [3 H W] in [-1, 1]; the levels
-    are explained at LEVELS."""
+    """A picture blurred, its colours shifted, noise added, and clamped. image: [3 H W] in [-1, 1];
+    the levels are explained at LEVELS."""
     soft = torch.from_numpy(ndimage.gaussian_filter(image.numpy(), (0, blur, blur), mode="nearest"))
     gain, bias = drift * (2 * torch.rand(2, 3, 1, 1, generator=generator) - 1)
     return (soft * (1 + gain) + bias + noise * torch.randn(image.shape, generator=generator)).clamp(-1, 1)

@@ -49,11 +49,11 @@ def inspect(name: str, root, out, *, split: str | None = None, size: int | None 
 # Numbers
 
 def statistics(dataset, *, examples: int = 20_000) -> dict:
-    """Counts, class balance, true sizes, colours and captions of any data set, from at most so many evenly
-    spaced examples.
+    """Counts, class balance, true sizes, colours and captions of any data set,
+    from at most so many evenly spaced examples.
 
-    Colours are those the model sees: after crop and resize, in [-1, 1]; std is over all pixels of all
-    pictures."""
+    Colours are those the model sees: after crop and resize, in [-1, 1];
+    std is over all pixels of all pictures."""
     from tqdm import tqdm
     n = min(len(dataset), examples if len(dataset) != ENDLESS else 4_000)
     levels, labels, captions, seen = torch.zeros(3, 256, dtype=torch.int64), Counter(), [], set()
@@ -91,8 +91,8 @@ def _sizes(sizes):
 
 
 def _colours(levels):
-    """Mean, std (in [-1, 1]) and histogram (shares) of each channel, from how often each of the 256 levels
-    occurs. levels: [3 256]."""
+    """Mean, std (in [-1, 1]) and histogram (shares) of each channel,
+    from how often each of the 256 levels occurs. levels: [3 256]."""
     share = levels.double() / levels.sum(1, keepdim=True)
     value = from_uint8(torch.arange(256)).double()
     mean = (share * value).sum(1)
@@ -116,8 +116,8 @@ def _captions(captions):
 # Figures
 
 def draw(dataset, stats: dict, out: Path) -> dict[str, str]:
-    """Write the figures into out and return file name -> what to look for. Only those that say something
-    about this data set."""
+    """Write the figures into out and return file name -> what to look for.
+    Only those that say something about this data set."""
     figures = {
         "pictures.png": "What the model sees: pictures taken at random, cropped and resized, with a "
                         "caption each."
@@ -196,8 +196,8 @@ def _draw_captions(dataset, stats, out):
 
 
 def _draw_augmentations(dataset, stats, out):
-    """The same pictures under each choice of crop and flip; scenes are drawn, not cropped, so there is
-    nothing to compare."""
+    """The same pictures under each choice of crop and flip; scenes are drawn, not cropped,
+    so there is nothing to compare."""
     if not isinstance(dataset, ImageSet):
         return {}
     picks = permutation(1, 0, len(dataset))[:4].tolist()

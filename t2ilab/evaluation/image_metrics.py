@@ -1,5 +1,5 @@
-"""Numbers that need nothing but pictures: PSNR, colourfulness, diversity, and bicubic enlargement to compare
-with."""
+"""Numbers that need nothing but pictures: PSNR, colourfulness, diversity,
+and bicubic enlargement to compare with."""
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -7,8 +7,8 @@ from .scene_metrics import sample_many
 
 
 def colourfulness(images: Tensor) -> float:
-    """Mean distance between the strongest and the weakest channel of a pixel, 0 (grey) to 1.  images: [B 3 H
-    W] in [-1, 1]."""
+    """Mean distance between the strongest and the weakest channel of a pixel, 0 (grey) to 1.  images:
+    [B 3 H W] in [-1, 1]."""
     return ((images.amax(1) - images.amin(1)) / 2).mean().item()
 
 
@@ -23,6 +23,6 @@ def bicubic(images: Tensor, size: int) -> Tensor:
 
 
 def psnr(images: Tensor, true: Tensor) -> float:
-    """Peak signal-to-noise ratio in dB of pictures in [-1, 1], from the mean squared error over all of
-    them."""
+    """Peak signal-to-noise ratio in dB of pictures in [-1, 1],
+    from the mean squared error over all of them."""
     return (10 * (4 / (images - true).square().mean()).log10()).item()

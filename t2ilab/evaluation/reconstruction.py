@@ -1,5 +1,5 @@
-"""What a VQGAN loses: PSNR of reconstructions, whether scenes are still read, and how many codes are in
-use."""
+"""What a VQGAN loses: PSNR of reconstructions, whether scenes are still read,
+and how many codes are in use."""
 from collections.abc import Iterable
 
 import torch
@@ -28,8 +28,8 @@ def codec_metrics(pipeline, *, n: int = 256) -> dict[str, float]:
 
 
 def picture_metrics(pipeline, true: Tensor) -> dict[str, float]:
-    """PSNR in dB of any pictures [B 3 H W] in [-1, 1] painted again from their codes, and how a codec uses
-    its codes on them."""
+    """PSNR in dB of any pictures [B 3 H W] in [-1, 1] painted again from their codes,
+    and how a codec uses its codes on them."""
     painted = sample_many(pipeline, [""] * len(true), low_res_image=true)
     return {"psnr": round(psnr(painted, true), 2)} | usage(count_codes(pipeline.model.codec, true.split(32)))
 
@@ -42,8 +42,8 @@ def usage(counts: Tensor) -> dict[str, float]:
 
 
 def count_codes(codec, batches: Iterable[Tensor]) -> Tensor:
-    """How often a codec takes each of its codes: [K] int64.  batches: pictures [B 3 H W] in [-1, 1], at its
-    size."""
+    """How often a codec takes each of its codes: [K] int64.  batches: pictures [B 3 H W] in [-1, 1],
+    at its size."""
     counts, device = torch.zeros(codec.config.codebook_size,
                                  dtype=torch.int64), next(codec.parameters()).device
     for images in batches:
@@ -58,8 +58,8 @@ def draw_codec(pipeline, n: int = 8):
 
 
 def draw_painted(pipeline, true: Tensor):
-    """A strip: pictures [B 3 H W] in [-1, 1], the same painted from their codes, and four times the
-    difference."""
+    """A strip: pictures [B 3 H W] in [-1, 1], the same painted from their codes,
+    and four times the difference."""
     painted = pipeline(len(true), low_res_image=true).cpu()
     return strip([true, painted, (4 * (painted - true)).clamp(-1, 1)],
                  ["a picture", "from its codes", "4 x the difference"])

@@ -22,8 +22,8 @@ def sample_many(pipeline, captions: list[str], *, seed: int = 0, batch: int = 32
     """Images [B 3 H W] in [-1, 1] for any number of captions, a batch at a time; each from a noise of its
     own, whatever its caption.
 
-    The same seed gives the same images.  low_res_image: [B 3 h w] in [-1, 1], what a model enlarges that
-    draws none itself."""
+    The same seed gives the same images.  low_res_image: [B 3 h w] in [-1, 1],
+    what a model enlarges that draws none itself."""
     images = []
     for start in range(0, len(captions), batch):
         part = slice(start, start + batch)

@@ -13,8 +13,8 @@ from ..diffusion.cond import Cond
 
 
 class FamilyConfig:
-    """The base of every family's config, a frozen dataclass.  A family says at least size, build, pipeline
-    and to_training_pair."""
+    """The base of every family's config, a frozen dataclass.  A family says at least size, build,
+    pipeline and to_training_pair."""
     size: int                                    # pixels, H = W
 
     def build(self) -> nn.Module:
@@ -22,8 +22,8 @@ class FamilyConfig:
         raise NotImplementedError
 
     def pipeline(self, model: nn.Module | None = None):
-        """How to sample from a trained model (None: from one with random weights): something that is called
-        with captions."""
+        """How to sample from a trained model (None: from one with random weights):
+        something that is called with captions."""
         raise NotImplementedError
 
     def to_training_pair(self, batch, generator: torch.Generator | None = None) -> tuple[Tensor, Cond]:
@@ -31,8 +31,8 @@ class FamilyConfig:
         raise NotImplementedError
 
     def preview_inputs(self, batch) -> tuple[Any, dict]:
-        """(captions or a number of images, options of the pipeline) for samples that show how training is
-        going."""
+        """(captions or a number of images, options of the pipeline)
+        for samples that show how training is going."""
         return (batch.captions if self.reads == "text" else len(batch.images)), {
             "low_res_image": batch.images
         } if self.needs_image else {}
@@ -49,22 +49,22 @@ class FamilyConfig:
 
     @property
     def new_parameters(self) -> tuple[str, ...]:
-        """Parameters that the weights of another run may lack, such as a null embedding; they keep their
-        fresh initialisation."""
+        """Parameters that the weights of another run may lack, such as a null embedding;
+        they keep their fresh initialisation."""
         return ()
 
     def check_parts(self) -> None:
-        """FileNotFoundError in one line, if something else that the model is made of, such as its text
-        encoder, is not there."""
+        """FileNotFoundError in one line, if something else that the model is made of,
+        such as its text encoder, is not there."""
 
     def fit_to_dataset(self, dataset) -> "FamilyConfig":
-        """The same model with what it takes from its data set, such as a vocabulary.  ValueError if they do
-        not fit."""
+        """The same model with what it takes from its data set,
+        such as a vocabulary.  ValueError if they do not fit."""
         return self
 
     def adapt_to_checkpoint(self, first: "FamilyConfig") -> "FamilyConfig":
-        """The same model with what the weights of another run of its family know, such as their
-        vocabulary."""
+        """The same model with what the weights of another run of its family know,
+        such as their vocabulary."""
         return self
 
     def extend(self, tensors: Mapping[str, Tensor], first: "FamilyConfig",

@@ -1,5 +1,5 @@
-"""Denoising diffusion probabilistic models (Ho et al. 2020), improved (Nichol & Dhariwal 2021), with or
-without class labels.
+"""Denoising diffusion probabilistic models (Ho et al. 2020), improved (Nichol & Dhariwal 2021),
+with or without class labels.
 
 In the paper's order: the forward process, the network and what it predicts, the objective, sampling. With
 labels, some are taken away in training, so that guidance (Ho & Salimans 2022) can be turned on when sampling.

@@ -26,8 +26,8 @@ USED_CODES = "used_codes.json"
 
 
 def fingerprint(codec: VQGAN) -> str:
-    """16 hexadecimal digits that tell a codec's weights from others, also after they were exported in half
-    precision."""
+    """16 hexadecimal digits that tell a codec's weights from others,
+    also after they were exported in half precision."""
     digest = hashlib.sha256()
     for name, v in sorted(codec.state_dict().items()):
         if v.is_floating_point():
@@ -85,8 +85,8 @@ class FrozenCodec:
     def kept(self) -> tuple[int, ...]:
         """The codec's codes that 0..K-1 stand for; () = all of them.
 
-        FileNotFoundError with the command that counts, if nobody has; ValueError for codes that it has not,
-        or too few."""
+        FileNotFoundError with the command that counts, if nobody has;
+        ValueError for codes that it has not, or too few."""
         if not self.used and self.config.net.codebook_size == self.codebook_size:
             return ()
         source, listed = (

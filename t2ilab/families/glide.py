@@ -1,5 +1,5 @@
-"""GLIDE (Nichol et al. 2022): captions become pictures, a second network enlarges them, and either can paint
-around given pixels.
+"""GLIDE (Nichol et al. 2022): captions become pictures, a second network enlarges them,
+and either can paint around given pixels.
 
 In the paper's order: the text transformer and the network it speaks to, the objective with a learned
 variance, captions taken away in training so that guidance works without a classifier, the upsampler,
@@ -136,8 +136,8 @@ class GLIDEConfig(FamilyConfig):
 
 
 def shrink(images: Tensor, size: int) -> Tensor:
-    """Pictures [B 3 H W] as the smaller stage would have drawn them: the mean of each area, [B 3 size
-    size]."""
+    """Pictures [B 3 H W] as the smaller stage would have drawn them: the mean of each area,
+    [B 3 size size]."""
     return F.interpolate(images, (size, size), mode="area")
 
 
@@ -153,8 +153,8 @@ def enlarge(images: Tensor, generator: Source = None, *, small: int, size: int, 
 
 
 def some_known(images: Tensor, share: float, generator: torch.Generator) -> Tensor:
-    """Which pixels training shows, [B 1 H W] bool: none of most pictures, and of a share of them all but one
-    random rectangle."""
+    """Which pixels training shows, [B 1 H W] bool: none of most pictures,
+    and of a share of them all but one random rectangle."""
     B, _, H, W = images.shape
     # [B axis 2]: where the hole starts and ends, 0..1
     edges = torch.rand(B, 2, 2, generator=generator).sort(dim=2).values

@@ -174,8 +174,8 @@ def augmented(images: Tensor, generator=None, *, small: int, size: int, diffusio
 
 
 def cropped(pictures: tuple[Tensor, ...], side: int, generator: torch.Generator) -> list[Tensor]:
-    """One random square of so many pixels of every picture, the same place in each tensor: [B C H W] -> [B C
-    side side]."""
+    """One random square of so many pixels of every picture, the same place in each tensor:
+    [B C H W] -> [B C side side]."""
     B, _, H, W = pictures[0].shape
     top, left = (torch.randint(0, n - side + 1, (B,), generator=generator).tolist() for n in (H, W))
     return [torch.stack([picture[:, y:y + side, x:x + side] for picture, y, x in zip(batch, top, left)])

@@ -77,8 +77,8 @@ class LatentDiffusionConfig(FamilyConfig):
                            self.scale)
 
     def fit_to_dataset(self, dataset) -> "LatentDiffusionConfig":
-        """The same model with the data set's class names, and with the standard deviation of the latents of
-        some of its images."""
+        """The same model with the data set's class names,
+        and with the standard deviation of the latents of some of its images."""
         check_classes(self.net.classes, dataset)
         if (width := self.latents.codec.config.net.codebook_dim) != self.latent_channels:
             raise ValueError(f"latent_channels={self.latent_channels}: the latents of codec={self.codec!r} "
@@ -104,8 +104,8 @@ class LatentDiffusionConfig(FamilyConfig):
 
 @dataclass(frozen=True)
 class LatentCodec:
-    """A frozen VQGAN as a codec of latents: images [B 3 H W] in [-1, 1] <-> latents [B C h w] of standard
-    deviation about 1."""
+    """A frozen VQGAN as a codec of latents: images [B 3 H W] in [-1,
+    1] <-> latents [B C h w] of standard deviation about 1."""
     codec: FrozenCodec
     scale: float
 

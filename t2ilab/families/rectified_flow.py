@@ -1,9 +1,9 @@
-"""Rectified flow (Liu, Gong & Liu 2023): data and noise joined by straight lines, and a network that says
-which way they lead.
+"""Rectified flow (Liu, Gong & Liu 2023): data and noise joined by straight lines,
+and a network that says which way they lead.
 
 The same U-Net and the same loop as DDPM's; what differs are the two tables of the process, the target, and
-the steps, which are Euler's. With labels, some are taken away in training, so that guidance can be turned on
-when sampling.
+the steps, which are Euler's. With labels, some are taken away in training,
+so that guidance can be turned on when sampling.
 """
 from dataclasses import dataclass, field, replace
 

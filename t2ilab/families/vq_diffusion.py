@@ -143,14 +143,14 @@ class VQDiffusionConfig(FamilyConfig):
                 *((top_r(self.truncation),) if self.truncation != 1 else ()))
 
     def check_parts(self) -> None:
-        """FileNotFoundError with the command that fetches the encoder, if the model reads captions and it is
-        not there."""
+        """FileNotFoundError with the command that fetches the encoder,
+        if the model reads captions and it is not there."""
         if self.reads == "text":
             find_encoder(self.encoder)
 
     def fit_to_dataset(self, dataset) -> "VQDiffusionConfig":
-        """The same model with the data set's class names, and with the codes it draws, so that a later count
-        changes nothing.
+        """The same model with the data set's class names, and with the codes it draws,
+        so that a later count changes nothing.
 
         ValueError if the classes are not as many as the network's."""
         check_classes(self.net.classes, dataset)
@@ -171,8 +171,8 @@ class VQDiffusionConfig(FamilyConfig):
 
     def extend(self, tensors: Mapping[str, Tensor], first: "VQDiffusionConfig",
                own: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-        """The weights of another one; its tables of labels get a last row, "no label", if only this model
-        learns that."""
+        """The weights of another one; its tables of labels get a last row, "no label",
+        if only this model learns that."""
         if not (self.net.classes and self.net.classes == first.net.classes and self.objective.cond_drop_prob
                 and not first.objective.cond_drop_prob):
             return tensors
@@ -181,8 +181,8 @@ class VQDiffusionConfig(FamilyConfig):
                 for name, v in tensors.items()}
 
     def to_training_pair(self, batch, generator=None):
-        """(x0 [B N] int64, Cond) from a batch of images with captions or labels; a label of -1 is no
-        label."""
+        """(x0 [B N] int64, Cond) from a batch of images with captions or labels;
+        a label of -1 is no label."""
         codes = self.frozen_codec.encode(batch.images, keep=batch.repeats)
         if self.reads == "text":
             return codes, Cond(*self.text_encoder(batch.captions))
@@ -197,8 +197,8 @@ class VQDiffusionConfig(FamilyConfig):
 
 @dataclass(frozen=True)
 class Reader:
-    """Captions as a frozen encoder's features, as long as 1 each where asked for.  empty: an empty caption is
-    read like any other."""
+    """Captions as a frozen encoder's features, as long as 1 each where asked for.  empty:
+    an empty caption is read like any other."""
     encoder: FrozenEncoder
     normalised: bool
     empty: bool = False

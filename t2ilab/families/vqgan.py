@@ -49,8 +49,8 @@ class VQGANRunConfig(FamilyConfig):
 
 @dataclass(frozen=True)
 class Reconstruction:
-    """Reconstructs images through the VQGAN, behind the interface of TextToImage so that load, sample and
-    evaluate work."""
+    """Reconstructs images through the VQGAN, behind the interface of TextToImage so that load,
+    sample and evaluate work."""
     model: VQGANObjective
     size: int
     stages: tuple = ()

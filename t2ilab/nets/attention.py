@@ -82,8 +82,8 @@ class Attention(nn.Module):
 
 
 def position_features(H: int, W: int, device=None) -> Tensor:
-    """Where each pixel lies: sines and cosines of half a turn and of a whole one, over the height, then over
-    the width.  [H*W 8]"""
+    """Where each pixel lies: sines and cosines of half a turn and of a whole one, over the height,
+    then over the width.  [H*W 8]"""
     y, x = (math.pi * torch.linspace(-0.5, 0.5, n, device=device) for n in (H, W))
     # [H 4], [W 4]
     rows, columns = (torch.stack([a.sin(), a.cos(), (2 * a).sin(), (2 * a).cos()], dim=1) for a in (y, x))

@@ -51,8 +51,8 @@ class EfficientUNetConfig:
 
 
 class Level(nn.Module):
-    """The layers of one size and width, the last with the level's attention: [B C_in H W] -> [B C_out H
-    W]."""
+    """The layers of one size and width, the last with the level's attention:
+    [B C_in H W] -> [B C_out H W]."""
 
     def __init__(self, config: EfficientUNetConfig, level: int, c_in: int, c_out: int):
         super().__init__()
@@ -114,8 +114,8 @@ class EfficientUNet(nn.Module):
         return F.pixel_shuffle(self.conv_out(_joined(x, skips.pop())), self.config.patch)   # [B C_out H W]
 
     def embed(self, t: Tensor, cond) -> Tensor:
-        """Everything that is one vector per image: the time, the caption as a whole, and how noisy the small
-        image is.  [B E]"""
+        """Everything that is one vector per image: the time, the caption as a whole,
+        and how noisy the small image is.  [B E]"""
         emb = self.time(timestep_embedding(t, self.config.channels)) + self.pooled(cond.text[:, -1])
         return (
             emb

@@ -1,5 +1,5 @@
-"""The small parts every network here is built from: timestep embedding, residual block, down- and upsampling,
-and a U-Net's layer.
+"""The small parts every network here is built from: timestep embedding, residual block,
+down- and upsampling, and a U-Net's layer.
 
 DDPM (Ho et al. 2020) and improved DDPM (Nichol & Dhariwal 2021). Last layers start at zero, so that a new
 block changes nothing yet.
@@ -25,11 +25,11 @@ def group_norm(channels: int, eps: float = 1e-5) -> nn.GroupNorm:
 
 
 def timestep_embedding(t: Tensor, channels: int, *, last: int = 0) -> Tensor:
-    """Sinusoidal embedding of the timestep: [B] -> [B channels], cosines then sines at frequencies from 1
-    down to about 1/10,000.
+    """Sinusoidal embedding of the timestep: [B] -> [B channels],
+    cosines then sines at frequencies from 1 down to about 1/10,000.
 
-    last=1 makes the slowest frequency exactly 1/10,000 (DDPM's own code); last=0 stops just short of it
-    (improved DDPM, GLIDE)."""
+    last=1 makes the slowest frequency exactly 1/10,000 (DDPM's own code);
+    last=0 stops just short of it (improved DDPM, GLIDE)."""
     half = channels // 2
     frequencies = (-math.log(10_000) * torch.arange(half, device=t.device) / (half - last)).exp()
     angles = t.float()[:, None] * frequencies                        # [B channels/2]
@@ -42,8 +42,8 @@ def time_mlp(channels: int, width: int) -> nn.Sequential:
 
 
 class ResBlock(nn.Module):
-    """Residual block: two convolutions with the timestep (and caption) mixed in between: [B C_in H W], [B E]
-    -> [B C_out H W].
+    """Residual block: two convolutions with the timestep (and caption) mixed in between: [B C_in H W],
+    [B E] -> [B C_out H W].
 
     film=True scales and shifts the normalised features (FiLM, improved DDPM); film=False adds to them (DDPM).
     resize: a module that halves or doubles H and W, before the first convolution and on the skip connection
@@ -71,8 +71,8 @@ class ResBlock(nn.Module):
 
 
 class Layer(nn.Module):
-    """A U-Net's layer: a residual block, then attention if its level has any.  x [B C_in H W], emb [B E],
-    cond -> [B C_out H W].
+    """A U-Net's layer: a residual block, then attention if its level has any.  x [B C_in H W],
+    emb [B E], cond -> [B C_out H W].
 
     takes_skip: whether its input is what comes from below and a skip connection side by side."""
 

@@ -1,5 +1,5 @@
-"""Text pooling: tokens for attention and one vector for the whole caption, from a frozen language model's
-features.
+"""Text pooling: tokens for attention and one vector for the whole caption,
+from a frozen language model's features.
 
 Imagen (Saharia et al. 2022). "No caption" is an all-False mask: then only a learned null token and a learned
 pooled vector are left. Padding is masked everywhere, so it never changes an image. Left out: the language

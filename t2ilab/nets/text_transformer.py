@@ -1,5 +1,5 @@
-"""GLIDE's text transformer: token ids in, one feature vector a position out. Every position sees every other,
-padding included.
+"""GLIDE's text transformer: token ids in, one feature vector a position out.
+Every position sees every other, padding included.
 
 GLIDE (Nichol et al. 2022). A position without a token holds a learned padding vector of its own, so that "no
 caption" is something a network can learn. Left out: how words become ids (text/tokenizer.py), and what the

@@ -44,8 +44,8 @@ class TokenTransformerConfig:
 
 
 class AdaNorm(nn.Module):
-    """A LayerNorm whose scale and shift are looked up, by the time or by a label: [B N d], [B] int -> [B N
-    d]."""
+    """A LayerNorm whose scale and shift are looked up, by the time or by a label: [B N d],
+    [B] int -> [B N d]."""
 
     def __init__(self, entries: int, width: int):
         super().__init__()
@@ -100,8 +100,8 @@ class TokenBlock(nn.Module):
 
 
 class TokenTransformer(nn.Module):
-    """x_t [B N] int64 in 0..K, t [B] int64 in 1..T, cond -> logits [B K N] of x_0.  N = grid * grid, row by
-    row.
+    """x_t [B N] int64 in 0..K, t [B] int64 in 1..T, cond -> logits [B K N] of x_0.  N = grid * grid,
+    row by row.
 
     cond.text: features [B L D] of a caption, or labels [B 1] int64; an all-False mask is no caption.
     null_embedding: L, if "no caption" is learned (any number for labels); 0 if it is not.  Lesson:

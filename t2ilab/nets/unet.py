@@ -1,5 +1,5 @@
-"""One U-Net that is, by configuration, DDPM's CIFAR-10 network, improved DDPM's, any of GLIDE's four, or a
-small one for a laptop.
+"""One U-Net that is, by configuration, DDPM's CIFAR-10 network, improved DDPM's, any of GLIDE's four,
+or a small one for a laptop.
 
 DDPM (Ho et al. 2020), improved DDPM (Nichol & Dhariwal 2021), GLIDE (Nichol et al. 2022). Down to few pixels
 and many channels, back up, with skip connections at every size.
@@ -57,8 +57,8 @@ class UNet(nn.Module):
     """x_t [B 3 H W], t [B] in 0..1000, cond -> [B C_out H W].  H and W divide by patch * 2^(levels - 1).
 
     in_channels: of x_t, and 3 more for cond.low_res, 4 more for cond.known.  known: whether it looks at
-    cond.known; None there means that nothing is given.  out_channels: as x_t, or twice as many with a learned
-    variance.
+    cond.known; None there means that nothing is given.  out_channels: as x_t,
+    or twice as many with a learned variance.
     Lesson: notebooks/03_ddpm.ipynb"""
 
     def __init__(self, config: UNetConfig = UNetConfig(), *, in_channels: int = 3, out_channels: int = 3,
@@ -141,8 +141,8 @@ class UNet(nn.Module):
         return F.pixel_shuffle(self.conv_out(x), self.config.patch)  # [B C_out H W]
 
     def embed(self, t: Tensor, cond) -> Tensor:
-        """Everything that is one vector per image: the time, and the label or the caption's last token where
-        there is one.  [B E]"""
+        """Everything that is one vector per image: the time,
+        and the label or the caption's last token where there is one.  [B E]"""
         emb = self.time(timestep_embedding(t, self.config.channels, last=int(self.config.tf_layout)))
         if self.label is not None and cond.text is not None:
             emb = emb + self.label(cond.text[:, 0]) * cond.mask[:, :1]  # [B 1]: no label adds nothing

@@ -9,8 +9,8 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Edit:
-    """A picture to start from: paint around the pixels to keep, or noise it a little and walk home from
-    there."""
+    """A picture to start from: paint around the pixels to keep,
+    or noise it a little and walk home from there."""
     image: Tensor                           # [B or 1, 3 H W] in [-1, 1], any size
     keep: Tensor | None = None  # [B or 1, 1 H W] bool, True = keep this pixel (inpainting); None = none
     # of the noise to start from, above 0: 1 = nothing but noise, 0.5 = from the middle of the way
@@ -27,8 +27,8 @@ class Edit:
                              "the size of the image")
 
     def at(self, batch: int, size: Sequence[int], device) -> "Edit":
-        """The same edit for a batch of pictures of another size (H, W); a pixel is kept where all it is made
-        of is."""
+        """The same edit for a batch of pictures of another size (H, W);
+        a pixel is kept where all it is made of is."""
         image = F.interpolate(self.image, tuple(size), mode="bilinear", antialias=True)
         keep = (
             None

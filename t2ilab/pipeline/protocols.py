@@ -1,5 +1,5 @@
-"""The two parts of a pipeline that come in several kinds: what reads captions, and what stands between pixels
-and model space."""
+"""The two parts of a pipeline that come in several kinds: what reads captions,
+and what stands between pixels and model space."""
 from collections.abc import Sequence
 from typing import Protocol
 
@@ -15,8 +15,8 @@ class TextEncoder(Protocol):
 
 
 class Codec(Protocol):
-    """An autoencoder: images [B 3 H W] in [-1, 1] <-> what the model denoises, tokens [B N] or latents [B C h
-    w]."""
+    """An autoencoder: images [B 3 H W] in [-1, 1] <-> what the model denoises,
+    tokens [B N] or latents [B C h w]."""
 
     @property
     def size(self) -> int:

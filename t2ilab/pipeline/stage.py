@@ -63,8 +63,8 @@ class Stage:
         return (x0 if self.codec is None else self.codec.decode(x0)).clamp(-1, 1)
 
     def kept(self, edit: Edit | None) -> tuple[Callable, ...]:
-        """The constraint that puts an edit's kept pixels back: of tokens and latents, those whose cell is
-        kept from edge to edge."""
+        """The constraint that puts an edit's kept pixels back: of tokens and latents,
+        those whose cell is kept from edge to edge."""
         if edit is None or edit.keep is None:
             return ()
         cell = 1 if self.codec is None else self.codec.cell

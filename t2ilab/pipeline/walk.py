@@ -132,8 +132,8 @@ def _check_start(first: Stage, edit: Edit | None, low_res_image: Tensor | None) 
 
 
 def _seen(stage: Stage, low_res_image: Tensor | None, edit: Edit | None, noise: Source) -> dict[str, Tensor]:
-    """What a stage's network sees besides the caption: the image of the stage before, and the pixels to
-    keep."""
+    """What a stage's network sees besides the caption: the image of the stage before,
+    and the pixels to keep."""
     seen = {}
     if stage.enlarge is not None:
         if low_res_image is None:
@@ -148,8 +148,8 @@ def _seen(stage: Stage, low_res_image: Tensor | None, edit: Edit | None, noise: 
 
 
 def _start(stage: Stage, batch: int, edit: Edit | None, noise: Source, device) -> tuple[Tensor, list]:
-    """Where a stage's walk begins, x_T [B ...], and the times it visits: a partly noised image skips the
-    first ones."""
+    """Where a stage's walk begins, x_T [B ...], and the times it visits:
+    a partly noised image skips the first ones."""
     process, times = stage.process, stage.times
     if edit is None or edit.strength == 1:
         x = process.prior((batch, *stage.shape), device=device, generator=noise)

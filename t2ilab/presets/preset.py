@@ -51,8 +51,8 @@ Family = TypeVar("Family", bound=FamilyConfig)
 
 @dataclass(frozen=True)
 class Preset(Generic[Family]):
-    """A named run: what is built, what it eats, how it trains, how it is saved, and the number it should
-    reach."""
+    """A named run: what is built, what it eats, how it trains, how it is saved,
+    and the number it should reach."""
     name: Annotated[str, tyro.conf.Suppress]            # of the preset, and of its folder in runs/
     model: Family
     data: DataConfig = field(default_factory=DataConfig)

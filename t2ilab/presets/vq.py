@@ -1,5 +1,5 @@
-"""VQ-Diffusion (Gu et al. 2022; Tang et al. 2022) and its codecs (VQGAN, Esser et al. 2021): every named run
-as one literal."""
+"""VQ-Diffusion (Gu et al. 2022; Tang et al. 2022) and its codecs (VQGAN, Esser et al. 2021):
+every named run as one literal."""
 from dataclasses import replace
 
 from ..diffusion.token_denoiser import TokenObjectiveConfig

@@ -1,7 +1,7 @@
 """Published weights as runs: `t2ilab convert vq-coco coco_pretrained.pth` makes a folder like any other.
 
-The layout is told from what is given. Checkpoints are read as tensors by name; nothing in them is executed.
-Left out: fetching them.
+The layout is told from what is given. Checkpoints are read as tensors by name;
+nothing in them is executed. Left out: fetching them.
 """
 import shutil
 import tempfile

@@ -1,5 +1,5 @@
-"""OpenAI's published GLIDE weights in our network: the same layers under other names, with heads and clock
-arranged in another way.
+"""OpenAI's published GLIDE weights in our network: the same layers under other names,
+with heads and clock arranged in another way.
 
 GLIDE (Nichol et al. 2022), github.com/openai/glide-text2im. Besides the names three things differ there:
 queries, keys and values lie head by head, a linear layer over pixels is a convolution of width 1, and time
@@ -80,8 +80,8 @@ def with_vocabulary(model: GLIDEConfig, merges: str | Path) -> GLIDEConfig:
 
 
 def with_their_times(model: GLIDEConfig) -> GLIDEConfig:
-    """The same model with the times of OpenAI's respacing "n" in the place of n evenly spaced ones, so that
-    it walks as published."""
+    """The same model with the times of OpenAI's respacing "n" in the place of n evenly spaced ones,
+    so that it walks as published."""
     n = model.sampling_steps
     return (
         replace(model, sampling_steps=tuple(sections(model.T, (n,))))
@@ -184,8 +184,8 @@ def _inside(ours: str, layer: nn.Module, theirs: str, start: int) -> Iterator[tu
 
 
 def _part_by_part(name: str, weight: Tensor, model: GLIDEConfig) -> dict[str, Tensor]:
-    """One of their weights, or where it holds queries, keys and values head by head: those apart, as name.q
-    and name.kv."""
+    """One of their weights, or where it holds queries, keys and values head by head: those apart,
+    as name.q and name.kv."""
     layer = name.split(".")[-2] if "." in name else ""
     parts = HEAD_BY_HEAD.get(layer)
     width = len(weight) // (parts or 1)
@@ -200,8 +200,8 @@ def _part_by_part(name: str, weight: Tensor, model: GLIDEConfig) -> dict[str, Te
 
 
 def one_later(weight: Tensor, last: int = 0) -> Tensor:
-    """The time MLP's first layer [E C] for times from 1 to 1000: an embedding one step ago is today's turned
-    back.
+    """The time MLP's first layer [E C] for times from 1 to 1000:
+    an embedding one step ago is today's turned back.
 
     last: of `timestep_embedding`."""
     one = torch.ones(1, device=weight.device)

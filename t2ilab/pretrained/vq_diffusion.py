@@ -1,5 +1,5 @@
-"""Published VQ-Diffusion and VQGAN weights in our networks, from the original code's layout or from
-diffusers'.
+"""Published VQ-Diffusion and VQGAN weights in our networks,
+from the original code's layout or from diffusers'.
 
 VQ-Diffusion (Gu et al. 2022), github.com/microsoft/VQ-Diffusion; VQGAN (Esser et al. 2021),
 github.com/CompVis/taming-transformers. The layers are the same under other names; queries, keys and values,
@@ -65,8 +65,8 @@ Sources = Iterator[tuple[str, tuple[str, ...]]]
 
 
 def convert_codec(state: dict[str, Tensor], codec: VQGAN, layout: str = "original") -> dict[str, Tensor]:
-    """The float32 weights of our VQGAN from theirs.  layout: original (taming-transformers) or diffusers
-    (VQModel).
+    """The float32 weights of our VQGAN from theirs.  layout: original (taming-transformers)
+    or diffusers (VQModel).
 
     state: the codec's own, or a whole VQ-Diffusion checkpoint's ["model"].  ValueError, in one line, names
     what is missing, unexpected or misshapen."""
@@ -86,8 +86,8 @@ def convert_codec(state: dict[str, Tensor], codec: VQGAN, layout: str = "origina
 
 def convert_transformer(state: dict[str, Tensor], net: TokenTransformer,
                         layout: str = "original") -> dict[str, Tensor]:
-    """The float32 weights of our TokenTransformer from theirs.  layout: original or diffusers
-    (Transformer2DModel).
+    """The float32 weights of our TokenTransformer from theirs.  layout:
+    original or diffusers (Transformer2DModel).
 
     state: the transformer's own, or all of a checkpoint of the original's, ["model"] or ["ema"]. For
     learnable guidance it holds "no caption" too, in diffusers' layout as "embeddings".  The published
@@ -127,8 +127,8 @@ def convert_transformer(state: dict[str, Tensor], net: TokenTransformer,
 
 
 def convert_used(table: Tensor) -> tuple[int, ...]:
-    """The codes of the codec that a published VQ-Diffusion draws, in its own order: what VQDiffusion calls
-    `used`.
+    """The codes of the codec that a published VQ-Diffusion draws, in its own order:
+    what VQDiffusion calls `used`.
 
     table: [K] int64, every code of the codec -> its number in the model, such as taming_vqvae_2887.pt. Codes
     that the model lacks have number 0 there, which is painted as the first of them.  ValueError for a table
@@ -154,8 +154,8 @@ def _part(state: dict[str, Tensor], places: tuple[str, ...],
 
 
 def _picture_part(part: nn.Sequential, name: str, names: dict) -> Sources:
-    """(our weight, theirs) of an encoder or a decoder: a walk through its layers, which are in the same order
-    on both sides."""
+    """(our weight, theirs) of an encoder or a decoder: a walk through its layers,
+    which are in the same order on both sides."""
     layers = [(i, layer) for i, layer in enumerate(part) if any(True for _ in layer.parameters())]
     (first, _), *body, (norm, _), (last, _) = layers
     down = name == "encoder"

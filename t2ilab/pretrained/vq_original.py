@@ -41,8 +41,8 @@ def to_run(given: Published, preset: Preset, folder: Path, out: Path, extras: Ex
 
 
 def codec_of(preset: Preset) -> tuple[Preset, VQGANObjective]:
-    """The preset of the codec that a preset draws with, and its network; its discriminator was never
-    published."""
+    """The preset of the codec that a preset draws with, and its network;
+    its discriminator was never published."""
     codec = PRESETS[Path(preset.model.codec).name]
     codec = replace(codec, model=replace(codec.model, loss=VQGANLossConfig(perceptual=0.0, adversarial=0.0)))
     return codec, codec.model.build()

@@ -8,8 +8,8 @@ from .folder import read_preset
 
 
 def cascade(preset: Preset, out: Path) -> list[tuple[Preset, Path]]:
-    """The preset and those that come after it, with the folder of each: what `t2ilab train` trains, one by
-    one.
+    """The preset and those that come after it, with the folder of each: what `t2ilab train` trains,
+    one by one.
 
     The later ones share its data, its way of saving, its vocabulary and every fit option that differs from
     its own preset's, and enlarge what it draws.  One that has begun stays as it is, but for fit options that
@@ -28,8 +28,8 @@ def cascade(preset: Preset, out: Path) -> list[tuple[Preset, Path]]:
 
 
 def plan(parts: list[tuple[Preset, Path]]) -> str:
-    """What will be trained, in one line: "2 stages: imagen-tiny 10 steps, then imagen-tiny-upsampler 10
-    steps"."""
+    """What will be trained, in one line: "2 stages: imagen-tiny 10 steps,
+    then imagen-tiny-upsampler 10 steps"."""
     stages = [f"{preset.name} {preset.fit.steps:,} steps" for preset, _ in parts]
     return f"{len(parts)} stages: {', then '.join(stages)}"
 

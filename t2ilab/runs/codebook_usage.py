@@ -1,5 +1,5 @@
-"""Which codes a VQGAN really takes: `t2ilab codebook` counts, so that a model can draw the most used
-alone."""
+"""Which codes a VQGAN really takes: `t2ilab codebook` counts,
+so that a model can draw the most used alone."""
 import json
 from collections.abc import Iterator
 from dataclasses import replace

@@ -61,8 +61,8 @@ def _parameters(config) -> int:
 
 
 class _Unfilled(TorchFunctionMode):
-    """Leaves new weights as they are: on `meta` there is nothing to fill, and "filling" is most of the
-    time."""
+    """Leaves new weights as they are: on `meta` there is nothing to fill,
+    and "filling" is most of the time."""
 
     def __torch_function__(self, function, types, args=(), kwargs=None):
         fills = getattr(function, "__name__", "") in ("normal_", "uniform_", "kaiming_uniform_", "zeros_")

@@ -1,5 +1,5 @@
-"""A run is a folder: its config, its log, its checkpoints, its samples. This file finds one and reads its
-config."""
+"""A run is a folder: its config, its log, its checkpoints, its samples.
+This file finds one and reads its config."""
 import json
 from dataclasses import dataclass, fields
 from difflib import get_close_matches
@@ -38,8 +38,8 @@ class RunFolder:
         return [find(found[0]) for found in (list(filter(_is_trained, places)) for places in both) if found]
 
     def of(self, name: str) -> str | Path:
-        """A run that this one names: relative to its folder or one above, then to here; or moved beside
-        it."""
+        """A run that this one names: relative to its folder or one above, then to here;
+        or moved beside it."""
         if is_shipped(name):
             return name
         home, last = self.home.resolve(), Path(name).name
@@ -57,8 +57,8 @@ def find(name: str | Path) -> RunFolder:
 def find_run(name: str | Path) -> Path:
     """The folder with the weights of a run: the one that its name means (`hub.locate`), or its checkpoint.
 
-    ValueError naming the file if a checkpoint is damaged; FileNotFoundError in one line that says what to
-    do."""
+    ValueError naming the file if a checkpoint is damaged;
+    FileNotFoundError in one line that says what to do."""
     try:
         return find_weights(name)
     except FileNotFoundError as error:

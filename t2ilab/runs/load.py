@@ -12,8 +12,8 @@ from .folder import RunFolder, find
 
 
 def load(name: str | Path | RunFolder, *, cascade: bool = True, **sampling) -> Pipeline:
-    """The pipeline of a run, ready to sample: `load("ddpm-shapes")`, `load("runs/mine")`, `load("runs/mine",
-    sampling_steps=10)`.
+    """The pipeline of a run, ready to sample: `load("ddpm-shapes")`, `load("runs/mine")`,
+    `load("runs/mine", sampling_steps=10)`.
 
     cascade: with the stages that enlarge its pictures, as far as they are trained.  sampling: sampler,
     sampling_steps, guidance_scale and other fields of its family override the first stage's own; ValueError
@@ -58,8 +58,8 @@ def _load_stage(run: RunFolder, model) -> Pipeline:
 
 
 def first_runs() -> list[str]:
-    """The shipped runs that draw from nothing but a caption or a label; those that enlarge their pictures
-    come with them."""
+    """The shipped runs that draw from nothing but a caption or a label;
+    those that enlarge their pictures come with them."""
     # the others read or look
     runs = [name for name, files in shipped().items() if "config.json" in files
             and "tokenizer.json" not in files]

@@ -1,5 +1,5 @@
-"""One process at a time in a run's folder: a lock that the kernel lets go of when its process ends, however
-it ends."""
+"""One process at a time in a run's folder: a lock that the kernel lets go of when its process ends,
+however it ends."""
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -13,8 +13,8 @@ except ImportError:                                         # Windows: nobody is
 
 @contextmanager
 def alone(folder: Path) -> Iterator[None]:
-    """Hold a folder's lock.  BlockingIOError in one line, with the other's number, if another process holds
-    it."""
+    """Hold a folder's lock.  BlockingIOError in one line, with the other's number,
+    if another process holds it."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / ".lock"
     with open(path, "ab+", buffering=0) as file:

@@ -30,15 +30,15 @@ from .load import load, with_settings
 def sample(run: str | Path, captions: int | Sequence[str | int], *, method: str | None = None, seed: int = 0,
            out: str | Path | None = None,
            cascade: bool = True, **settings) -> Tensor:
-    """Pictures [B 3 H W] in [-1, 1], one per caption: `sample("vq-shapes", ["a red circle"], truncation=0.86,
-    guidance_scale=2.0)`.
+    """Pictures [B 3 H W] in [-1, 1], one per caption: `sample("vq-shapes", ["a red circle"],
+    truncation=0.86, guidance_scale=2.0)`.
 
     captions: texts, or labels by name or number, or how many pictures without any.
     method: of a run that draws codes, one of the ways that `methods` lists, such as "fast".  settings: any
     field of the run's family, for this call only; they win over method.  out: a folder that gets them as PNG
     files with their captions inside.  The weights stay in memory until another run,
-    or other settings, are asked for.  ValueError for a method or a setting that the run has not, or an
-    unknown class.
+    or other settings, are asked for.  ValueError for a method or a setting that the run has not,
+    or an unknown class.
     Lesson: notebooks/08_vq_diffusion.ipynb"""
     texts, found = [str(caption) for caption in listed(captions)], find(run)
     settings = method_settings(found, method, settings)
@@ -187,8 +187,8 @@ def reads_text(preset: Preset) -> bool:
 
 
 def check_words(preset: Preset, words: Sequence[str]) -> None:
-    """ValueError for a caption without quotes: several captions of one word each, for a run that reads
-    text."""
+    """ValueError for a caption without quotes: several captions of one word each,
+    for a run that reads text."""
     if reads_text(preset) and len(words) > 1 and all(len(word.split()) == 1 for word in words):
         whole = " ".join(words)[:80]
         raise ValueError(f'{len(words)} captions of one word each: put quotes around a caption, as in '

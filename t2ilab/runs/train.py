@@ -109,8 +109,8 @@ def _as_it_starts(preset: Preset, out: Path):
 
 
 def _begin_with(state: TrainState, preset: Preset) -> None:
-    """Take the weights of another run, which stays as it is; parameters that it lacks by design keep their
-    fresh initialisation."""
+    """Take the weights of another run, which stays as it is;
+    parameters that it lacks by design keep their fresh initialisation."""
     folder = find_run(preset.init_from)
     first, model = read_preset(folder).model, preset.model
     extend = partial(model.extend, first=first) if type(first) is type(model) else None
@@ -143,8 +143,8 @@ def _due(every: int, step: int, preset: Preset) -> bool:
 
 
 def _draw_samples(pipeline: Pipeline, preset: Preset, dataset, path: Path) -> None:
-    """16 samples as they are now, for captions of the data set if the model reads any: the same ones every
-    time."""
+    """16 samples as they are now, for captions of the data set if the model reads any:
+    the same ones every time."""
     captions, options = preset.model.preview_inputs(next(stream(dataset, batch_size=16,
                                                                 seed=preset.fit.seed)))
     show_grid(pipeline(captions, **options), None if isinstance(captions, int) else captions, path=path)

@@ -48,8 +48,8 @@ def normalises(function):
 # Lesson 02: noising
 
 def jumps(function):
-    """A checker for a function (alpha_bar, s, t) -> (a, b) with x_t = a x_s + b eps: after any jump to s it must end where one
-    jump to t does."""
+    """A checker for a function (alpha_bar, s, t) -> (a, b) with x_t = a x_s + b eps:
+    after any jump to s it must end where one jump to t does."""
     alpha_bar = cosine(100)
     for s, t in ((0, 40), (39, 40), (10, 70)):
         pair = function(alpha_bar, s, t) if callable(function) else None
@@ -107,8 +107,8 @@ def noise_in_the_first_half(sampler):
 
 
 def moves_away(function):
-    """A checker for (denoiser, cond, other, scale) -> denoise: from the guess for `other`, scale times the way to the guess for
-    `cond`."""
+    """A checker for (denoiser, cond, other, scale) -> denoise: from the guess for `other`,
+    scale times the way to the guess for `cond`."""
     def denoiser(x_t, t, cond):
         return Prediction(x_t * cond.text.view(-1, 1, 1, 1))
     x_t, (cond, other) = torch.ones(2, 3, 4, 4), (Cond(torch.full((2, 1), label), torch.ones(2, 1, dtype=torch.bool))
@@ -172,8 +172,8 @@ def guides_noise(function):
 
 
 def pulls_twice(function):
-    """A checker for (denoiser, first, second, nothing, a, b) -> denoise: two differences to the guess for nothing, each with its
-    own strength."""
+    """A checker for (denoiser, first, second, nothing, a, b) -> denoise: two differences to the guess for nothing,
+    each with its own strength."""
     def denoiser(x_t, t, cond):
         return Prediction(x_t * cond.text.view(-1, 1, 1, 1))
     x_t = torch.ones(2, 3, 4, 4)

@@ -1,5 +1,5 @@
-"""What the lessons talk with: the real source of a thing, the real line of an equation, and verdicts on
-numbers and answers.
+"""What the lessons talk with: the real source of a thing, the real line of an equation,
+and verdicts on numbers and answers.
 
 An end-of-line comment such as `# DDPM Eq. 4` tags the line that computes that equation; the index is read
 from the package's own files, so a lesson can never quote code that has moved on. Left out on purpose: syntax
@@ -26,8 +26,8 @@ PACKAGE = Path(__file__).resolve().parent.parent
 
 
 class Line(NamedTuple):
-    """One tagged line.  place: "t2ilab/diffusion/gaussian.py".  scope: "GaussianDiffusion.diffuse", or ""
-    outside functions."""
+    """One tagged line.  place: "t2ilab/diffusion/gaussian.py".  scope: "GaussianDiffusion.diffuse",
+    or "" outside functions."""
     place: str
     scope: str
     code: str
@@ -65,8 +65,8 @@ def where(tag: str) -> None:
 
 @functools.cache
 def equations() -> dict[str, list[Line]]:
-    """Every end-of-line comment of the package -> the lines that carry it. One comment can hold several tags,
-    between commas."""
+    """Every end-of-line comment of the package -> the lines that carry it.
+    One comment can hold several tags, between commas."""
     index = {}
     for path in sorted(PACKAGE.rglob("*.py")):
         for tag, line in _tags(path):
@@ -93,15 +93,15 @@ def _place(path):
 
 
 def check(name: str, value, *, below=None, above=None, near=None, within=None) -> None:
-    """Say whether a number is where it should be, or an answer right: check("loss", 0.1, below=0.12),
-    check("03a", answer).
+    """Say whether a number is where it should be, or an answer right: check("loss", 0.1,
+    below=0.12), check("03a", answer).
 
     Bounds make it a measurement: below and above may be given together; near needs within. Without bounds it
     is an exercise, and an answer of None or ... is not judged yet. What is right prints one line that names
     the bounds and not the value: the same on every machine. What is wrong prints what was found and, in a
     script or where T2ILAB_STRICT is set (tests, notebooks/build.py), is an AssertionError too:
-    a learner reads on, a test cannot pass. ValueError for an exercise that does not exist. Lesson: every
-    one"""
+    a learner reads on, a test cannot pass. ValueError for an exercise that does not exist. Lesson:
+    every one"""
     bounded = any(bound is not None for bound in (below, above, near))
     verdict, right = (
         _measurement(name, float(value), below, above, near, within) if bounded else _exercise(name, value)

@@ -1,5 +1,5 @@
-"""Where a frozen text encoder lies: a folder, one that ships with the project, or one of the Hugging Face hub
-that was fetched before."""
+"""Where a frozen text encoder lies: a folder, one that ships with the project,
+or one of the Hugging Face hub that was fetched before."""
 import hashlib
 import shlex
 from functools import lru_cache
@@ -15,8 +15,8 @@ GIB, MIB = 2**30, 2**20
 # ---- finding and loading ----
 
 def find_encoder(name: str) -> Path:
-    """The folder of an encoder: a folder of that name, one that ships with the project, or one of the hub
-    that was fetched before.
+    """The folder of an encoder: a folder of that name, one that ships with the project,
+    or one of the hub that was fetched before.
 
     FileNotFoundError in one line, with the command that fetches it, if there is none."""
     if _holds_encoder(Path(name)):
@@ -52,8 +52,8 @@ def _fetched(name: str) -> Path:
 def fingerprint(folder: Path) -> str:
     """What tells one encoder from another: the SHA-256 of its configuration, weights and tokenizer.
 
-    Of a file of over 16 MiB only its size and 16 pieces of 1 MiB are read, spread evenly from the first to
-    the last."""
+    Of a file of over 16 MiB only its size and 16 pieces of 1 MiB are read,
+    spread evenly from the first to the last."""
     files = sorted(path for path in folder.iterdir()
                    if path.suffix in (".json", ".safetensors", ".bin", ".model", ".txt"))
     return _fingerprint(tuple((path, path.stat().st_size, path.stat().st_mtime_ns) for path in files))

@@ -152,8 +152,8 @@ class FrozenEncoder:
                              "numbers a token")
 
     def _check_length(self, encoder, tokenizer) -> None:
-        """T5 knows distances only, so any length will do; encoders with one vector a position have no more
-        than those."""
+        """T5 knows distances only, so any length will do;
+        encoders with one vector a position have no more than those."""
         positions = getattr(encoder.config, "max_position_embeddings", None)
         if positions is not None and self.text_length > (most := min(positions, tokenizer.model_max_length)):
             raise ValueError(f"text_length={self.text_length}: {self.name} reads at most {most} tokens")
@@ -186,8 +186,8 @@ def _skeleton(folder: Path, mark: str) -> tuple[nn.Module, type]:
 
 @lru_cache(maxsize=8)
 def _loaded(folder: Path, mark: str, dtype: str, device: str) -> tuple[Callable, nn.Module]:
-    """(tokenizer, encoder), once a process.  Safetensors where there are any, else weights only: nothing in a
-    file is ever executed."""
+    """(tokenizer, encoder), once a process.  Safetensors where there are any, else weights only:
+    nothing in a file is ever executed."""
     skeleton, loader = _skeleton(folder, mark)
     _check_memory(folder, sum(p.numel() for p in skeleton.parameters()) * DTYPES[dtype].itemsize, device)
     _check_sentencepiece(folder)
@@ -245,8 +245,8 @@ def _check_sentencepiece(folder: Path) -> None:
 
 @contextmanager
 def _library(folder: Path):
-    """Keeps transformers quiet and the global random numbers as they are; its errors become one line that
-    names the folder."""
+    """Keeps transformers quiet and the global random numbers as they are;
+    its errors become one line that names the folder."""
     from transformers.utils import logging as said
     level, bars = said.get_verbosity(), said.is_progress_bar_enabled()
     said.set_verbosity(logging.CRITICAL)

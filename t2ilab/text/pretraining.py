@@ -1,5 +1,5 @@
-"""A language model that learns from text alone: T5's span corruption (Raffel et al. 2020, 3.1.4), at the size
-of a laptop.
+"""A language model that learns from text alone: T5's span corruption (Raffel et al. 2020, 3.1.4),
+at the size of a laptop.
 
 Pieces of a text are cut out and the model writes down what stood there. Its encoder half is then frozen and
 tells an image model what a caption means, as T5-XXL does in Imagen (text/frozen_encoder.py). Left out on
@@ -71,12 +71,12 @@ PRETRAINING = FitConfig(steps=4000, batch_size=48, lr=2e-3, warmup=100, precisio
 
 @dataclass(frozen=True)
 class SceneTexts:
-    """Endless texts about scenes as a model in training may see them: a caption, or the same scene described
-    twice in other words.
+    """Endless texts about scenes as a model in training may see them: a caption,
+    or the same scene described twice in other words.
 
     texts[n] is a pure function of (seed, n). The second sentence names the other object first, or leaves out
-    or adds a place. Only who has understood the first can fill a gap in the second: that is what there is to
-    learn from text alone."""
+    or adds a place. Only who has understood the first can fill a gap in the second:
+    that is what there is to learn from text alone."""
     seed: int = 0
     twice: float = 0.75              # share of texts with two sentences
 
@@ -128,8 +128,8 @@ def learn_tokenizer(texts: Sequence[str], config: PretrainConfig = PretrainConfi
 # ---- the model ----
 
 class SpanCorruption(nn.Module):
-    """An encoder that reads a text with gaps and a decoder that fills them: `.loss` is what training/fit.py
-    minimises."""
+    """An encoder that reads a text with gaps and a decoder that fills them:
+    `.loss` is what training/fit.py minimises."""
 
     def __init__(self, tokenizer, config: PretrainConfig = PretrainConfig()):
         super().__init__()
@@ -158,8 +158,8 @@ class SpanCorruption(nn.Module):
         return (nll * asked).sum(1) / asked.sum(1)
 
     def _lines(self, texts: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-        """Texts with their end tokens, side by side: ids [B n], and which of them are no padding [B n]
-        bool."""
+        """Texts with their end tokens, side by side: ids [B n],
+        and which of them are no padding [B n] bool."""
         texts = [F.pad(text, (0, 1), value=self.end) for text in texts]
         lengths = torch.tensor([len(text) for text in texts])
         return nn.utils.rnn.pad_sequence(texts, True,
@@ -216,8 +216,8 @@ def pretrain(texts: Sequence[str], tokenizer, config: PretrainConfig = PretrainC
 
 def _begun(out: Path, texts: Sequence[str], tokenizer, config: PretrainConfig,
            state: TrainState) -> Checkpoints:
-    """What an unfinished training into a folder left beside it, put into the state, and where this one keeps
-    its own."""
+    """What an unfinished training into a folder left beside it, put into the state,
+    and where this one keeps its own."""
     _check_encoder(out)
     seen = json.dumps([texts[k] for k in range(min(SAMPLE, len(texts)))] + sorted(tokenizer.get_vocab()))
     # steps may grow
@@ -241,8 +241,8 @@ def _begun(out: Path, texts: Sequence[str], tokenizer, config: PretrainConfig,
 
 def _batches(texts: Sequence[str], tokenizer, config: PretrainConfig,
              state: TrainState) -> Iterator[tuple[Tensor, Cond]]:
-    """(ids [B L] int64, Cond with their mask) for each of this process's shards of each step: a pure function
-    of (seed, step)."""
+    """(ids [B L] int64, Cond with their mask) for each of this process's shards of each step:
+    a pure function of (seed, step)."""
     each = state.config.batch_size // state.total_shards
     for step in count(state.step):
         for shard in state.shards:
@@ -254,8 +254,8 @@ def _batches(texts: Sequence[str], tokenizer, config: PretrainConfig,
 
 
 def save_encoder(model: SpanCorruption, tokenizer, folder: str | Path) -> Path:
-    """Write the encoder half and the tokenizer as a folder in Hugging Face's layout, in one atomic step: what
-    FrozenEncoder reads.
+    """Write the encoder half and the tokenizer as a folder in Hugging Face's layout, in one atomic step:
+    what FrozenEncoder reads.
 
     An encoder that lies there is replaced; FileExistsError if the folder holds anything else.  OSError in one
     line if it cannot be written."""

@@ -1,5 +1,5 @@
-"""T5's span corruption (Raffel et al. 2020, 3.1.4): pieces of a text are cut out; the model writes what stood
-there."""
+"""T5's span corruption (Raffel et al. 2020, 3.1.4): pieces of a text are cut out;
+the model writes what stood there."""
 from collections.abc import Sequence
 
 import torch
@@ -8,8 +8,8 @@ from torch import Tensor
 
 def corrupt(ids: Tensor, generator: torch.Generator, *, sentinels: Sequence[int], share: float = 0.15,
             span: float = 3.0) -> tuple[Tensor, Tensor]:
-    """(inputs, targets) of one text [n] int64: random spans of it replaced by sentinels, and what stood
-    there.  No end tokens.
+    """(inputs, targets) of one text [n] int64: random spans of it replaced by sentinels,
+    and what stood there.  No end tokens.
 
     share of the tokens are masked, in spans of that mean length.  Lesson: notebooks/06_imagen.ipynb"""
     return cut_out(ids, masked_spans(len(ids), generator, share=share, span=span, most=len(sentinels) - 1),
@@ -31,12 +31,12 @@ def cut_out(ids: Tensor, spans: Sequence[tuple[int, int]], sentinels: Sequence[i
 
 def masked_spans(n: int, generator: torch.Generator, *, share: float, span: float,
                  most: int) -> list[tuple[int, int]]:
-    """Where to cut a text of n tokens: (start, end) of spans that do not touch, all ways of laying them
-    equally likely.
+    """Where to cut a text of n tokens: (start, end) of spans that do not touch,
+    all ways of laying them equally likely.
 
     Both numbers are rounded, so a caption of 14 tokens has one span of 2.  T5's own code lets the last span
-    end the text, always: in a line of 512 tokens that is no matter, in a caption it would hide the background
-    and nothing else."""
+    end the text, always: in a line of 512 tokens that is no matter,
+    in a caption it would hide the background and nothing else."""
     if n == 0:
         return []
     masked = min(max(round(share * n), 1), n)

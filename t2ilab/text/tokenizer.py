@@ -1,5 +1,5 @@
-"""Captions as token ids: byte-level byte-pair encoding, learned from any captions, or GPT-2's own as GLIDE
-uses it.
+"""Captions as token ids: byte-level byte-pair encoding, learned from any captions,
+or GPT-2's own as GLIDE uses it.
 
 A vocabulary is nothing but its list of merges: the 256 bytes come first, then one token a merge, and the last
 id ends a caption and fills the rest of the line. Any text in any script can be written in it. The encoding
@@ -21,8 +21,8 @@ BYTES = 256
 
 @dataclass(frozen=True)
 class Tokenizer:
-    """Reads captions: list of B strings -> (ids [B L] int64, mask [B L] bool, True = a real token).  "" and
-    None are no caption.
+    """Reads captions: list of B strings -> (ids [B L] int64, mask [B L] bool,
+    True = a real token).  "" and None are no caption.
 
     Captions are read in lower case. Longer ones than L tokens are cut, with one warning, at the first.
     Lesson: notebooks/05_glide.ipynb"""
@@ -77,8 +77,8 @@ class Tokenizer:
 
 
 def learn_merges(captions: Iterable[str], vocabulary: int) -> tuple[str, ...]:
-    """The merges of the most frequent pairs in some captions, at most as many as fit a vocabulary of this
-    size.
+    """The merges of the most frequent pairs in some captions,
+    at most as many as fit a vocabulary of this size.
 
     Raises ValueError if the vocabulary cannot even hold the 256 bytes and an end token."""
     import json
@@ -125,15 +125,15 @@ def _text(caption: str | None) -> str:
 
 
 def _words():
-    """How text falls into words before they are cut into tokens: words with the blank before them, numbers
-    and signs apart."""
+    """How text falls into words before they are cut into tokens: words with the blank before them,
+    numbers and signs apart."""
     from tokenizers.pre_tokenizers import ByteLevel
     return ByteLevel(add_prefix_space=False)
 
 
 def _byte_symbols() -> list[str]:
-    """A visible character for each byte, in GPT-2's order: bytes that print stand for themselves and come
-    first."""
+    """A visible character for each byte, in GPT-2's order:
+    bytes that print stand for themselves and come first."""
     visible = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
     hidden = [b for b in range(BYTES) if b not in visible]
     return [chr(b) for b in visible] + [chr(BYTES + i) for i in range(len(hidden))]

@@ -93,8 +93,8 @@ def verify(folder: Path) -> None:
 
 
 def newest(folder: Path) -> Path | None:
-    """The newest undamaged checkpoint in a run's checkpoints folder; a damaged one is passed over with a
-    warning."""
+    """The newest undamaged checkpoint in a run's checkpoints folder;
+    a damaged one is passed over with a warning."""
     for path in sorted(Path(folder).glob("step-*"), reverse=True):
         try:
             verify(path)
@@ -237,8 +237,8 @@ def _slots(tensors: dict[str, Tensor], prefix: str) -> dict[int, dict[str, Tenso
 
 
 def _fits(optimizer: torch.optim.Optimizer, slots: dict[int, dict[str, Tensor]]) -> bool:
-    """Are these slots of this optimiser's weights?  Numbers beside them, such as a count of steps, have no
-    shape."""
+    """Are these slots of this optimiser's weights?  Numbers beside them, such as a count of steps,
+    have no shape."""
     weights = [p for group in optimizer.param_groups for p in group["params"]]
     return all(i < len(weights) and v.shape in ((), weights[i].shape)
                for i, of_it in slots.items() for v in of_it.values())

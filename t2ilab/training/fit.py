@@ -77,8 +77,8 @@ class Log(NamedTuple):
 
 
 class TrainState:
-    """Everything a run is made of besides its data: the model, its average, the optimisers, and how many
-    steps are done."""
+    """Everything a run is made of besides its data: the model, its average, the optimisers,
+    and how many steps are done."""
 
     def __init__(self, model: nn.Module, config: FitConfig):
         from accelerate import Accelerator, DistributedDataParallelKwargs

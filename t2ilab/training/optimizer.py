@@ -35,11 +35,11 @@ def _matrices(model: nn.Module) -> list[Tensor]:
 
 
 def orthogonalize(matrix: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
-    """U V^T of a matrix U S V^T [m n], roughly: its singular values become 0.7 to 1.2, those near 0 stay
-    small.
+    """U V^T of a matrix U S V^T [m n], roughly: its singular values become 0.7 to 1.2,
+    those near 0 stay small.
 
-    Five Newton-Schulz steps X <- a X + (b S + c S S) X, S = X X^T (Jordan et al. 2024).  dtype: to compute
-    in."""
+    Five Newton-Schulz steps X <- a X + (b S + c S S) X, S = X X^T (Jordan et al. 2024).  dtype:
+    to compute in."""
     x = matrix.to(dtype)
     x = x.mT if len(x) > x.shape[1] else x                                          # the smaller S
     x = x / x.norm().clamp(min=1e-7)  # a gradient of zeros stays zero
@@ -50,8 +50,8 @@ def orthogonalize(matrix: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
 
 
 class FlatMuon(torch.optim.Optimizer):
-    """Muon for weights of any shape: each is shown to it as the matrix [C_out, everything else] in the same
-    memory."""
+    """Muon for weights of any shape: each is shown to it as the matrix [C_out,
+    everything else] in the same memory."""
 
     def __init__(self, weights: list[Tensor], *, lr: float, weight_decay: float = 0.0):
         self.weights = weights
@@ -65,8 +65,8 @@ class FlatMuon(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self) -> None:
-        """Move every matrix by the orthogonalised mean of its gradients, of about the size of an AdamW step
-        (Liu et al. 2025)."""
+        """Move every matrix by the orthogonalised mean of its gradients,
+        of about the size of an AdamW step (Liu et al. 2025)."""
         lr, weight_decay = (self.param_groups[0][name] for name in ("lr", "weight_decay"))
         for matrix in self.param_groups[0]["params"]:
             state = self.state[matrix]

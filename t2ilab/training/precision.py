@@ -9,8 +9,8 @@ DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 def has_bf16(device: torch.device) -> bool:
     """Does this device multiply bfloat16 in hardware?  GPUs from capability 8.0 on, and CPUs with AVX512-BF16
-    unless ATEN_CPU_CAPABILITY or ONEDNN_MAX_CPU_ISA allows less.  Not asked of MPS, which computes in float32
-    here."""
+    unless ATEN_CPU_CAPABILITY or ONEDNN_MAX_CPU_ISA allows less.  Not asked of MPS,
+    which computes in float32 here."""
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device) >= (8, 0)
     if device.type != "cpu" or torch.backends.cpu.get_cpu_capability() != "AVX512":  # torch's own kernels

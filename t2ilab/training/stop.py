@@ -8,8 +8,8 @@ SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if 
 
 
 class Uninterrupted:
-    """with Uninterrupted() as stop: one step.  `stop.asked`: was a signal held back?  Outside the main thread
-    nothing is."""
+    """with Uninterrupted() as stop: one step.  `stop.asked`:
+    was a signal held back?  Outside the main thread nothing is."""
 
     def __enter__(self):
         self.asked = False

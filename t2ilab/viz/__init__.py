@@ -1,5 +1,5 @@
-"""Pictures of pictures, plots, and panels with sliders, in a notebook or as PNG files: one door for the
-lessons."""
+"""Pictures of pictures, plots, and panels with sliders, in a notebook or as PNG files:
+one door for the lessons."""
 from .notebook import Panel, film_strip, panel, progress, show, show_grid
 from .plots import bars, lines, plot_bars, plot_lines, plot_points, points
 from .tiles import beside, grid, strip

@@ -1,7 +1,7 @@
 """Pictures and panels with sliders, shown in a notebook or saved as PNG files.
 
-The only module that imports ipywidgets, and it does so late. Left out on purpose: animation, figures that you
-can zoom.
+The only module that imports ipywidgets, and it does so late. Left out on purpose: animation,
+figures that you can zoom.
 """
 import io
 import sys
@@ -37,8 +37,8 @@ def show(picture, title=None, *, path=None):
 
 
 def in_notebook() -> bool:
-    """True inside a Jupyter or Colab kernel; False in a script, under pytest and in a plain IPython
-    terminal."""
+    """True inside a Jupyter or Colab kernel; False in a script,
+    under pytest and in a plain IPython terminal."""
     ipython = sys.modules.get("IPython")
     return ipython is not None and hasattr(ipython.get_ipython(), "kernel")
 
@@ -51,8 +51,8 @@ def _png(picture):
 
 
 def _display(data, text):
-    """Show in the notebook under a text that never changes, because notebook tests compare the text and not
-    the picture."""
+    """Show in the notebook under a text that never changes,
+    because notebook tests compare the text and not the picture."""
     from IPython.display import display
     display({**data, "text/plain": text}, raw=True)
 
@@ -60,8 +60,8 @@ def _display(data, text):
 # Things that move
 
 class Panel:
-    """Sliders over a picture.  .sliders: label -> widget, whose .value you may set in code.  .picture: what
-    draw returned last."""
+    """Sliders over a picture.  .sliders: label -> widget, whose .value you may set in code.  .picture:
+    what draw returned last."""
 
     def __init__(self, name: str, draw, sliders: dict):
         import ipywidgets as widgets

@@ -1,5 +1,5 @@
-"""Plots: curves, clouds of points and bars as pillow images. The only module that imports matplotlib, and it
-does so late."""
+"""Plots: curves, clouds of points and bars as pillow images. The only module that imports matplotlib,
+and it does so late."""
 import io
 import logging
 
@@ -21,8 +21,8 @@ def lines(curves: dict, *, xlabel="", ylabel="", title=None, log=(), marker="") 
 
 
 def points(clouds: dict, *, xlabel="", ylabel="", title=None, log=()) -> Image.Image:
-    """A scatter plot. clouds: name -> (x, y), sequences or tensors.  log: which axes are logarithmic, e.g.
-    ("x", "y")."""
+    """A scatter plot. clouds: name -> (x, y), sequences or tensors.  log: which axes are logarithmic,
+    e.g. ("x", "y")."""
     figure, axes = _axes(xlabel, ylabel, title, log)
     for name, (x, y) in clouds.items():
         axes.plot(_numbers(x), _numbers(y), ".", label=name, alpha=0.5)
@@ -30,8 +30,8 @@ def points(clouds: dict, *, xlabel="", ylabel="", title=None, log=()) -> Image.I
 
 
 def bars(series: dict, *, xlabel="", ylabel="", title=None, log=()) -> Image.Image:
-    """Bars side by side. series: name -> {label: number}; every series has the labels of the first.  log:
-    ("y",) or ()."""
+    """Bars side by side. series: name -> {label: number};
+    every series has the labels of the first.  log: ("y",) or ()."""
     figure, axes = _axes(xlabel, ylabel, title, log)
     labels = list(next(iter(series.values())))
     width = 0.8 / len(series)

@@ -50,8 +50,8 @@ def _tiles(images, scale):
 
 
 def _sheet(rows, *, heads=None, below=None, span=1, title=None):
-    """Rows of equal tiles on white. heads: texts above the columns. below: one text under every `span`
-    tiles."""
+    """Rows of equal tiles on white. heads: texts above the columns. below:
+    one text under every `span` tiles."""
     w, h = rows[0][0].size
     wide = GAP + len(rows[0]) * (w + GAP)
     heads, below = [_wrap(t, w) for t in heads or []], [_wrap(t, span * w) for t in below or []]

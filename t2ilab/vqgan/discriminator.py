@@ -1,5 +1,5 @@
-"""A discriminator that marks every patch of a picture as real or painted, for a codec to learn crisp textures
-from.
+"""A discriminator that marks every patch of a picture as real or painted,
+for a codec to learn crisp textures from.
 
 PatchGAN (Isola et al. 2017), as in VQGAN (Esser et al. 2021). Groups are normalised, not batches, so that a
 picture's marks do not depend on its neighbours.
@@ -49,6 +49,6 @@ class Discriminator(nn.Module):
 
 
 def hinge(real: Tensor, painted: Tensor) -> Tensor:
-    """What a discriminator minimises, [B]: marks of at least 1 for real pictures, at most -1 for painted
-    ones."""
+    """What a discriminator minimises, [B]: marks of at least 1 for real pictures,
+    at most -1 for painted ones."""
     return 0.5 * (F.relu(1 - real) + F.relu(1 + painted)).flatten(1).mean(1)

@@ -36,8 +36,8 @@ class VQGANLossConfig:
 
 
 class VQGANObjective(nn.Module):
-    """A codec with all that trains it: `.loss` is what training/fit.py minimises, `.codec` what is used
-    afterwards."""
+    """A codec with all that trains it: `.loss` is what training/fit.py minimises,
+    `.codec` what is used afterwards."""
 
     def __init__(self, config: VQGANConfig, loss: VQGANLossConfig = VQGANLossConfig()):
         super().__init__()
@@ -70,8 +70,8 @@ class VQGANObjective(nn.Module):
         self.seen += 1
 
     def _idle(self) -> Tensor:
-        """0, with a gradient of 0 for every weight of the discriminator: several processes want one for
-        each."""
+        """0, with a gradient of 0 for every weight of the discriminator:
+        several processes want one for each."""
         return sum(0 * p.sum() for p in self.discriminator.parameters())
 
     def _adversarial(self, x0: Tensor, painted: Tensor, alike: Tensor) -> Tensor:

@@ -15,8 +15,8 @@ CLASSIFIER_WIDTHS = (16, 32, 64, 64)
 
 
 class SceneClassifier(nn.Module):
-    """Says which coloured shape a picture of one object shows: [B 3 H W] -> logits [B 18].  Small enough to
-    be trained in minutes."""
+    """Says which coloured shape a picture of one object shows:
+    [B 3 H W] -> logits [B 18].  Small enough to be trained in minutes."""
 
     def __init__(self, classes: int = 18):
         super().__init__()

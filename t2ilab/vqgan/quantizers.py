@@ -4,8 +4,8 @@ VQ-VAE (van den Oord et al. 2017): nearest entry, learned by gradients or by mov
 A.1); Gumbel-softmax (Jang et al. 2017), as in DALL-E (Ramesh et al. 2021). A code that nobody takes any more
 is put where pictures are.
 
-What training moves without a gradient moves once per step, by what all its shards saw: forward notes,
-after_step moves.
+What training moves without a gradient moves once per step, by what all its shards saw:
+forward notes, after_step moves.
 """
 import math
 from collections.abc import Callable
@@ -107,8 +107,8 @@ class VectorQuantizer(Quantizer):
         self._revive(self._count(gather(taken).sum(0)), gather, candidates)
 
     def _revive(self, dead: Tensor, gather: Callable[[Tensor], Tensor], candidates: Tensor) -> None:
-        """Put dead entries [K] bool where cells of this step are, its shards taking turns.  candidates: [n K
-        D]."""
+        """Put dead entries [K] bool where cells of this step are, its shards taking turns.  candidates:
+        [n K D]."""
         if not dead.any():                                              # on all processes, or on none
             return
         candidates, k = gather(candidates), torch.arange(len(dead), device=dead.device)      # [S K D]
@@ -120,8 +120,8 @@ class VectorQuantizer(Quantizer):
 
 
 class EMAVectorQuantizer(VectorQuantizer):
-    """The nearest entry; each entry is a moving average of the cells that take it, and no gradient ever moves
-    it."""
+    """The nearest entry; each entry is a moving average of the cells that take it,
+    and no gradient ever moves it."""
 
     def __init__(self, codebook_size: int, width: int):
         super().__init__(codebook_size, width)
@@ -205,8 +205,8 @@ def cells(z: Tensor) -> Tensor:
 
 def _noise(logits: Tensor, generator=None) -> Tensor:
     """Gumbel noise like logits [B K h w]: on a GPU drawn there, by a seed that the generator gives, because K
-    numbers a cell are too many to draw on the CPU.  A pure function of the generator, but another one on each
-    kind of device."""
+    numbers a cell are too many to draw on the CPU.  A pure function of the generator,
+    but another one on each kind of device."""
     if logits.device.type == "cpu":
         return gumbel(logits.shape, generator)
     seed = int(torch.randint(2 ** 62, (), generator=generator))

@@ -1,5 +1,5 @@
-"""What every comparison needs: contenders that run in turns, the memory of a step, and what a reader must
-know to run it again."""
+"""What every comparison needs: contenders that run in turns, the memory of a step,
+and what a reader must know to run it again."""
 import argparse
 import ctypes
 import gc
@@ -43,8 +43,8 @@ def begin(parser: argparse.ArgumentParser, packages: dict[str, str]) -> argparse
 
 def in_turns(contenders: dict[str, Callable], rounds: int, *,
              beside: Sequence[str] = ("theirs",)) -> dict[str, dict[str, float]]:
-    """Median seconds of each contender, and the median over rounds of others' seconds over its own; one round
-    more warms up."""
+    """Median seconds of each contender, and the median over rounds of others' seconds over its own;
+    one round more warms up."""
     seconds = {name: [] for name in contenders}
     for turn in range(rounds + 1):
         for name, run in contenders.items():
@@ -65,8 +65,8 @@ def in_turns(contenders: dict[str, Callable], rounds: int, *,
 
 
 def extra_memory(run: Callable) -> float | None:
-    """MiB that a call needs at its peak beyond what this process held before; None where the system is not
-    Linux with glibc."""
+    """MiB that a call needs at its peak beyond what this process held before;
+    None where the system is not Linux with glibc."""
     if platform.libc_ver()[0] != "glibc":
         return None
     gc.collect()
@@ -82,8 +82,8 @@ def _status(name: str) -> float:
 
 
 def about(a, checkouts: dict[str, str]) -> dict:
-    """What a reader needs to run it again.  a: the script's options; checkouts: the folder of each published
-    code."""
+    """What a reader needs to run it again.  a: the script's options; checkouts:
+    the folder of each published code."""
     cpuinfo = Path("/proc/cpuinfo")
     lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
     processor = next((line.split(":")[1].strip() for line in lines if "model name" in line), "")

@@ -36,8 +36,8 @@ from t2ilab.training.fit import TrainState, fit
 
 @dataclass(frozen=True)
 class Inputs:
-    """What every contender is given: random codes, half of them masked, and random features in a caption's
-    place."""
+    """What every contender is given: random codes, half of them masked,
+    and random features in a caption's place."""
     x0: Tensor              # [B N] int64, 0..K-1
     x_t: Tensor             # [B N] int64, 0..K
     cond: Cond              # text [B L D]
@@ -151,8 +151,8 @@ def measured(runs: dict[str, Callable], rounds: int, each: int = 1) -> dict:
 
 @torch.no_grad()
 def posteriors(a, model) -> dict:
-    """The arithmetic alone, on the same random log p(x_0 | x_t), and how far the tables of p(x_{t-1} | x_t)
-    lie apart."""
+    """The arithmetic alone, on the same random log p(x_0 | x_t),
+    and how far the tables of p(x_{t-1} | x_t) lie apart."""
     x, diffusion, small = (
         inputs(model, a.batch),
         model.diffusion,
@@ -173,8 +173,8 @@ def posteriors(a, model) -> dict:
 
 @torch.no_grad()
 def sampling(a, model, builds: dict[str, Callable]) -> dict:
-    """A step with its network, by the loop of every pipeline, and how far our log p(x_0 | x_t) lies from each
-    peer's with its weights."""
+    """A step with its network, by the loop of every pipeline, and how far our log p(x_0 | x_t)
+    lies from each peer's with its weights."""
     x, peers = inputs(model, a.batch), {name: build(model) for name, build in builds.items()}
     mine = {name: ours(model, peer, name) for name, peer in peers.items()}
     apart = {name: float((peer.log_p(x) - mine[name](x.x_t, x.t, x.cond).x0).abs().max())

@@ -1,5 +1,5 @@
-"""CIFAR-10 in its published layout. Copies that differ from it are read too, with a warning that names what
-differs."""
+"""CIFAR-10 in its published layout. Copies that differ from it are read too,
+with a warning that names what differs."""
 from pathlib import Path
 
 import numpy as np

@@ -1,5 +1,5 @@
-"""MS COCO's captions: photographs of everyday scenes, each described by five people or more (Chen et al.
-2015, arXiv 1504.00325).
+"""MS COCO's captions: photographs of everyday scenes,
+each described by five people or more (Chen et al. 2015, arXiv 1504.00325).
 
 The editions of 2014 and 2017 hold the same 123,287 pictures under other file names, and divide them
 differently between train and val. Left out on purpose: objects, masks and key points, the test pictures
@@ -50,8 +50,8 @@ def _captions_file(home, name):
 
 
 def _edition(home):
-    """The edition to read: one with captions; of two, the one with folders of pictures; of two whole ones the
-    newest, with a warning."""
+    """The edition to read: one with captions; of two, the one with folders of pictures;
+    of two whole ones the newest, with a warning."""
     splits = {edition: [f"train{edition}", f"val{edition}"] for edition in EDITIONS}
     there = [edition for edition, names in splits.items()
              if any(_captions_file(home, name).is_file() for name in names)]
@@ -91,8 +91,8 @@ def _json(path):
 
 
 def _entries(path, data, key, types):
-    """The values of some keys from each entry of a list of the file, each of its type; bool is no int
-    here."""
+    """The values of some keys from each entry of a list of the file, each of its type;
+    bool is no int here."""
     entries = data.get(key) if isinstance(data, dict) else None
     if not isinstance(entries, list):
         raise ValueError(f"{path}: not in COCO's layout: no list {key!r}")
@@ -105,8 +105,8 @@ def _entries(path, data, key, types):
 
 
 def _inside(path, name):
-    """The file name, if it stays in the folder of pictures on every system: Windows also knows drives and
-    backslashes."""
+    """The file name, if it stays in the folder of pictures on every system:
+    Windows also knows drives and backslashes."""
     where = PureWindowsPath(name)
     if not where.parts or where.anchor or ".." in where.parts or not name.isprintable():
         raise ValueError(f"{path}: file_name {short(name)} is no file below the folder of pictures")

@@ -2,8 +2,8 @@
 2016), as text-to-image models read it.
 
 Which pictures belong to a split is published as a pickle. A pickle is a program: ours is read by a machine
-that knows lists and strings alone. Left out on purpose: bounding boxes, attributes, the captions' own
-embeddings.
+that knows lists and strings alone. Left out on purpose: bounding boxes, attributes,
+the captions' own embeddings.
 """
 import json
 import pickle

@@ -8,8 +8,8 @@ from .prompt_templates import dog_captions
 # Stanford Dogs
 
 def dogs(root: Path, split: str, download: bool) -> Listing:
-    """Stanford Dogs: root/Images/n02085620-Chihuahua/n02085620_10074.jpg; classes are the breeds, in the
-    order of their folders.
+    """Stanford Dogs: root/Images/n02085620-Chihuahua/n02085620_10074.jpg; classes are the breeds,
+    in the order of their folders.
 
     split: train and test as root/lists/train_list.mat and test_list.mat say; all is every picture, listed or
     not. Without either list there is no test, and train is every picture, as in a folder of your own.
@@ -39,8 +39,8 @@ def dogs(root: Path, split: str, download: bool) -> Listing:
 
 
 def _dog_lists(home, part):
-    """The file of a split, in lists/ or where lists.tar was unpacked without a folder of its own; at most
-    one."""
+    """The file of a split, in lists/ or where lists.tar was unpacked without a folder of its own;
+    at most one."""
     return [path for path in (home / "lists" / f"{part}_list.mat", home / f"{part}_list.mat")
             if path.is_file()][:1]
 

@@ -1,5 +1,5 @@
-"""Oxford Flowers102 in its published layout. Copies that differ from it are read too, with a warning that
-names what differs."""
+"""Oxford Flowers102 in its published layout. Copies that differ from it are read too,
+with a warning that names what differs."""
 import json
 from pathlib import Path
 

@@ -22,8 +22,8 @@ THOUSANDS = re.compile(r"\d\d000")    # FFHQ's folders 00000, 01000, ..., a thou
 
 
 def folder(root: Path, split: str, download: bool) -> Listing:
-    """Every picture in a folder and below; two or more sub-folders are classes; train/, val/ and test/ are
-    splits.
+    """Every picture in a folder and below; two or more sub-folders are classes; train/,
+    val/ and test/ are splits.
 
     Captions, first found: metadata.csv or metadata.jsonl (columns file_name and text; metadata.py has more
     names and lists), a .txt or .caption beside the picture, one a line, the name of the class, nothing.
@@ -54,8 +54,8 @@ def folder(root: Path, split: str, download: bool) -> Listing:
 
 
 def _classes(parents: Sequence[tuple[str, ...]]) -> tuple[tuple[str, ...], list[int]]:
-    """Class names and labels from the folders each picture lies in; fewer than two sub-folders are no
-    classes."""
+    """Class names and labels from the folders each picture lies in;
+    fewer than two sub-folders are no classes."""
     names = sorted({parts[0] for parts in parents if parts})
     plain = len(names) < 2 or all(map(THOUSANDS.fullmatch, names))
     number = {} if plain else {name: k for k, name in enumerate(names)}

@@ -1,5 +1,5 @@
-"""What a data set is before any picture is opened: classes, pictures, captions, labels; and what its readers
-share.
+"""What a data set is before any picture is opened: classes, pictures, captions, labels;
+and what its readers share.
 
 Nothing is opened here. Left out on purpose: archives, remote stores.
 """
@@ -14,8 +14,8 @@ log = logging.getLogger(__name__)
 
 
 class Listing(NamedTuple):
-    """A data set before any picture is opened: classes, and for each picture where it is, what it may be
-    called, and its label."""
+    """A data set before any picture is opened: classes, and for each picture where it is,
+    what it may be called, and its label."""
     classes: tuple[str, ...]
     pictures: Sequence                          # Paths, or arrays [H W 3] uint8
     captions: Sequence[tuple[str, ...]]
@@ -55,8 +55,8 @@ def home_of(root: Path, name: str) -> Path:
 
 
 def _compare(home: Path, published: dict, fetch: Callable | None) -> dict[str, str]:
-    """Which published files (name -> md5) are missing or differ: name -> "is missing" or "differs". Fetches
-    them first if asked to."""
+    """Which published files (name -> md5) are missing or differ: name -> "is missing" or "differs".
+    Fetches them first if asked to."""
     from torchvision.datasets.utils import check_integrity
     def odd():
         there = {name: (home / name).exists() for name in published}

@@ -1,5 +1,5 @@
-"""Tables that give the pictures of a folder their captions: metadata.csv and .jsonl, Flickr's lists,
-text_c10.
+"""Tables that give the pictures of a folder their captions: metadata.csv and .jsonl,
+Flickr's lists, text_c10.
 
 Several rows of one picture add up. Left out on purpose: .parquet, .tsv and .json files; labels and boxes.
 """
@@ -66,8 +66,8 @@ def _metadata(file: Path, names: Names, text: str) -> Iterator[tuple[Path, list]
 
 
 def _csv(file: Path, text: str) -> Iterator[tuple[int, dict]]:
-    """(number, {column in lower case: cell}) of each row.  ValueError for too many or few cells, an open
-    quote."""
+    """(number, {column in lower case: cell}) of each row.  ValueError for too many or few cells,
+    an open quote."""
     rows, number, columns = csv.reader(io.StringIO(text, newline=""), strict=True), -1, []
     try:
         for number, cells in enumerate(filter(None, rows)):
@@ -100,8 +100,8 @@ def _jsonl(file: Path, text: str) -> Iterator[tuple[int, dict]]:
 
 
 def _flickr(file: Path, names: Names, pictures: dict[str, Path], text: str) -> list[tuple[Path, list[str]]]:
-    """(picture, [caption]) of each line, wherever the picture lies; [] for a text file that is no such
-    list."""
+    """(picture, [caption]) of each line, wherever the picture lies;
+    [] for a text file that is no such list."""
     rows = [(k, line, FLICKR.fullmatch(line)) for k, line in enumerate(lines(text), 1) if line.strip()]
     said = [(row[1].strip(), row[2]) for _, _, row in rows if row]
     if not any(name in pictures for name, _ in said):

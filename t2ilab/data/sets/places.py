@@ -1,7 +1,7 @@
 """Which files of a folder are data at all: one rule for every reader.
 
-Hidden files, what systems leave behind, and what t2ilab itself wrote never are. Left out on purpose:
-archives.
+Hidden files, what systems leave behind, and what t2ilab itself wrote never are.
+Left out on purpose: archives.
 """
 import json
 import logging

@@ -26,8 +26,8 @@ def dog_captions(breed: str) -> tuple[str, ...]:
 
 
 def _captions(name, one, kind):
-    """The templates. one: the name as it stands in a sentence.  kind: what it is, or "" where the name says
-    so already."""
+    """The templates. one: the name as it stands in a sentence.  kind: what it is,
+    or "" where the name says so already."""
     return tuple(dict.fromkeys((name, one, f"a photo of {one}",
                                 *([with_article(f"{name} {kind}")] if kind else []))))
 

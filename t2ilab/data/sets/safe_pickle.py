@@ -4,8 +4,8 @@ from pathlib import Path
 
 
 class _ArraysOnly(pickle.Unpickler):
-    """Builds arrays, lists and strings, and refuses to call anything else: a pickle from a stranger is a
-    program."""
+    """Builds arrays, lists and strings, and refuses to call anything else:
+    a pickle from a stranger is a program."""
     allowed = {("numpy", "ndarray"), ("numpy", "dtype"), ("_codecs", "encode"),
                ("numpy.core.multiarray", "_reconstruct"), ("numpy._core.multiarray", "_reconstruct")}
 

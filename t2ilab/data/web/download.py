@@ -124,8 +124,8 @@ def _dead(error):
 
 
 class _Web(urllib.request.HTTPSHandler, urllib.request.HTTPHandler, urllib.request.FTPHandler):
-    """http and https with a time limit (a socket's own starts anew with every byte that drips in), and no ftp
-    to be redirected to."""
+    """http and https with a time limit (a socket's own starts anew with every byte that drips in),
+    and no ftp to be redirected to."""
 
     def __init__(self, left):
         super().__init__(context=SECURE())
@@ -206,8 +206,8 @@ def fetch(links: Sequence[UrlRecord], out, fetching: FetchConfig = FetchConfig()
     what is known already comes first.
 
     Killed or closed at any moment, the next call goes on from there: no half files, nothing fetched twice,
-    except the dead with retry_dead. Errors, one line each: OSError (the disk is full), ValueError (another
-    list was begun here)."""
+    except the dead with retry_dead. Errors, one line each: OSError (the disk is full),
+    ValueError (another list was begun here)."""
     out, stop, lock = Path(out), threading.Event(), threading.Lock()
     shutil.rmtree(out / PARTS, ignore_errors=True)
     (out / PARTS).mkdir(parents=True)

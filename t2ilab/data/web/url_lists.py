@@ -23,8 +23,8 @@ class UrlRecord:
 
 
 def read_links(path, limit: int | None = None) -> list[UrlRecord]:
-    """The addresses of a list, each once; one that stands in several rows has several captions. limit: only
-    the first so many rows.
+    """The addresses of a list, each once; one that stands in several rows has several captions. limit:
+    only the first so many rows.
 
     .tsv, .txt, .csv: caption and address, or address and caption, or columns with names. .parquet: columns
     named caption or text, url or image_url.

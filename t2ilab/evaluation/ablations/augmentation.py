@@ -1,5 +1,5 @@
-"""Ablation of noise conditioning augmentation, the noise on the picture to enlarge (Imagen, Saharia et al.
-2022, 2.4)."""
+"""Ablation of noise conditioning augmentation, the noise on the picture to enlarge (Imagen,
+Saharia et al. 2022, 2.4)."""
 from collections.abc import Callable, Sequence
 
 import torch

@@ -59,8 +59,8 @@ def pairs(name: str) -> Iterator[tuple[Scene, str, str]]:
     """(scene, its caption, the changed caption) without end, the same every time.  name: one of CHANGES, or
     NEW.
 
-    The changed captions could be ones of training: two different objects, and no combination that is held
-    out."""
+    The changed captions could be ones of training: two different objects,
+    and no combination that is held out."""
     draw, change = (
         (KINDS["held_out_two"].draw, CHANGES["colour"])
         if name == NEW
@@ -82,8 +82,8 @@ def pairs(name: str) -> Iterator[tuple[Scene, str, str]]:
 @torch.no_grad()
 def denoising_errors(stage: Stage, images: Tensor, conds: Sequence[Cond], *, draws: int = 8,
                      seed: int = 0) -> Tensor:
-    """How badly a stage denoises pictures under each of several conditions, by its own training loss:
-    [len(conds) B].
+    """How badly a stage denoises pictures under each of several conditions,
+    by its own training loss: [len(conds) B].
 
     images: [B 3 H W] in [-1, 1], at the stage's size.  draws: noise levels, evenly over 1..T; every condition
     sees the same noise. ValueError if an error is not finite, as of damaged weights."""

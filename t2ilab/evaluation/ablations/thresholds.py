@@ -1,5 +1,5 @@
-"""Ablation of thresholding under strong guidance: none, static, dynamic (Imagen, Saharia et al. 2022,
-2.3)."""
+"""Ablation of thresholding under strong guidance: none, static, dynamic (Imagen, Saharia et al.
+2022, 2.3)."""
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -15,8 +15,8 @@ from ..scene_metrics import drawn, sample_many
 
 
 def saturation(images: Tensor) -> float:
-    """Share of colour values that lie within 2 of 255 of black or full, 0..1.  images: [B 3 H W] in [-1,
-    1]."""
+    """Share of colour values that lie within 2 of 255 of black or full, 0..1.  images:
+    [B 3 H W] in [-1, 1]."""
     return (images.abs() > 1 - 1 / 64).float().mean().item()
 
 
@@ -28,8 +28,8 @@ def with_threshold(pipeline, threshold: str, guidance_scale: float, percentile: 
 
 
 def threshold_sweep(pipeline, scales: Sequence[float], *, n: int = 32, seed: int = 0) -> dict:
-    """What each threshold makes of the same captions of two objects, from the same noise, at each guidance
-    scale.
+    """What each threshold makes of the same captions of two objects, from the same noise,
+    at each guidance scale.
 
     Returns {"scales", threshold: {"alignment", "saturation", "colourfulness": one number a scale}} and the
     scenes' own numbers under "scenes"."""

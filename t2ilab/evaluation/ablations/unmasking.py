@@ -1,5 +1,5 @@
-"""The ways to sample codes, compared: the six of VQ-Diffusion and Improved VQ-Diffusion, and the original's
-fast one."""
+"""The ways to sample codes, compared: the six of VQ-Diffusion and Improved VQ-Diffusion,
+and the original's fast one."""
 import time
 from collections.abc import Callable, Sequence
 from itertools import pairwise
