@@ -57,6 +57,9 @@ def test_muon_moves_weights_as_torchs_own_does_within_the_rounding_of_bf16(dtype
         mine.take_gradients()
         mine.step()
         torchs.step()
+    for state, other in zip(mine.state.values(), torchs.state.values()):         # so that runs begun with torch's go on
+        assert list(state) == list(other)
+        assert_close(state["momentum_buffer"], other["momentum_buffer"].view_as(state["momentum_buffer"]))
     for k, (mine, other) in enumerate(zip(ours, theirs)):
         assert (mine - other).norm() <= within * (other - wave(*other.shape, seed=k).float()).norm()
 

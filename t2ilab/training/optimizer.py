@@ -50,8 +50,10 @@ def orthogonalize(matrix: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
 
 
 class FlatMuon(torch.optim.Optimizer):
-    """Muon for weights of any shape: each is shown to it as the matrix [C_out,
-    everything else] in the same memory."""
+    """Muon for weights of any shape: each is shown to it as the matrix [C_out, everything else] in the same
+    memory.
+
+    Its state is a float32 momentum_buffer of the matrix's shape for each, as torch.optim.Muon's is."""
 
     def __init__(self, weights: list[Tensor], *, lr: float, weight_decay: float = 0.0):
         self.weights = weights
