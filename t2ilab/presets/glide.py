@@ -45,7 +45,8 @@ PRESETS = [
         "glide-tiny", TINY,
         DataConfig("shapes"),
         FitConfig(steps=5_000, batch_size=64, lr=1e-3),
-        expected="colours and shapes follow the caption", hardware="laptop, two and a half hours on one core"),
+        expected="colours and shapes follow the caption",
+        hardware="laptop, two and a half hours on one core"),
     Preset(
         "glide-flowers102", replace(MINI, net=replace(MINI.net, channels=64, blocks=2),
                                     text=TextConfig(4096, 32, text_layers=4),
