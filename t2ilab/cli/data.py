@@ -24,11 +24,9 @@ def data(action: Annotated[Word, tyro.conf.arg(metavar="inspect|fetch")],
     names.
 
     Args:
-        action: inspect for counts, sizes, colours, bad files, a contact sheet; fetch for a folder of
-        captioned pictures
+        action: inspect for counts, sizes, colours, bad files; fetch for a folder of captioned pictures
         root: folder it lies in
-        out: folder for the report, runs/data/NAME if not given; after fetch, folder for the pictures,
-        data/LIST if not given
+        out: folder for the report, runs/data/NAME if not given; of fetch, for the pictures, data/LIST
         note: a paragraph to add to the report
         download: fetch the data set if it is not there
         limit: fetch only the first so many rows
@@ -71,13 +69,12 @@ def convert(preset: Annotated[Word, tyro.conf.arg(metavar="PRESET")],
 
     Args:
         preset: its configuration, such as glide-base, vq-coco, vq-ithq or ddpm-cifar10
-        file: what was published: OpenAI's GLIDE (.pt), the original VQ-Diffusion (.pth), diffusers' DDPM (a
-        folder), diffusers' VQ-Diffusion (a folder)
+        file: what was published: GLIDE (.pt), VQ-Diffusion (.pth), or diffusers' DDPM or VQ-Diffusion (a folder)
         out: the run's folder; runs/PRESET if not given
         table: of the original VQ-Diffusion, the published list of used codes, such as taming_vqvae_2887.pt
         vocabulary: of GLIDE, the published file of merges, such as vocab.bpe.gz
         null_embedding: of VQ-Diffusion, what its embedding for "no caption" is; ignore one that was never
-        trained
+            trained
     """
     from ..pretrained.adapter import Extras
     from ..pretrained.convert import convert as convert_published

@@ -68,8 +68,7 @@ def sample(run: Annotated[Word, tyro.conf.arg(metavar="RUN")],
         out: folder for the pictures
         n: how many of each caption, 1 if not given; or without captions, 8 if not given
         seed: the same seed draws the same pictures
-        method: of a run that draws codes, a way that evaluate methods compares, such as fast; other options
-        win over it
+        method: of a run that draws codes, a way of evaluate methods, such as fast; other options win over it
     """
     if n is not None and n < 1:
         raise ValueError(f"--n {n}: choose 1 or more")
