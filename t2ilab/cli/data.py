@@ -69,12 +69,11 @@ def convert(preset: Annotated[Word, tyro.conf.arg(metavar="PRESET")],
 
     Args:
         preset: its configuration, such as glide-base, vq-coco, vq-ithq or ddpm-cifar10
-        file: what was published: GLIDE (.pt), VQ-Diffusion (.pth), or diffusers' DDPM or VQ-Diffusion (a folder)
+        file: what was published: GLIDE (.pt), VQ-Diffusion (.pth), diffusers' DDPM or VQ-Diffusion (folders)
         out: the run's folder; runs/PRESET if not given
         table: of the original VQ-Diffusion, the published list of used codes, such as taming_vqvae_2887.pt
         vocabulary: of GLIDE, the published file of merges, such as vocab.bpe.gz
-        null_embedding: of VQ-Diffusion, what its embedding for "no caption" is; ignore one that was never
-            trained
+        null_embedding: of VQ-Diffusion, what its "no caption" is; ignore one that was never trained
     """
     from ..pretrained.adapter import Extras
     from ..pretrained.convert import convert as convert_published

@@ -36,8 +36,7 @@ def train(preset: AnyPreset, out: Path | None = None, cascade: bool = True, inte
     Args:
         out: the run's folder; runs/PRESET if not given
         cascade: train the stages that enlarge its pictures too; --steps and the like are theirs too
-        interleave: train all stages side by side, a step each in turn, in place of one after the other;
-            their weights are the same
+        interleave: train all stages side by side, a step each in turn; their weights are the same
     """
     train_all(preset, out or Path("runs") / preset.name, cascade, interleave)
 
