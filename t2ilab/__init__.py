@@ -1,15 +1,15 @@
 """t2ilab: learn how text-to-image diffusion works, then keep using what you learned with.
 
 `load` a trained run and call it, or `sample` and `sample_class` in one call; `train` a preset, by its name
-too, step by step; `evaluate` a run; `export` it into a small folder.  All else is in the modules,
-one idea a file.
+too, step by step; `evaluate` a run; `export` it into a small folder.
+All else is in the modules, one idea a file.
 """
 from typing import TYPE_CHECKING
 
-__version__ = "0.2.0"
+__version__ = "0.1.0"
 __all__ = ["evaluate", "export", "load", "sample", "sample_class", "train"]
 
-if TYPE_CHECKING:  # what editors see; at run time each is imported when it is first asked for
+if TYPE_CHECKING:                       # what editors see; at run time each is imported when first asked for
     from .runs.evaluate import evaluate
     from .runs.export import export_run as export
     from .runs.load import load

@@ -1,4 +1,4 @@
-"""`t2ilab data`, and what carries runs in and out: `export`, `convert`, `presets`."""
+"""`t2ilab data`, and the commands that carry runs in and out: `export`, `convert`, `presets`."""
 import json
 import shlex
 from pathlib import Path
@@ -18,15 +18,14 @@ DATA_NAMES = f"{names_of_datasets()}; after fetch, a .tsv, .csv or .parquet with
 def data(action: Annotated[Word, tyro.conf.arg(metavar="inspect|fetch")],
          name: Annotated[Word, tyro.conf.arg(metavar="NAME|LIST", help=DATA_NAMES)],
          root: tyro.conf.Positional[Path | None] = None, *, out: Path | None = None, note: str = "",
-         download: bool = False,
-         limit: int | None = None, retry_dead: bool = False, fetching: FetchConfig = FetchConfig()) -> None:
-    """Look at a data set before training on it, or fetch the pictures that a list of captions and addresses
-    names.
+         download: bool = False, limit: int | None = None, retry_dead: bool = False,
+         fetching: FetchConfig = FetchConfig()) -> None:
+    """Look at a data set before training on it, or fetch the images of a list of captions and addresses.
 
     Args:
-        action: inspect for counts, sizes, colours, bad files; fetch for a folder of captioned pictures
+        action: inspect for counts, sizes, colours, bad files, a contact sheet; fetch for captioned images
         root: folder it lies in
-        out: folder for the report, runs/data/NAME if not given; of fetch, for the pictures, data/LIST
+        out: folder for the report, runs/data/NAME if not given; for fetched images, data/LIST if not given
         note: a paragraph to add to the report
         download: fetch the data set if it is not there
         limit: fetch only the first so many rows
@@ -35,8 +34,8 @@ def data(action: Annotated[Word, tyro.conf.arg(metavar="inspect|fetch")],
     from ..evaluation.data_report import facts, inspect
     if action == "fetch":
         out = out or Path("data") / Path(name).stem
-        print(fetch_list(name, out, fetching, limit=limit, retry_dead=retry_dead),
-              f"Look at it: t2ilab data inspect sbu {shlex.quote(str(out))}", sep="\n")
+        print(fetch_list(name, out, fetching, limit=limit, retry_dead=retry_dead))
+        print(f"Look at it: t2ilab data inspect sbu {shlex.quote(str(out))}")
         return
     if action != "inspect":
         raise ValueError(f"data {action}: choose inspect or fetch, as in `t2ilab data inspect {name}`")
@@ -53,7 +52,7 @@ def export(run: Annotated[Word, tyro.conf.arg(metavar="RUN")], out: tyro.conf.Po
     Args:
         run: a run's folder, or the name of a run that ships with the project
         out: folder to write
-        cascade: the stages that enlarge its pictures too, each into a folder inside of it
+        cascade: the stages that upsample its images too, each into a folder inside of it
     """
     from ..runs.export import export_run
     for folder in export_run(run, out, cascade=cascade):
@@ -64,16 +63,15 @@ def convert(preset: Annotated[Word, tyro.conf.arg(metavar="PRESET")],
             file: Annotated[Word, tyro.conf.arg(metavar="FILE|FOLDER")],
             out: Path | None = None, table: Path | None = None, vocabulary: Path | None = None,
             null_embedding: Literal["learned", "ignore"] = "learned") -> None:
-    """Make a run of published weights, to sample from or to train on.
-    What they are is told from the file or folder.
+    """Make a run of published weights, to sample from or train on; the file or folder tells what they are.
 
     Args:
         preset: its configuration, such as glide-base, vq-coco, vq-ithq or ddpm-cifar10
-        file: what was published: GLIDE (.pt), VQ-Diffusion (.pth), diffusers' DDPM or VQ-Diffusion (folders)
+        file: OpenAI's GLIDE (.pt), original VQ-Diffusion (.pth), diffusers' DDPM or VQ-Diffusion (a folder)
         out: the run's folder; runs/PRESET if not given
         table: of the original VQ-Diffusion, the published list of used codes, such as taming_vqvae_2887.pt
         vocabulary: of GLIDE, the published file of merges, such as vocab.bpe.gz
-        null_embedding: of VQ-Diffusion, what its "no caption" is; ignore one that was never trained
+        null_embedding: of VQ-Diffusion, its embedding for "no caption"; ignore one that was never trained
     """
     from ..pretrained.adapter import Extras
     from ..pretrained.convert import convert as convert_published
@@ -95,7 +93,7 @@ def presets(as_json: Annotated[bool, tyro.conf.arg(name="json")] = False) -> Non
     if as_json:
         print(json.dumps(rows, indent=1))
         return
-    print_table([tuple(rows[0]), *(tuple(_cell(v) for v in row.values()) for row in rows)])
+    print_table([tuple(rows[0]), *(tuple(map(_cell, row.values())) for row in rows)])
 
 
 def _cell(value) -> str:

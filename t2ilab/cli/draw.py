@@ -40,14 +40,14 @@ def demo(out: Path = Path("runs/demo"), train: bool = False, steps: int = 1200) 
     rows = [("model", "seconds per image", "alignment", "picture")]
     rows += [demonstrate(name, loading.load(name), out) for name in loading.first_runs()]
     print_table(rows)
-    print("\nThe lessons: jupyter lab notebooks/01_data_analysis.ipynb   (or open them in Colab: the badges "
-          "in README.md)")
+    print("\nThe lessons: jupyter lab notebooks/01_data_analysis.ipynb   "
+          "(or open them in Colab: the badges in README.md)")
 
 
 def _train_demo(out: Path, steps: int) -> None:
     preset = PRESETS["ddpm-shapes"]
-    preset = replace(preset, fit=replace(preset.fit, steps=steps),
-                     save=replace(preset.save, sample_steps=max(1, steps // 4)))
+    save = replace(preset.save, sample_steps=max(1, steps // 4))
+    preset = replace(preset, fit=replace(preset.fit, steps=steps), save=save)
     train_all(preset, out)
     print(f"Pictures from step to step: {out / 'samples'}")
 
@@ -55,28 +55,28 @@ def _train_demo(out: Path, steps: int) -> None:
 def sample(run: Annotated[Word, tyro.conf.arg(metavar="RUN")],
            captions: tyro.conf.Positional[tuple[str, ...]] = (), *,
            file: Annotated[Path | None, tyro.conf.arg(name="captions")] = None,
-           out: Path = Path("runs/samples"), n: int | None = None, seed: int = 0,
-           method: str | None = None, sampling: SamplingOptions = SamplingOptions(),
-           editing: EditingOptions = EditingOptions()) -> None:
-    """Draw pictures with a trained run from captions (class names or numbers for models with labels), or
-    without.
+           out: Path = Path("runs/samples"), n: int | None = None, seed: int = 0, method: str | None = None,
+           sampling: SamplingOptions = SamplingOptions(), editing: EditingOptions = EditingOptions()) -> None:
+    """Sample images from a trained run, given captions (class names or numbers for labels) or none.
 
     Args:
         run: a run's folder, or the name of a run that ships with the project (see `t2ilab presets`)
-        captions: what to draw
-        file: a text file with more captions, one a line
-        out: folder for the pictures
-        n: how many of each caption, 1 if not given; or without captions, 8 if not given
-        seed: the same seed draws the same pictures
-        method: of a run that draws codes, a way of evaluate methods, such as fast; other options win over it
+        captions: what to sample
+        file: a text file with more captions, one per line
+        out: folder for the images
+        n: images per caption, 1 if not given; or without captions, 8 if not given
+        seed: the same seed gives the same images
+        method: for VQ-Diffusion, a way that evaluate methods compares, as fast; other options win over it
     """
     if n is not None and n < 1:
         raise ValueError(f"--n {n}: choose 1 or more")
     words = [_printable(caption) for caption in captions]
-    asked = [caption for caption in (*words, *(read_captions(file) if file else ())) for _ in range(n or 1)]
+    all_captions = (*words, *(read_captions(file) if file else ()))
+    asked = [caption for caption in all_captions for _ in range(n or 1)]
     found = find(run)
     check_words(found.preset, words)
-    settings, start = method_settings(found, method, chosen(sampling)), edits(editing)
+    settings = method_settings(found, method, chosen(sampling))
+    start = edits(editing)
     pipeline = loading.load(found, cascade=sampling.cascade, **settings)
     warn_of_unknown_words(found.preset, asked)
     images = draw(pipeline, asked or [""] * (n or 8), seed=seed, label=run, **start)
@@ -88,7 +88,8 @@ def sample(run: Annotated[Word, tyro.conf.arg(metavar="RUN")],
 
 def _given(editing: EditingOptions, method: str | None) -> dict:
     """The options that were given of those that a run has no value of its own for."""
-    given = asdict(editing) | {"method": method, "strength": editing.strength if editing.init_image else None}
+    strength = editing.strength if editing.init_image else None
+    given = asdict(editing) | {"method": method, "strength": strength}
     return {name: value for name, value in given.items() if value is not None}
 
 

@@ -25,8 +25,9 @@ def evaluate(run: RUN, metrics: METRIC = (), *, out: Path | None = None, n: int 
     old = {"guidance": guidance or None, "thresholds": thresholds or None,
            "augmentation": augmentation or None,
            "methods": () if methods else None, "choices": () if choices else None}
-    asked = [_reworded(run, name, varied) for name, varied in old.items() if varied is not None]
-    for names, varied in [(list(metrics), scales)] * (bool(metrics) or not asked) + asked:
+    renamed = [_reworded(run, name, varied) for name, varied in old.items() if varied is not None]
+    named = [(list(metrics), scales)] if metrics or not renamed else []
+    for names, varied in named + renamed:
         _evaluate(run, names, out, n=n, scales=varied, cascade=cascade, root=root)
 
 
@@ -39,7 +40,8 @@ def _reworded(run: str, name: str, scales: tuple[float, ...]) -> tuple[list[str]
 
 def _evaluate(run: str, names: list[str], out: Path | None, **options) -> None:
     from ..runs.evaluate import evaluate as measure
-    found, folder = measure(run, names, out=out, **options), out or reports(run)
+    found = measure(run, names, out=out, **options)
+    folder = out or reports(run)
     numbers = {name: value for name, value in found.items() if name not in ABLATIONS}
     if numbers:
         print_table([("metric", "value"), *((name, str(value)) for name, value in numbers.items())])
@@ -57,11 +59,12 @@ evaluate.__doc__ += f"""
 
     Args:
         run: a run's folder, or the name of a run that ships with the project
-        metrics: what to measure, the first that applies if not given. Metrics: {_rows(METRICS)}. Ablations: {_rows(ABLATIONS)}
+        metrics: what to measure, the first that applies if not given. \
+Metrics: {_rows(METRICS)}. Ablations: {_rows(ABLATIONS)}
         out: folder for the report; the run's own if not given, or runs/NAME for a run that ships
-        n: pictures to measure, of each kind of caption
+        n: images to measure, of each kind of caption
         scales: what an ablation varies, as in guidance --scales 0 1 2 3 6 12
-        cascade: measure what the stages that enlarge make of its pictures
+        cascade: measure what the stages that upsample make of its images
         root: folder that its data set lies in, if it is needed and lies elsewhere than in training
     """
 
@@ -70,8 +73,7 @@ SHARES = (0.9, 0.99, 0.999, 1.0)
 
 
 def codebook(run: RUN, data: str | None = None, root: str | None = None, n: int = 10_000) -> None:
-    """Count which of its codes a codec really takes, so that a model can draw the most used alone;
-    writes used_codes.json.
+    """Count which codebook entries a VQGAN really uses, so that a model can use these alone: used_codes.json.
 
     Args:
         run: a codec's run folder, or the name of one that ships with the project
@@ -81,12 +83,10 @@ def codebook(run: RUN, data: str | None = None, root: str | None = None, n: int 
     """
     from ..runs.codebook_usage import count_used
     path, counts = count_used(run, n, data=data, root=root)
-    shares, taken = (
-        counts.sort(descending=True).values.double().cumsum(0) / counts.sum(),
-        int(counts.count_nonzero()),
-    )
-    print_table([("share of all cells", "codes"),
-                 *((f"{share:.1%}", f"{int((shares < share).sum()) + 1:,}") for share in SHARES)])
+    shares = counts.sort(descending=True).values.double().cumsum(0) / counts.sum()
+    taken = int(counts.count_nonzero())
+    needed = [(f"{share:.1%}", f"{int((shares < share).sum()) + 1:,}") for share in SHARES]
+    print_table([("share of all cells", "codes"), *needed])
     print(f"{path}: {taken:,} of {len(counts):,} codes taken.  "
           f"Draw these or fewer: t2ilab train PRESET --codec {shlex.quote(run)} --codebook-size {taken}")
 

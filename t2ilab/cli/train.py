@@ -35,8 +35,8 @@ def train(preset: AnyPreset, out: Path | None = None, cascade: bool = True, inte
 
     Args:
         out: the run's folder; runs/PRESET if not given
-        cascade: train the stages that enlarge its pictures too; --steps and the like are theirs too
-        interleave: train all stages side by side, a step each in turn; their weights are the same
+        cascade: train the stages that upsample its images too; --steps and the like are theirs too
+        interleave: train all stages side by side, a step of each in turn; their weights are the same
     """
     train_all(preset, out or Path("runs") / preset.name, cascade, interleave)
 
@@ -48,7 +48,7 @@ def resume(run: Annotated[Word, tyro.conf.arg(metavar="RUN")], steps: int | None
     Args:
         run: the run's folder
         steps: a new number of steps to reach, for each stage
-        cascade: train the stages that enlarge its pictures too
+        cascade: train the stages that upsample its images too
     """
     from ..runs.folder import read_preset
     here = [Path(run), Path("runs") / run] if is_shipped(run) else [locate(run)]
@@ -62,41 +62,39 @@ def resume(run: Annotated[Word, tyro.conf.arg(metavar="RUN")], steps: int | None
 
 
 def pretrain(out: Path = Path("runs/t5-shapes"), texts: Path | None = None,
-             text: PretrainConfig = PretrainConfig(),
-             fit: FitConfig = PRETRAINING) -> None:
-    """Train a small language model on text alone, by filling gaps; its encoder then reads captions for
-    Imagen: --encoder OUT --encoder-width WIDTH.
+             text: PretrainConfig = PretrainConfig(), fit: FitConfig = PRETRAINING) -> None:
+    """Train a small language model on text alone, by filling gaps: a text encoder for Imagen.
 
-    Killed, the same command goes on from the last minute.
+    Use it: --encoder OUT --encoder-width WIDTH.  Killed, the same command goes on from the last minute.
 
     Args:
         out: folder for the encoder and its tokenizer, as transformers reads them
-        texts: a file with one text a line; endless descriptions of the scenes if not given
+        texts: a file with one text per line; endless descriptions of the scenes if not given
     """
     from ..text import pretraining
     lines = read_captions(texts) if texts else pretraining.SceneTexts()
     tokenizer = pretraining.learn_tokenizer(lines, text)
     for _ in _with_bar(pretraining.pretrain(lines, tokenizer, text, fit, out=out), fit.steps, out):
         pass
-    print(f"{out}: an encoder of {text.width} numbers a token.  "
-          f"Use it: t2ilab train imagen-shapes --encoder {shlex.quote(str(out))} --encoder-width "
-          f"{text.width}")
+    use = f"--encoder {shlex.quote(str(out))} --encoder-width {text.width}"
+    print(f"{out}: an encoder of {text.width} numbers a token.  Use it: t2ilab train imagen-shapes {use}")
 
 
 def train_all(preset: Preset, out: Path, whole: bool = True, interleave: bool = False) -> None:
     """Train a preset, and with `whole` the stages after it, under progress bars; the plan is said first."""
     from ..runs.cascade import cascade, plan
-    with nullcontext() if _first() else _silence():
+    with nullcontext() if is_first_process() else _silence():
         parts = cascade(preset, out)[:None if whole else 1]
         if len(parts) > 1:
             print(plan(parts), flush=True)
         stages = [_steps(part, folder) for part, folder in parts]
-        for _ in zip_longest(*stages) if interleave else chain(*stages):
+        in_order = zip_longest(*stages) if interleave else chain(*stages)
+        for _ in in_order:
             pass
 
 
-def _first() -> bool:
-    """Is this the first of the processes that train together?"""
+def is_first_process() -> bool:
+    """Whether this is the first of the processes that train together, the one that speaks."""
     return os.environ.get("RANK", "0") == "0"
 
 
@@ -126,7 +124,8 @@ def try_it(preset: Preset, out: Path) -> str:
 def _with_bar(steps: Iterator, total: int, out: Path) -> Iterator:
     """The (Log, model) of every step of a training run, under a progress bar."""
     from tqdm import tqdm
-    with tqdm(total=total, desc=str(out), unit="step", mininterval=0.5, disable=not _first()) as bar:
+    quiet = not is_first_process()
+    with tqdm(total=total, desc=str(out), unit="step", mininterval=0.5, disable=quiet) as bar:
         for log, model in steps:
             bar.update(log.step - bar.n)
             bar.set_postfix(loss=f"{log.loss:.4f}", refresh=False)

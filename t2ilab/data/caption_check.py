@@ -1,4 +1,4 @@
-"""A model that reads captions learns nothing from a data set that has none: seen before the first step."""
+"""Check that a data set has captions, before the first step: without any, a text model learns nothing."""
 import logging
 from pathlib import Path
 
@@ -11,11 +11,12 @@ LOOKED_FOR = (f"metadata.csv or metadata.jsonl with a column file_name and one o
 
 
 def check_captions(dataset) -> None:
-    """Nothing, if every picture of a data set has a caption; a warning with an example, if some have none.
+    """Warn, with an example, if some images of a data set have no caption.
 
     ValueError in one line if none has any: it says what was looked for, and which files were left unread.
     Data sets that are drawn, not read, have captions always."""
-    listing = getattr(getattr(dataset, "dataset", dataset), "listing", None)        # of a Part, the whole
+    whole = getattr(dataset, "dataset", dataset)                # of a HoldoutSplit, both parts together
+    listing = getattr(whole, "listing", None)
     if listing is None:
         return
     silent = [k for k, texts in enumerate(listing.captions) if not any(texts)]

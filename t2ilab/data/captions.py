@@ -1,4 +1,4 @@
-"""What a caption is, wherever it comes from: a file, a table, the command line, the name of a class.
+"""Cleaning and reading captions, wherever they come from: a file, a table, the command line, a class name.
 
 A model sees two blanks, or an é of two characters, as other tokens than those it learned. So training and
 sampling clean captions by the same function. Left out on purpose: spelling, and case (the tokenizers decide).
@@ -26,7 +26,7 @@ def clean(caption: str | None) -> str:
 
 
 def cleaned(texts: Iterable[str | None]) -> tuple[str, ...]:
-    """Those of some texts that say anything, cleaned."""
+    """The texts cleaned, without the empty ones."""
     return tuple(filter(None, map(clean, texts)))
 
 
@@ -67,5 +67,5 @@ def _either(line: bytes) -> str:
 def warn_guessed(paths: list, root: Path) -> None:
     """One warning for all the files that read_text could only guess."""
     if paths:
-        names = [Path(path).relative_to(root).as_posix() for path in paths[:3]]
-        log.warning("%s: not UTF-8, so read as cp1252 (%d): %s", root, len(paths), "; ".join(names))
+        names = "; ".join(Path(path).relative_to(root).as_posix() for path in paths[:3])
+        log.warning("%s: not UTF-8, so read as cp1252 (%d): %s", root, len(paths), names)

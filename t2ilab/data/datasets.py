@@ -1,4 +1,4 @@
-"""Every data set by its name, and the one function that opens them all.
+"""Registry of data sets by name, and open_data, the one function that opens them all.
 
 A new data set is one file and one row:
   1. data/sets/NAME.py: a function (root, split, download) -> Listing; its captions through captions.cleaned,
@@ -34,10 +34,10 @@ log = logging.getLogger(__name__)
 
 class DataSet(NamedTuple):
     """What a row of DATASETS says."""
-    read: Callable[[Path, str, bool], Listing] | None  # (root, split, download) -> Listing; None: it is drawn
+    read: Callable[[Path, str, bool], Listing] | None       # (root, split, download); None: it is drawn
     about: str                                              # one line
     source: str                                             # where to get it
-    published: int | None = None    # pictures in all splits together, if it was published
+    published: int | None = None                            # images in all splits, if it was published
 
 
 DATASETS = {
@@ -64,15 +64,14 @@ def names_of_datasets() -> str:
 
 
 def open_data(name: str, root=None, *, size: int, split: str = "train", crop: str = "centre",
-              flip: bool = False,
-              limit: int | None = None, download: bool = False, max_broken: float = 0.01):
+              flip: bool = False, limit: int | None = None, download: bool = False, max_broken: float = 0.01):
     """A data set by its name, one of DATASETS. Which files each expects: data/sets/, one file each.
 
-    root: the folder that holds it (default: $T2ILAB_DATA or ./data).  size: S, pictures become [3 S S].
-    crop, flip: see decode.Fit.
-    limit: only so many pictures, evenly spaced.  Nothing is downloaded unless download=True.
-    max_broken: share of the pictures that may be broken or missing.
-    Raises FileNotFoundError where nothing is, ValueError for an unknown name or option, no pictures, or too
+    root: the folder that holds it (default: $T2ILAB_DATA or ./data).
+    size: S, images become [3 S S].  crop, flip: see decode.Fit.
+    limit: only so many images, evenly spaced.  Nothing is downloaded unless download=True.
+    max_broken: share of the images that may be broken or missing.
+    Raises FileNotFoundError where nothing is, ValueError for an unknown name or option, no images, or too
     many broken ones.
     Lesson: notebooks/01_data_analysis.ipynb"""
     if name not in DATASETS:
@@ -85,19 +84,22 @@ def open_data(name: str, root=None, *, size: int, split: str = "train", crop: st
     if name == "folder" and root is None:
         raise ValueError("data='folder': say which folder with root")
     root = Path(root if root is not None else os.environ.get("T2ILAB_DATA", "data")).expanduser()
-    return _usable(_thinned(read(root, split, download), limit), root, fit, max_broken)
+    listing = read(root, split, download)
+    return _usable(_thinned(listing, limit), root, fit, max_broken)
 
 
 def _thinned(listing, limit):
-    """The same listing with at most `limit` pictures, evenly spaced, because folders are sorted by class."""
-    if limit is None or limit >= len(listing.pictures):
+    """The same listing with at most `limit` images, evenly spaced, because folders are sorted by class."""
+    total = len(listing.pictures)
+    if limit is None or limit >= total:
         return listing
     if limit < 1:
         raise ValueError(f"limit={limit}: at least 1 picture")
-    return _only(listing, [k * len(listing.pictures) // limit for k in range(limit)])
+    return _only(listing, [k * total // limit for k in range(limit)])
 
 
 def _only(listing, keep):
+    """The listing of some of its images. keep: their indices."""
     def kept(values):
         return values[keep] if isinstance(values, np.ndarray) else [values[i] for i in keep]
     pictures, captions, labels = map(kept, listing[1:4])
@@ -105,14 +107,14 @@ def _only(listing, keep):
 
 
 def _usable(listing, root, fit, max_broken):
-    """The data set of the pictures that decode; names the others in one line,
-    or raises if they are too many."""
-    if isinstance(listing.pictures, np.ndarray):  # pixels already: nothing left to decode
-        return ImageSet(listing, fit, [listing.pictures.shape[2:0:-1]] * len(listing.pictures))
-    seen = check(listing.pictures, root)
+    """The data set of the images that decode; warns of the others, or raises if they are too many."""
+    pictures = listing.pictures
+    if isinstance(pictures, np.ndarray):        # pixels already: nothing left to decode
+        return ImageSet(listing, fit, [pictures.shape[2:0:-1]] * len(pictures))
+    seen = check(pictures, root)
     good = [i for i, what in enumerate(seen) if not isinstance(what, str)]
     bad = tuple(BrokenFile(path.relative_to(root).as_posix(), what)
-                for path, what in zip(listing.pictures, seen) if isinstance(what, str))
+                for path, what in zip(pictures, seen) if isinstance(what, str))
     kinds = " or ".join(sorted({"missing" if b.missing else "broken" for b in bad}))
     examples = first_few([f"{b.name}: {b.reason}" for b in bad])
     if len(bad) > max_broken * len(seen) or not good:

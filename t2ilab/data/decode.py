@@ -1,9 +1,9 @@
-"""One picture file in, one square of RGB pixels out:
-what every photograph goes through before a model sees it.
+"""Image decoding: one file in, one square of RGB pixels out.
 
-Real folders hold rotated phone photos, print colours, see-through logos and half-downloaded files; all of
-that ends here. Left out on purpose: vector graphics, camera raw, colour profiles, video, and anything that
-would run another program (Pillow's EPS).
+Real folders hold rotated phone photos, print colours, transparent logos and half-downloaded files; all of
+that ends here.
+Left out on purpose: vector graphics, camera raw, colour profiles, video, and anything that would run another
+program (Pillow's EPS).
 """
 import warnings
 from dataclasses import dataclass
@@ -14,21 +14,21 @@ from PIL import Image, ImageOps, PngImagePlugin
 from torch import Tensor
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM")
-SUFFIXES = frozenset((".jpg", ".jpeg", ".jfif", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".ppm",
-                      ".pgm"))
+SUFFIXES = frozenset((".jpg", ".jpeg", ".jfif", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff",
+                      ".ppm", ".pgm"))
 OTHER_SUFFIXES = frozenset((".heic", ".heif", ".avif", ".jp2", ".j2k", ".jxl", ".svg", ".tga", ".psd", ".eps",
                             ".dng", ".cr2", ".nef", ".arw"))
-ORIENTATION = 0x0112  # the EXIF tag; 5 to 8 mean: shown with width and height swapped
-EIGHT_BITS = [(value + 128) // 257 for value in range(65536)]   # 65535 / 257 = 255
+ORIENTATION = 0x0112                    # EXIF tag; 5 to 8 mean: shown with width and height swapped
+EIGHT_BITS = [(value + 128) // 257 for value in range(65536)]       # 65535 / 257 = 255
 
-# from 89 million pixels; its error, from 178 million, stays
+# The warning comes from 89 million pixels; the error, from 178 million, stays.
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
-PngImagePlugin.MAX_TEXT_CHUNK, PngImagePlugin.MAX_TEXT_MEMORY = 2**26, 2**28     # bytes: workflows, profiles
+PngImagePlugin.MAX_TEXT_CHUNK = 2**26                           # bytes: workflows, profiles
+PngImagePlugin.MAX_TEXT_MEMORY = 2**28
 
 
 def read_image(path) -> Tensor:
-    """The picture as it is meant to be seen. [3 H W] uint8, 0..255: turned upright, RGB, first frame, on
-    white where it is see-through.
+    """An image file as RGB. [3 H W] uint8, 0..255: upright, first frame, on white where it is transparent.
 
     Raises FileNotFoundError, or ValueError with the reason if the file cannot be decoded to its end or holds
     over 178 million pixels.
@@ -37,22 +37,22 @@ def read_image(path) -> Tensor:
 
 
 def to_tensor(image: Image.Image) -> Tensor:
-    """[3 H W] uint8 of an RGB picture."""
+    """[3 H W] uint8 of an RGB image."""
     return torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous()
 
 
 def open_rgb(path, at_least: int | None = None) -> tuple[Image.Image, tuple[int, int]]:
-    """The RGB picture and its true (width, height). With at_least, huge pictures come back smaller, but no
-    side under that many pixels.
+    """The RGB image and its true (width, height).
 
-    Shrinking starts inside the JPEG decoder, so a 12,000 pixel photograph never stands in memory at full
-    size. Errors: see read_image."""
+    at_least: huge images come back smaller, but no side under that many pixels. Shrinking starts inside the
+    JPEG decoder, so a 12,000 pixel photograph never stands in memory at full size.
+    Errors: see read_image."""
     try:
         with Image.open(path, formats=FORMATS) as image:
             return _decode(image, at_least)
     except FileNotFoundError:
         raise
-    except Exception as error:  # on damaged bytes Pillow raises nearly every type there is
+    except Exception as error:          # on damaged bytes Pillow raises nearly every type there is
         raise ValueError(f"{path}: {_reason(error)}") from error
 
 
@@ -70,8 +70,9 @@ def _decode(image, at_least):
 
 
 def _rgb(image):
-    """Any colour mode as RGB. Pillow alone would clip 16-bit greys to white and show see-through parts in a
-    random colour."""
+    """Any colour mode as RGB.
+
+    Pillow alone would clip 16-bit greys to white and show transparent parts in a random colour."""
     if image.mode == "F":
         raise ValueError("floating-point pixels, and nothing says which number is white")
     if image.mode == "I" and image.format == "TIFF":            # 16 bits without a sign are "I;16"
@@ -80,7 +81,8 @@ def _rgb(image):
         image = image.convert("I").point(EIGHT_BITS, "L")
     if image.has_transparency_data:
         image = image.convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
+        white = Image.new("RGBA", image.size, "white")
+        return Image.alpha_composite(white, image).convert("RGB")
     return image.convert("RGB")
 
 
@@ -92,28 +94,28 @@ def _reason(error):
 
 
 def measure(path) -> tuple[int, int]:
-    """True (width, height) of a picture that decodes to its last byte; errors as in read_image.
-    Reads small, so it is fast."""
+    """True (width, height) of an image that decodes to its last byte; errors as in read_image.
+
+    Decodes at a small size, so it is fast."""
     return open_rgb(path, at_least=1)[1]
 
 
 def centre(slack: int, generator) -> int:
-    """Crop in the middle: the same picture every time."""
+    """Centre crop: the same pixels every time."""
     return slack // 2
 
 
 def anywhere(slack: int, generator) -> int:
-    """Crop at a random place along the longer side."""
+    """Random crop along the longer side."""
     return int(torch.randint(slack + 1, (), generator=generator))
 
 
-CROPS = {"centre": centre, "random": anywhere}  # (pixels left over, generator) -> pixels to skip
+CROPS = {"centre": centre, "random": anywhere}      # (pixels left over, generator) -> pixels to skip
 
 
 @dataclass(frozen=True)
 class Fit:
-    """How a picture of any shape becomes S x S: a square of its full shorter side,
-    scaled with antialiasing, perhaps mirrored."""
+    """Crop and resize to S x S: a square of the full shorter side, antialiased, perhaps mirrored."""
     size: int                   # S, pixels
     crop: str = "centre"        # or "random", see CROPS
     flip: bool = False          # mirror every second picture (not for captions that say left or right)
@@ -125,12 +127,12 @@ class Fit:
             raise ValueError(f"size={self.size}: pictures need at least 1 pixel")
 
     def __call__(self, image: Image.Image, generator: torch.Generator) -> Tensor:
-        """[3 S S] uint8 of an RGB picture; place and mirroring come from the generator alone."""
+        """[3 S S] uint8 of an RGB image; crop and mirroring come from the generator alone."""
         side = min(image.size)
         skip = CROPS[self.crop](max(image.size) - side, generator)
         left, top = (skip, 0) if image.width > image.height else (0, skip)
-        image = image.resize((self.size, self.size), Image.Resampling.BICUBIC,
-                             box=(left, top, left + side, top + side), reducing_gap=3.0)
+        square = (left, top, left + side, top + side)
+        image = image.resize((self.size, self.size), Image.Resampling.BICUBIC, box=square, reducing_gap=3.0)
         if self.flip and torch.rand((), generator=generator) < 0.5:
             image = ImageOps.mirror(image)
         return to_tensor(image)

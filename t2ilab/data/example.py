@@ -1,6 +1,6 @@
-"""What every data set hands out: one picture, one caption, one label.
+"""What every data set returns per example: one image, one caption, one label.
 
-Shapes, photographs and folders all speak this one small language, so the trainer never asks where a picture
+Shapes, photographs and folders share this one small interface, so the trainer never asks where an image
 came from. A data set is any object with `classes` (tuple of names, () if none), `size` (S), `__len__` and
 `example(index, generator) -> Example`.
 """
@@ -12,8 +12,7 @@ ENDLESS = 2**62                 # len() of a data set that is drawn afresh for e
 
 
 class Example(NamedTuple):
-    """One picture with its caption and its label. image: [3 S S] uint8, 0..255. label: index into the data
-    set's classes, -1 = none."""
-    image: Tensor
+    """One image with its caption and its label."""
+    image: Tensor               # [3 S S] uint8, 0..255
     caption: str
-    label: int
+    label: int                  # index into the data set's classes, -1 = none

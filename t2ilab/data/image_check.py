@@ -1,5 +1,7 @@
-"""Which files of a data set are no usable pictures, found before the first step, and remembered per file
-(path, time of change, bytes)."""
+"""Check of image files before the first step: which are broken or missing.
+
+What was found is cached per file (path, time of change, bytes).
+"""
 import hashlib
 import json
 import os
@@ -16,7 +18,7 @@ MISSING = "no such file"
 
 
 class BrokenFile(NamedTuple):
-    """A file that is no usable picture, and why."""
+    """A file that is no usable image, and why."""
     name: str
     reason: str
 
@@ -25,29 +27,34 @@ class BrokenFile(NamedTuple):
         return self.reason == MISSING
 
 
-# The check
-
 def check(paths: Sequence[Path], root: Path) -> list:
-    """For each file below root its true (width, height), or a string that says why it is no picture.
+    """For each file below root its true (width, height), or a string that says why it is no image.
 
     Decodes whatever is new, changed, or was broken the last time."""
-    from tqdm import tqdm
-    names, stamps = [path.relative_to(root).as_posix() for path in paths], [_stamp(path) for path in paths]
+    names = [path.relative_to(root).as_posix() for path in paths]
+    stamps = [_stamp(path) for path in paths]
     memory = _memory(root)
-    known = _recall(memory)  # name -> [time of change, bytes, width, height]
+    known = _recall(memory)                     # name -> [time of change, bytes, width, height]
     fresh = [k for k, (name, stamp) in enumerate(zip(names, stamps)) if known.get(name, [])[:2] != stamp]
-    with ThreadPoolExecutor(os.cpu_count()) as pool:                    # Pillow decodes outside Python's lock
-        looks = pool.map(_look, [paths[k] for k in fresh])
-        found = dict(zip(fresh, tqdm(looks, total=len(fresh), desc="checking pictures", delay=10,
-                                     mininterval=0.5, leave=False)))
+    found = dict(zip(fresh, _looks([paths[k] for k in fresh])))
     seen = [found[k] if k in found else tuple(known[name][2:]) for k, name in enumerate(names)]
     if fresh:
-        _remember(memory, known | {names[k]: [*stamps[k], *size] for k, size in found.items()
-                                   if not isinstance(size, str)})
+        good = {names[k]: [*stamps[k], *size] for k, size in found.items() if not isinstance(size, str)}
+        _remember(memory, known | good)
     return seen
 
 
+def _looks(paths):
+    """What _look says of each path, with a progress bar."""
+    from tqdm import tqdm
+    with ThreadPoolExecutor(os.cpu_count()) as pool:            # Pillow decodes outside Python's lock
+        looks = pool.map(_look, paths)
+        return list(tqdm(looks, total=len(paths), desc="checking pictures", delay=10, mininterval=0.5,
+                         leave=False))
+
+
 def _look(path):
+    """The size of an image file, or why it is none."""
     try:
         return measure(path)
     except FileNotFoundError:
@@ -60,24 +67,25 @@ def _stamp(path):
     """[time of change, bytes], which changes whenever the file does; None if there is no file."""
     try:
         status = path.stat()
-    except (OSError, ValueError):    # the latter: half a character in a name
+    except (OSError, ValueError):               # the latter: half a character in a name
         return None
     return [status.st_mtime_ns, status.st_size]
 
 
 def _memory(root):
-    """Where the last check of a folder is kept, in the user's cache."""
-    return cache_root() / "checked" / f"{hashlib.sha256(str(root.resolve()).encode()).hexdigest()[:16]}.json"
+    """Cache file of the last check of a folder."""
+    digest = hashlib.sha256(str(root.resolve()).encode()).hexdigest()
+    return cache_root() / "checked" / f"{digest[:16]}.json"
 
 
 def _recall(memory):
-    with suppress(OSError, ValueError):  # no memory, or a damaged one: look at everything again
+    with suppress(OSError, ValueError):         # no memory, or a damaged one: look at everything again
         return json.loads(memory.read_text("utf-8"))
     return {}
 
 
 def _remember(memory, known):
-    with suppress(OSError):  # a read-only home costs time at the next start, nothing else
+    with suppress(OSError):             # a read-only home costs time at the next start, nothing else
         memory.parent.mkdir(parents=True, exist_ok=True)
         part = memory.with_suffix(f".{os.getpid()}")
         part.write_text(json.dumps(known), "utf-8")

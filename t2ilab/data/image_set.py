@@ -1,5 +1,4 @@
-"""Pictures on disk as a data set: example number n is the same picture for the whole run and for every
-resumed run.
+"""Images on disk as a data set: example number n is the same image for the whole run and every resumed one.
 
 Left out on purpose: caching decoded pixels, sizes other than square.
 """
@@ -18,12 +17,11 @@ from .sets.listing import Listing
 
 @dataclass(frozen=True)
 class ImageSet:
-    """Pictures on disk as a data set: example(index, generator) crops,
-    flips and picks a caption with the generator alone."""
-    listing: Listing                            # of good pictures only
+    """Images on disk as a data set: crop, flip and choice of caption come from the generator alone."""
+    listing: Listing                            # of good images only
     fit: Fit
     sizes: Sequence[tuple[int, int]]            # true (width, height) of each, before it is fitted
-    bad: tuple[BrokenFile, ...] = ()                   # what was left out
+    bad: tuple[BrokenFile, ...] = ()            # what was left out
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -46,10 +44,12 @@ class ImageSet:
         return [caption for captions in self.listing.captions for caption in captions]
 
     def example(self, index: int, generator: torch.Generator) -> Example:
-        """Picture number index, fitted to [3 S S] uint8, with one of its captions. A file that broke after
-        the check is a ValueError."""
+        """Image number `index`, fitted to [3 S S] uint8, with one of its captions.
+
+        A file that broke after the check is a ValueError."""
         picture, captions = self.listing.pictures[index], self.listing.captions[index]
-        image = open_rgb(picture, self.size)[0] if isinstance(picture, Path) else Image.fromarray(picture)
+        on_disk = isinstance(picture, Path)
+        image = open_rgb(picture, self.size)[0] if on_disk else Image.fromarray(picture)
         image = self.fit(image, generator)
         caption = captions[int(torch.randint(len(captions), (), generator=generator))]
         return Example(image, caption, int(self.listing.labels[index]))

@@ -22,8 +22,8 @@ def dynamic_threshold(percentile: float = 0.995):
         raise ValueError(f"percentile={percentile}: choose a number above 0, at most 1")
 
     def constraint(x0: Tensor) -> Tensor:
-        # Imagen dynamic thresholding
-        s = x0.float().flatten(1).abs().quantile(percentile, dim=1).clamp(min=1).to(x0.dtype)
+        colours = x0.float().flatten(1).abs()
+        s = colours.quantile(percentile, dim=1).clamp(min=1).to(x0.dtype)  # Imagen dynamic thresholding
         s = s.view(-1, *[1] * (x0.ndim - 1))
         return x0.clamp(-s, s) / s
     return constraint

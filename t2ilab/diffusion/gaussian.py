@@ -74,8 +74,8 @@ class GaussianDiffusion:
         """One draw of x_t ~ q(x_t | x_0).  x0: [B C H W] in [-1, 1].  t: number or [B], 0..T.
         Lesson: notebooks/02_noising.ipynb"""
         signal, noise = self.scales(x0, t)
-        # DDPM Eq. 4
-        return signal * x0 + noise * randn(x0.shape, generator, device=x0.device, dtype=x0.dtype)
+        eps = randn(x0.shape, generator, device=x0.device, dtype=x0.dtype)
+        return signal * x0 + noise * eps                                            # DDPM Eq. 4
 
     def posterior(self, x0: Tensor, x_t: Tensor, t, s, eta: float = 1.0) -> tuple[Tensor, Tensor]:
         """mean and std of q(x_s | x_t, x_0), s < t.  eta=1: DDPM Eq. 6-7; eta=0: DDIM, no noise (rectified

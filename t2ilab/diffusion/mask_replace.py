@@ -141,8 +141,8 @@ class MaskReplaceDiffusion:
         lost = (x0 * (q_x_t == 0)).sum(1, keepdim=True)
 
         come_here = step.same * hit + step.other                                      # q(x_t | x_s = k)
-        # VQ-Diffusion Eq. 5
-        from_code = come_here * (at_s.same * w + at_s.other * w.sum(1, keepdim=True)) + hit * lost
+        from_code = at_s.same * w + at_s.other * w.sum(1, keepdim=True)
+        from_code = come_here * from_code + hit * lost                                # VQ-Diffusion Eq. 5
         from_mask = unmasked * (at_s.same * x0 + at_s.other * x0.sum(1, keepdim=True))
         return torch.cat([torch.where(is_mask, from_mask, from_code), is_mask * stays_masked], dim=1)
 

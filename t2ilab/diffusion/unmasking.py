@@ -25,15 +25,13 @@ def scheduled_unmasking(*, by: str, weight: float = 0.0):
             nonlocal tokens
             masked = x_t == diffusion.K                                              # [B N]
             if tokens is None:  # a run begins with masks alone, also where gamma_bar ends at 0.9
-                tokens = (
-                    masked.sum(1) / diffusion.cumulative(t).masked.item() if masked.any() else masked.sum(1)
-                )
+                tokens = masked.sum(1) / (diffusion.cumulative(t).masked.item() if masked.any() else 1)
             log_p = pred.x0.log_softmax(1)                                           # [B K N]
             purity = log_p.amax(1).exp()                                             # [B N] in (0, 1]
             sharper = 1 + weight * purity[:, None] if by == "confidence" else 1.0
             x0 = diffusion.sample_x0(sharper * log_p, generator)  # Improved VQ-Diffusion purity prior
-            # Improved VQ-Diffusion high-quality inference
-            stay = (tokens * diffusion.cumulative(s).masked.item()).round()
+            share = diffusion.cumulative(s).masked.item()
+            stay = (tokens * share).round()     # Improved VQ-Diffusion high-quality inference
             score = purity.log() if by == "confidence" else torch.zeros_like(purity)
             score = (score + gumbel(x_t.shape, generator).to(purity)).masked_fill(~masked, -torch.inf)
             rank = score.argsort(1, descending=True).argsort(1)                      # [B N], 0 = shown first

@@ -1,5 +1,4 @@
-"""What a VQGAN loses: PSNR of reconstructions, whether scenes are still read,
-and how many codes are in use."""
+"""What a VQGAN loses: PSNR of reconstructions, whether scenes are still read, and how many codes are in use."""
 from collections.abc import Iterable
 
 import torch
@@ -13,53 +12,55 @@ from .scene_metrics import drawn, sample_many
 
 
 def codec_metrics(pipeline, *, n: int = 256) -> dict[str, float]:
-    """PSNR in dB of fresh scenes painted again from their codes, what the parser still reads of them, and how
-    a codec uses its codes on all of them."""
-    metrics, counts = {"samples": n}, torch.zeros(pipeline.model.codec.config.codebook_size,
-                                                  dtype=torch.int64)
+    """PSNR in dB of reconstructed fresh scenes, what the parser still reads of them, and codebook usage."""
+    metrics, counts = {"samples": n}, 0
     for kind in ("one_object", "two_objects"):
         scenes = fresh_scenes(kind, n)
         true = drawn([scene for scene, _ in scenes], pipeline.size)
         painted = sample_many(pipeline, [""] * n, low_res_image=true)
-        counts += count_codes(pipeline.model.codec, true.split(32))
-        metrics |= {f"psnr_{kind}": round(psnr(painted, true), 2),
-                    f"read_{kind}": round(alignment(painted, [caption for _, caption in scenes]).score, 4)}
+        read = alignment(painted, [caption for _, caption in scenes]).score
+        counts = counts + count_codes(pipeline.model.codec, true.split(32))
+        metrics |= {f"psnr_{kind}": round(psnr(painted, true), 2), f"read_{kind}": round(read, 4)}
     return metrics | usage(counts)
 
 
 def picture_metrics(pipeline, true: Tensor) -> dict[str, float]:
-    """PSNR in dB of any pictures [B 3 H W] in [-1, 1] painted again from their codes,
-    and how a codec uses its codes on them."""
+    """PSNR in dB of reconstructions of any images [B 3 H W] in [-1, 1], and codebook usage on them."""
     painted = sample_many(pipeline, [""] * len(true), low_res_image=true)
-    return {"psnr": round(psnr(painted, true), 2)} | usage(count_codes(pipeline.model.codec, true.split(32)))
+    counts = count_codes(pipeline.model.codec, true.split(32))
+    return {"psnr": round(psnr(painted, true), 2)} | usage(counts)
 
 
 def usage(counts: Tensor) -> dict[str, float]:
-    """The share of codes that is taken at all, and the perplexity: how many codes, taken evenly, would be as
-    hard to guess.  counts: [K]."""
-    return {"codes_used": round((counts > 0).double().mean().item(), 4),
-            "perplexity": round(torch.special.entr(counts / counts.sum()).sum().exp().item(), 2)}
+    """Codebook usage: the share of codes in use, and the perplexity.  counts: [K].
+
+    Perplexity: how many codes, used evenly, would be as hard to guess."""
+    used = (counts > 0).double().mean().item()
+    perplexity = torch.special.entr(counts / counts.sum()).sum().exp().item()
+    return {"codes_used": round(used, 4), "perplexity": round(perplexity, 2)}
 
 
 def count_codes(codec, batches: Iterable[Tensor]) -> Tensor:
-    """How often a codec takes each of its codes: [K] int64.  batches: pictures [B 3 H W] in [-1, 1],
-    at its size."""
-    counts, device = torch.zeros(codec.config.codebook_size,
-                                 dtype=torch.int64), next(codec.parameters()).device
+    """How often a codec uses each of its codes: [K] int64.
+
+    batches: images [B 3 H W] in [-1, 1], at its size."""
+    counts = torch.zeros(codec.config.codebook_size, dtype=torch.int64)
+    device = next(codec.parameters()).device
     for images in batches:
-        counts += torch.bincount(codec.encode(images.to(device)).flatten(), minlength=len(counts)).cpu()
+        codes = codec.encode(images.to(device)).flatten()
+        counts += torch.bincount(codes, minlength=len(counts)).cpu()
+    return counts
     return counts
 
 
 def draw_codec(pipeline, n: int = 8):
-    """A strip: scenes, the same painted from their codes, and four times the difference."""
-    return draw_painted(pipeline, drawn([scene for scene, _ in fresh_scenes("two_objects", n)],
-                                        pipeline.size))
+    """A strip: scenes, their reconstructions, and four times the difference."""
+    scenes = [scene for scene, _ in fresh_scenes("two_objects", n)]
+    return draw_painted(pipeline, drawn(scenes, pipeline.size))
 
 
 def draw_painted(pipeline, true: Tensor):
-    """A strip: pictures [B 3 H W] in [-1, 1], the same painted from their codes,
-    and four times the difference."""
+    """A strip: images [B 3 H W] in [-1, 1], their reconstructions, and four times the difference."""
     painted = pipeline(len(true), low_res_image=true).cpu()
-    return strip([true, painted, (4 * (painted - true)).clamp(-1, 1)],
-                 ["a picture", "from its codes", "4 x the difference"])
+    difference = (4 * (painted - true)).clamp(-1, 1)
+    return strip([true, painted, difference], ["a picture", "from its codes", "4 x the difference"])

@@ -163,14 +163,11 @@ def augmented(images: Tensor, generator=None, *, small: int, size: int, diffusio
     Returns cond's low_res [B 3 size size] and aug [B].  Lesson: notebooks/06_imagen.ipynb"""
     low = F.interpolate(shrink(images, small) if images.shape[-1] > small else images, (size, size),
                         mode="bilinear", align_corners=False)
-    shares = (
-        torch.rand(len(images), generator=generator)
-        if share is None
-        else torch.full((len(images),), float(share))
-    )
+    n = len(images)
+    shares = torch.rand(n, generator=generator) if share is None else torch.full((n,), float(share))
     t = (shares * diffusion.T).round().long()                                               # [B] in 0..T
-    # Imagen noise conditioning augmentation
-    return {"low_res": diffusion.diffuse(low, t, generator), "aug": (t / diffusion.T).to(low)}
+    low = diffusion.diffuse(low, t, generator)              # Imagen noise conditioning augmentation
+    return {"low_res": low, "aug": (t / diffusion.T).to(low)}
 
 
 def cropped(pictures: tuple[Tensor, ...], side: int, generator: torch.Generator) -> list[Tensor]:

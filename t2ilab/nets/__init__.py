@@ -1,1 +1,1 @@
-"""Networks: what a picture, a time and a condition go through. They know no diffusion."""
+"""Networks: U-Nets, transformers and the layers they are made of. They know no diffusion."""

@@ -1,10 +1,10 @@
-"""The small parts every network here is built from: timestep embedding, residual block,
-down- and upsampling, and a U-Net's layer.
+"""Parts that the networks share: timestep embedding, residual block, down- and upsampling.
 
-DDPM (Ho et al. 2020) and improved DDPM (Nichol & Dhariwal 2021). Last layers start at zero, so that a new
-block changes nothing yet.
+DDPM (Ho et al. 2020) and improved DDPM (Nichol & Dhariwal 2021). Last layers start at zero, so that
+a new block changes nothing yet.
 """
 import math
+from collections.abc import Iterable
 
 import torch
 import torch.nn.functional as F
@@ -25,32 +25,31 @@ def group_norm(channels: int, eps: float = 1e-5) -> nn.GroupNorm:
 
 
 def timestep_embedding(t: Tensor, channels: int, *, last: int = 0) -> Tensor:
-    """Sinusoidal embedding of the timestep: [B] -> [B channels],
-    cosines then sines at frequencies from 1 down to about 1/10,000.
+    """Sinusoidal embedding of the timestep: [B] -> [B channels], cosines, then sines.
 
-    last=1 makes the slowest frequency exactly 1/10,000 (DDPM's own code);
-    last=0 stops just short of it (improved DDPM, GLIDE)."""
+    Frequencies fall from 1 to about 1/10,000.  last=1 makes the slowest exactly that (DDPM's own
+    code); last=0 stops just short of it (improved DDPM, GLIDE)."""
     half = channels // 2
-    frequencies = (-math.log(10_000) * torch.arange(half, device=t.device) / (half - last)).exp()
+    k = torch.arange(half, device=t.device)
+    frequencies = (-math.log(10_000) * k / (half - last)).exp()      # [channels/2]
     angles = t.float()[:, None] * frequencies                        # [B channels/2]
     return torch.cat([angles.cos(), angles.sin()], dim=1)
 
 
 def time_mlp(channels: int, width: int) -> nn.Sequential:
-    """What a network makes of a timestep embedding: [B channels] -> [B width]."""
+    """MLP over a timestep embedding: [B channels] -> [B width]."""
     return nn.Sequential(nn.Linear(channels, width), nn.SiLU(), nn.Linear(width, width))
 
 
 class ResBlock(nn.Module):
-    """Residual block: two convolutions with the timestep (and caption) mixed in between: [B C_in H W],
-    [B E] -> [B C_out H W].
+    """Residual block that mixes in the time (and caption): [B C_in H W], [B E] -> [B C_out H W].
 
-    film=True scales and shifts the normalised features (FiLM, improved DDPM); film=False adds to them (DDPM).
-    resize: a module that halves or doubles H and W, before the first convolution and on the skip connection
-    (GLIDE)."""
+    scale_shift_norm=True: they scale and shift the normalised features (FiLM, improved DDPM);
+    False: they are added (DDPM).  resize: a module that halves or doubles H and W, before the first
+    convolution and on the skip connection (GLIDE)."""
 
-    def __init__(self, c_in: int, c_out: int, *, embedding: int, scale_shift_norm: bool, dropout: float,
-                 resize: nn.Module | None = None):
+    def __init__(self, c_in: int, c_out: int, *, embedding: int, scale_shift_norm: bool,
+                 dropout: float, resize: nn.Module | None = None):
         super().__init__()
         self.scale_shift_norm, self.resize = scale_shift_norm, resize or nn.Identity()
         self.norm1, self.conv1 = group_norm(c_in), nn.Conv2d(c_in, c_out, 3, padding=1)
@@ -60,25 +59,28 @@ class ResBlock(nn.Module):
         self.skip = nn.Conv2d(c_in, c_out, 1) if c_in != c_out else nn.Identity()
 
     def forward(self, x: Tensor, emb: Tensor) -> Tensor:
-        h = self.conv1(self.resize(F.silu(self.norm1(x))))           # [B C_out H W]
+        h = F.silu(self.norm1(x))                                    # [B C_in H W]
+        h = self.conv1(self.resize(h))                               # [B C_out H' W']
         e = self.embed(F.silu(emb))[:, :, None, None]                # [B C_out or 2 C_out 1 1]
         if self.scale_shift_norm:
-            scale, shift = e.chunk(2, dim=1)
+            scale, shift = e.chunk(2, dim=1)                         # [B C_out 1 1] each
             h = self.norm2(h) * (1 + scale) + shift
         else:
             h = self.norm2(h + e)
-        return self.skip(self.resize(x)) + self.conv2(self.dropout(F.silu(h)))
+        h = self.conv2(self.dropout(F.silu(h)))                      # [B C_out H' W']
+        return self.skip(self.resize(x)) + h                         # [B C_out H' W']
 
 
 class Layer(nn.Module):
-    """A U-Net's layer: a residual block, then attention if its level has any.  x [B C_in H W],
-    emb [B E], cond -> [B C_out H W].
+    """U-Net layer, a residual block and its level's attention if any: x, emb, cond -> x.
 
-    takes_skip: whether its input is what comes from below and a skip connection side by side."""
+    x [B C_in H W], emb [B E] -> [B C_out H W].  takes_skip: whether its input is what comes from
+    below and a skip connection side by side."""
 
     def __init__(self, block: ResBlock, *attentions: nn.Module, takes_skip: bool = False):
         super().__init__()
-        self.block, self.attentions, self.takes_skip = block, nn.ModuleList(attentions), takes_skip
+        self.block, self.attentions = block, nn.ModuleList(attentions)
+        self.takes_skip = takes_skip
 
     def forward(self, x: Tensor, emb: Tensor, cond) -> Tensor:
         x = self.block(x, emb)                                       # [B C_out H W]
@@ -88,9 +90,9 @@ class Layer(nn.Module):
 
 
 class Downsample(nn.Module):
-    """A stride-2 convolution: [B C H W] -> [B C H/2 W/2].  tf_padding pads right and bottom only, as
-    TensorFlow does.
+    """Stride-2 convolution: [B C H W] -> [B C H/2 W/2].
 
+    tf_padding pads right and bottom only, as TensorFlow does.
     emb and cond are there because every layer of a U-Net is called alike."""
 
     def __init__(self, channels: int, *, tf_padding: bool):
@@ -103,7 +105,9 @@ class Downsample(nn.Module):
 
 
 class Upsample(nn.Module):
-    """Nearest-neighbour doubling, then a convolution: [B C H W] -> [B C 2H 2W].  Called as Downsample is."""
+    """Nearest-neighbour upsampling, then a convolution: [B C H W] -> [B C 2H 2W].
+
+    Called as Downsample is."""
     takes_skip = False
 
     def __init__(self, channels: int):
@@ -114,12 +118,37 @@ class Upsample(nn.Module):
         return self.conv(F.interpolate(x, scale_factor=2.0, mode="nearest"))
 
 
-def run(module: nn.Module, *inputs, recompute: bool) -> Tensor:
-    """module(*inputs); recompute=True forgets its activations and works them out again in the backward pass
-    (gradient checkpointing)."""
-    return checkpoint(module, *inputs, use_reentrant=False) if recompute else module(*inputs)
+def output_layers(c_in: int, c_out: int) -> nn.Sequential:
+    """The last layers of a U-Net, which start as zero: [B C_in H W] -> [B C_out H W]."""
+    conv = zero(nn.Conv2d(c_in, c_out, 3, padding=1))
+    return nn.Sequential(group_norm(c_in), nn.SiLU(), conv)
+
+
+class Checkpointed(nn.Module):
+    """A network whose config can ask for gradient checkpointing."""
+
+    def run(self, layer: nn.Module, *inputs) -> Tensor:
+        """layer(*inputs); with gradient checkpointing the backward pass computes it once more."""
+        recompute = self.config.gradient_checkpointing and self.training
+        return checkpoint(layer, *inputs, use_reentrant=False) if recompute else layer(*inputs)
+
+
+def in_patches(images: Iterable[Tensor | None], patch: int) -> Tensor:
+    """Images side by side, in patches: [B . H W] or None each -> [B C*patch^2 H/patch W/patch]."""
+    x = torch.cat([image for image in images if image is not None], dim=1)
+    return F.pixel_unshuffle(x, patch).contiguous(memory_format=torch.channels_last)
 
 
 def shape_of(v: Tensor | None) -> list[int]:
     """A tensor's shape for an error message; [] for none."""
     return [] if v is None else list(v.shape)
+
+
+def check_images(said: str, shape: list[int], *, channels: int, factor: int,
+                 taker: str = "this U-Net") -> None:
+    """ValueError unless a shape is [B channels H W] with H and W divisible by factor.
+
+    said, taker: the images and the network in the error's words."""
+    if len(shape) != 4 or shape[1] != channels or shape[2] % factor or shape[3] % factor:
+        raise ValueError(f"{said}: {taker} takes [B {channels} H W] "
+                         f"with H and W divisible by {factor}")

@@ -132,16 +132,14 @@ class TokenTransformer(nn.Module):
             return cond
         there, text = cond.mask.any(1), cond.text
         if not self.knows_none and not there.all():
-            raise ValueError(
-                f"this model was never trained without {'labels' if self.config.classes else 'captions'}: "
-                "give each picture one, "
-                "and guidance_scale=1"
-            )
+            missing = "labels" if self.config.classes else "captions"
+            raise ValueError(f"this model was never trained without {missing}: "
+                             "give each picture one, and guidance_scale=1")
         if self.config.classes:
             text = torch.where(there[:, None], text, self.config.classes)
         elif self.knows_none:
-            # Improved VQ-Diffusion learnable guidance
-            text = torch.where(there[:, None, None], text, self.null_embedding)
+            none = self.null_embedding          # Improved VQ-Diffusion learnable guidance
+            text = torch.where(there[:, None, None], text, none)
         return replace(cond, text=text, mask=None)
 
     def forward(self, x: Tensor, t: Tensor, cond) -> Tensor:

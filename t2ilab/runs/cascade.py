@@ -1,4 +1,4 @@
-"""A preset and those that come after it: what `t2ilab train` trains, one by one."""
+"""A preset and the later stages of its cascade: what `t2ilab train` trains, one by one."""
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -8,14 +8,14 @@ from .folder import read_preset
 
 
 def cascade(preset: Preset, out: Path) -> list[tuple[Preset, Path]]:
-    """The preset and those that come after it, with the folder of each: what `t2ilab train` trains,
-    one by one.
+    """The preset and the later stages of its cascade, with the folder of each.
 
     The later ones share its data, its way of saving, its vocabulary and every fit option that differs from
-    its own preset's, and enlarge what it draws.  One that has begun stays as it is, but for fit options that
-    changed since then.  ValueError if it draws too large for them."""
+    its own preset's, and upsample its images.  One that has begun stays as it is, but for fit options that
+    changed since then.  ValueError if its images are too large for them."""
     begun = (out / "config.json").is_file()
-    since = _changed(preset.fit, read_preset(out).fit) if begun and preset.cascade else _asked_for(preset)
+    goes_on = begun and preset.cascade
+    since = _changed(preset.fit, read_preset(out).fit) if goes_on else _asked_for(preset)
     parts = [(preset, out)]
     for later in preset.cascade:
         if (out / later / "config.json").is_file():
@@ -28,8 +28,7 @@ def cascade(preset: Preset, out: Path) -> list[tuple[Preset, Path]]:
 
 
 def plan(parts: list[tuple[Preset, Path]]) -> str:
-    """What will be trained, in one line: "2 stages: imagen-tiny 10 steps,
-    then imagen-tiny-upsampler 10 steps"."""
+    """What will be trained, in one line: "2 stages: glide 10 steps, then glide-upsampler 10 steps"."""
     stages = [f"{preset.name} {preset.fit.steps:,} steps" for preset, _ in parts]
     return f"{len(parts)} stages: {', then '.join(stages)}"
 
@@ -48,7 +47,6 @@ def _fitted(later: Preset, first: Preset, asked_for: dict) -> Preset:
     model = first.model
     if model.size >= later.model.size:
         raise ValueError(f"{later.name} draws {later.model.size} px, so it cannot enlarge the "
-                         f"{model.size} px of "
-                         f"{first.name}: choose a smaller --size")
+                         f"{model.size} px of {first.name}: choose a smaller --size")
     fit = replace(later.fit, **asked_for)
     return replace(later, data=first.data, save=first.save, fit=fit, model=later.model.as_upsampler_of(model))

@@ -1,5 +1,4 @@
-"""Which codes a VQGAN really takes: `t2ilab codebook` counts,
-so that a model can draw the most used alone."""
+"""Which codebook entries a VQGAN really uses: `t2ilab codebook` counts, so that models can use them alone."""
 import json
 from collections.abc import Iterator
 from dataclasses import replace
@@ -18,11 +17,11 @@ from .train import data_of
 
 
 def count_used(run: str, n: int, *, data: str | None = None, root: str | None = None) -> tuple[Path, Tensor]:
-    """Write which codes a codec takes, the most used first: (the file, how often it takes each [K] int64).
+    """Write which codes a codec uses, most used first: (the file, how often each is used [K] int64).
 
     The file lies in the codec's folder, or in runs/ for one that ships with the project (`hub.reports`).
-    n: pictures, at most, of the data set that it was trained on, or of another one.  ValueError for a run
-    that is no codec."""
+    n: images, at most, of the data set that it was trained on, or of another one.
+    ValueError for a run that is no codec."""
     found = find(run)
     preset = found.preset
     if preset.family != "vq_codec":
@@ -33,14 +32,16 @@ def count_used(run: str, n: int, *, data: str | None = None, root: str | None = 
     dataset, _ = data_of(replace(preset.data, **given), preset.model.size)
     pictures = _pictures(dataset, min(n, len(dataset)), preset.data.workers, run)
     counts = count_codes(load(found).model.codec, pictures)
-    order, path = counts.argsort(descending=True, stable=True), reports(run) / USED_CODES
+    order = counts.argsort(descending=True, stable=True)
+    path = reports(run) / USED_CODES
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_text(path, json.dumps({"codes": order[:counts.count_nonzero()].tolist()}) + "\n")
+    used = order[:counts.count_nonzero()].tolist()
+    write_text(path, json.dumps({"codes": used}) + "\n")
     return path, counts
 
 
 def _pictures(dataset, n: int, workers: int, label: str) -> Iterator[Tensor]:
-    """n different pictures of a data set, in batches [B 3 H W], under a progress bar."""
+    """n different images of a data set, in batches [B 3 H W], under a progress bar."""
     from tqdm import tqdm
     with tqdm(total=n, desc=label, unit="picture") as bar:
         for start, batch in zip(range(0, n, 32), stream(dataset, batch_size=32, workers=workers)):

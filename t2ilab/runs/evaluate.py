@@ -1,4 +1,4 @@
-"""Measure a run: numbers and pictures in a folder of their own, by the rows of evaluation/registry.py."""
+"""Measure a run: numbers and images in a folder of their own, by the rows of evaluation/registry.py."""
 import json
 import math
 import shlex
@@ -25,20 +25,21 @@ def evaluate(run: str | Path, names: str | Sequence[str] = (), *, n: int = 512, 
              cascade: bool = False, root: str | None = None, out: str | Path | None = None) -> dict:
     """Measure a run: {number: value} of metrics, and under its name what each ablation found.
 
-    names: rows of METRICS and ABLATIONS; the first metric that applies if none.  n: pictures, of each kind of
-    caption.
-    scales: what an ablation varies.  cascade: measure what the stages that enlarge make of its pictures.
+    names: rows of METRICS and ABLATIONS; the first metric that applies if none.
+    n: images, of each kind of caption.  scales: what an ablation varies.
+    cascade: measure what the stages that upsample make of its images.
     root: where its data set lies, if not as in training.
     Writes metrics.json with samples.png, and NAME.json with NAME.png for an ablation, into `out`: the run's
-    folder, or runs/NAME for a run that ships.  Never copies weights.  ValueError in one line for what does
-    not apply to it."""
-    found, names = find(run), [names] if isinstance(names, str) else list(names)
-    data = found.preset.data
-    preset = found.preset if root is None else replace(found.preset, data=replace(data, root=root))
+    folder, or runs/NAME for a run that ships.  Never copies weights.
+    ValueError in one line for what does not apply."""
+    found = find(run)
+    preset = found.preset
+    if root is not None:
+        preset = replace(preset, data=replace(preset.data, root=root))
     _check(n, scales)
-    names = _that_apply(str(run), preset, names)
-    out, pipeline = Path(out) if out else reports(run), load(found, cascade=cascade)
-    subject = Subject(preset, pipeline, n, tuple(scales),
+    names = _that_apply(str(run), preset, [names] if isinstance(names, str) else list(names))
+    out = Path(out) if out else reports(run)
+    subject = Subject(preset, load(found, cascade=cascade), n, tuple(scales),
                       reload=lambda **fields: load(found, cascade=False, **fields),
                       pictures_of=lambda: _read(preset, n))
     words = ["t2ilab", "evaluate", str(run)]
@@ -74,9 +75,8 @@ def _that_apply(run: str, preset: Preset, names: Iterable[str]) -> list[str]:
             can = ", ".join(there) or "nothing yet"
             raise ValueError(f"{name} cannot be measured of {run}: {reason}; of this run: {can}")
     if not names and not any(name in METRICS for name in there):
-        raise ValueError(f"{run} was trained on {preset.data.data}: no metric applies yet; look at its "
-                         "pictures: "
-                         f"t2ilab sample {shlex.quote(run)}")
+        raise ValueError(f"{run} was trained on {preset.data.data}: no metric applies yet; "
+                         f"look at its pictures: t2ilab sample {shlex.quote(run)}")
     return list(names) or there[:1]
 
 
@@ -93,9 +93,10 @@ def _measure(subject: Subject, names: list[str], out: Path, command: str) -> dic
 
 def _ablate(subject: Subject, name: str, out: Path, command: list[str]) -> dict:
     row = ABLATIONS[name]
-    subject = replace(subject, scales=(subject.scales or row.scales) if row.scales else ())
-    scales = ["--scales", *(f"{v:g}" for v in subject.scales)] if subject.scales else []
-    found = row.run(subject) | {"command": shlex.join([*command, *scales])}
+    scales = (subject.scales or row.scales) if row.scales else ()
+    subject = replace(subject, scales=scales)
+    words = ["--scales", *(f"{v:g}" for v in scales)] if scales else []
+    found = row.run(subject) | {"command": shlex.join([*command, *words])}
     out.mkdir(parents=True, exist_ok=True)
     write_text(out / f"{name}.json", json.dumps(found, indent=1) + "\n")
     _show(row.plot(subject, found), out)
@@ -108,7 +109,7 @@ def _show(pictures: dict, out: Path) -> None:
 
 
 def _read(preset: Preset, n: int) -> tuple[torch.Tensor, bool]:
-    """n pictures [n 3 H W] of a run's data set, of what is held back if anything is; and whether it is."""
+    """n images [n 3 H W] of a run's data set, of its validation set if there is one; and whether there is."""
     dataset, held = data_of(preset.data, preset.model.size)
     source = dataset if held is None else held
     pictures = _pictures(source, min(n, len(source)), preset.data.workers, preset.name)

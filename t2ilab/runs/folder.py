@@ -1,5 +1,4 @@
-"""A run is a folder: its config, its log, its checkpoints, its samples.
-This file finds one and reads its config."""
+"""A run is a folder: config, log, checkpoints, samples.  This file finds one and reads its config."""
 import json
 from dataclasses import dataclass, fields
 from difflib import get_close_matches
@@ -16,7 +15,7 @@ from ..training.checkpoint import find_weights, newest
 class RunFolder:
     """A run that was found once: loading, its later stages and sampling share what is known of it."""
     name: str                   # as it was asked for
-    path: Path  # of its verified weights and config: the newest good checkpoint, or its folder
+    path: Path                  # of its verified weights and config: newest good checkpoint, or its folder
     preset: Preset
 
     @property
@@ -34,12 +33,12 @@ class RunFolder:
         """Its trained later stages: in its folder, beside it, or shipped as it is."""
         if is_shipped(self.name):
             return [find(name) for name in self.preset.cascade if name in shipped()]
-        both = [[self.home / name, self.home.resolve().parent / name] for name in self.preset.cascade]
-        return [find(found[0]) for found in (list(filter(_is_trained, places)) for places in both) if found]
+        places = [(self.home / name, self.home.resolve().parent / name) for name in self.preset.cascade]
+        trained = [list(filter(_is_trained, both)) for both in places]
+        return [find(found[0]) for found in trained if found]
 
     def of(self, name: str) -> str | Path:
-        """A run that this one names: relative to its folder or one above, then to here;
-        or moved beside it."""
+        """A run that this one names: relative to its folder or one above, then to here; or beside it."""
         if is_shipped(name):
             return name
         home, last = self.home.resolve(), Path(name).name
@@ -57,8 +56,8 @@ def find(name: str | Path) -> RunFolder:
 def find_run(name: str | Path) -> Path:
     """The folder with the weights of a run: the one that its name means (`hub.locate`), or its checkpoint.
 
-    ValueError naming the file if a checkpoint is damaged;
-    FileNotFoundError in one line that says what to do."""
+    ValueError naming the file if a checkpoint is damaged; FileNotFoundError in one line that says what to
+    do."""
     try:
         return find_weights(name)
     except FileNotFoundError as error:

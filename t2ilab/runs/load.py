@@ -1,5 +1,4 @@
-"""From a run folder back to a pipeline, ready to sample; also of the runs that ship with the project, in
-results/."""
+"""From a run folder back to a pipeline, ready to sample; also for the runs that ship with the project."""
 from dataclasses import fields, replace
 from pathlib import Path
 
@@ -12,12 +11,12 @@ from .folder import RunFolder, find
 
 
 def load(name: str | Path | RunFolder, *, cascade: bool = True, **sampling) -> Pipeline:
-    """The pipeline of a run, ready to sample: `load("ddpm-shapes")`, `load("runs/mine")`,
-    `load("runs/mine", sampling_steps=10)`.
+    """The pipeline of a run, ready to sample: `load("ddpm-shapes")`, `load("runs/mine", sampling_steps=10)`.
 
-    cascade: with the stages that enlarge its pictures, as far as they are trained.  sampling: sampler,
-    sampling_steps, guidance_scale and other fields of its family override the first stage's own; ValueError
-    for one it has not.  Lesson: notebooks/03_ddpm.ipynb"""
+    cascade: with the stages that upsample its images, as far as they are trained.
+    sampling: sampler, sampling_steps, guidance_scale and other fields of its family override the first
+    stage's own;
+    ValueError for one it has not.  Lesson: notebooks/03_ddpm.ipynb"""
     run = name if isinstance(name, RunFolder) else find(name)
     pipeline = _load_stage(run, with_settings(run, sampling))
     for later in run.later() if cascade else ():
@@ -35,8 +34,9 @@ def with_settings(run: RunFolder, sampling: dict):
     if unknown := sampling.keys() - {field.name for field in fields(model)}:
         names = " and no ".join(sorted(unknown))
         raise ValueError(f"{run.name}: a run of this family has no {names} to choose")
-    if sampling.get("sampler", "purity") != "purity" and getattr(model, "prior_weight", 0):
-        sampling = {"prior_weight": 0.0} | sampling  # the run's own weight is for its own sampler
+    another_sampler = sampling.get("sampler", "purity") != "purity"
+    if another_sampler and getattr(model, "prior_weight", 0):
+        sampling = {"prior_weight": 0.0} | sampling             # the run's own weight is for its own sampler
     return replace(model, **sampling)
 
 
@@ -58,11 +58,8 @@ def _load_stage(run: RunFolder, model) -> Pipeline:
 
 
 def first_runs() -> list[str]:
-    """The shipped runs that draw from nothing but a caption or a label;
-    those that enlarge their pictures come with them."""
-    # the others read or look
-    runs = [name for name, files in shipped().items() if "config.json" in files
-            and "tokenizer.json" not in files]
-    drawing = {name: preset for name in runs if (preset := find(name).preset).family != "vq_codec"}
-    later = {name for preset in drawing.values() for name in preset.cascade}
-    return [name for name in drawing if name not in later]
+    """The shipped runs that sample from nothing but a caption or a label; their upsamplers come with them."""
+    # a folder without a config is a classifier, one with a tokenizer is a text encoder
+    runs = [name for name, files in shipped().items()
+            if "config.json" in files and "tokenizer.json" not in files]
+    return [name for name in runs if not find(name).preset.model.needs_image]

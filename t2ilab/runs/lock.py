@@ -1,5 +1,4 @@
-"""One process at a time in a run's folder: a lock that the kernel lets go of when its process ends,
-however it ends."""
+"""One process at a time in a run's folder: a kernel lock, which ends with its process, however that ends."""
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -13,8 +12,7 @@ except ImportError:                                         # Windows: nobody is
 
 @contextmanager
 def alone(folder: Path) -> Iterator[None]:
-    """Hold a folder's lock.  BlockingIOError in one line, with the other's number,
-    if another process holds it."""
+    """Hold a folder's lock.  BlockingIOError in one line, with its number, if another process has it."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / ".lock"
     with open(path, "ab+", buffering=0) as file:

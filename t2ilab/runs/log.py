@@ -11,17 +11,16 @@ class _Logger:
     """log.jsonl and TensorBoard; a resumed run drops the lines after its checkpoint."""
 
     def __init__(self, out: Path, state: TrainState):
-        self.path, self.step, self.main = out / "log.jsonl", state.step, state.accelerator.is_main_process
+        self.path, self.step = out / "log.jsonl", state.step
+        self.main = state.accelerator.is_main_process
 
     def __enter__(self):
         if self.main:
             from torch.utils.tensorboard import SummaryWriter
             lines = self.path.read_text(encoding="utf8").splitlines() if self.path.exists() else []
             write_text(self.path, "".join(f"{line}\n" for line in lines[:self.step]))
-            self.file, self.board = (
-                open(self.path, "a", encoding="utf8"),
-                SummaryWriter(self.path.parent / "tensorboard", purge_step=self.step + 1),
-            )
+            self.file = open(self.path, "a", encoding="utf8")
+            self.board = SummaryWriter(self.path.parent / "tensorboard", purge_step=self.step + 1)
         return self
 
     def write(self, log: Log, more: dict[str, float]) -> None:

@@ -1,5 +1,7 @@
-"""Pictures on demand, from Python and from the command line: options and files in, tensors through the
-pipeline, named files and a record out."""
+"""Sample images, from Python and from the command line.
+
+Options and files in, tensors through the pipeline, named files and a record out.
+"""
 import json
 import math
 import re
@@ -28,19 +30,18 @@ from .load import load, with_settings
 
 
 def sample(run: str | Path, captions: int | Sequence[str | int], *, method: str | None = None, seed: int = 0,
-           out: str | Path | None = None,
-           cascade: bool = True, **settings) -> Tensor:
-    """Pictures [B 3 H W] in [-1, 1], one per caption: `sample("vq-shapes", ["a red circle"],
-    truncation=0.86, guidance_scale=2.0)`.
+           out: str | Path | None = None, cascade: bool = True, **settings) -> Tensor:
+    """Images [B 3 H W] in [-1, 1], one per caption: `sample("vq-shapes", ["a red circle"], truncation=0.86)`.
 
-    captions: texts, or labels by name or number, or how many pictures without any.
-    method: of a run that draws codes, one of the ways that `methods` lists, such as "fast".  settings: any
-    field of the run's family, for this call only; they win over method.  out: a folder that gets them as PNG
-    files with their captions inside.  The weights stay in memory until another run,
-    or other settings, are asked for.  ValueError for a method or a setting that the run has not,
-    or an unknown class.
+    captions: texts, or labels by name or number, or how many images without any.
+    method: for VQ-Diffusion, one of the ways that `methods` lists, such as "fast".
+    settings: any field of the run's family, for this call only; they win over method.
+    out: a folder that gets the images as PNG files with their captions inside.
+    The weights stay in memory until another run, or other settings, are asked for.
+    ValueError for a method or a setting that the run has not, or an unknown class.
     Lesson: notebooks/08_vq_diffusion.ipynb"""
-    texts, found = [str(caption) for caption in listed(captions)], find(run)
+    texts = [str(caption) for caption in listed(captions)]
+    found = find(run)
     settings = method_settings(found, method, settings)
     images = draw(_in_memory(found, cascade, settings), texts, seed=seed, label=str(run))
     if out is not None:
@@ -50,8 +51,9 @@ def sample(run: str | Path, captions: int | Sequence[str | int], *, method: str 
 
 
 def sample_class(run: str | Path, label: str | int, n: int = 1, **options) -> Tensor:
-    """n pictures [n 3 H W] in [-1, 1] of a class, by its name or number: `sample_class("vq-shapes-classes",
-    4)`.  options: as of `sample`."""
+    """n images [n 3 H W] in [-1, 1] of a class by its name or number: `sample_class("vq-shapes-classes", 4)`.
+
+    options: as of `sample`."""
     return sample(run, [label] * n, **options)
 
 
@@ -71,27 +73,25 @@ _kept: dict = {}
 # What to draw with
 
 def method_settings(run: RunFolder, method: str | None, given: dict) -> dict:
-    """The fields that make a run sample in one of the ways of the original VQ-Diffusion, by its name, and
-    those given, which win over it.
+    """The fields of one of the original VQ-Diffusion's ways to sample, by its name; those given win over it.
 
-    method: None for the run's own way.  ValueError for a way that is not there, a run that draws no codes, or
-    a setting out of range."""
+    method: None for the run's own way.  ValueError for a way that is not there, a run without tokens, or a
+    setting out of range."""
     check_settings(given)
     if method is None:
         return given
     from ..evaluation.ablations.unmasking import methods
     model = run.preset.model
     if not hasattr(model, "prior_weight"):
-        raise ValueError(
-            f"method={method!r}: {run.name} draws no codes; choose its sampler, sampling_steps and "
-            "guidance_scale instead"
-        )
+        raise ValueError(f"method={method!r}: {run.name} draws no codes; "
+                         "choose its sampler, sampling_steps and guidance_scale instead")
     ways = methods(model.T, model.guidance_scale)
     if method not in ways:
         raise ValueError(f"method={method!r}: choose one of {', '.join(map(repr, ways))}")
-    # a weight is for its own sampler
-    kept = {k: v for k, v in ways[method].items() if k != "prior_weight" or "sampler" not in given}
-    return kept | given
+    fields = dict(ways[method])
+    if "sampler" in given:
+        del fields["prior_weight"]                          # a weight is for its own sampler
+    return fields | given
 
 
 RANGES = {      # of sampling settings, those that are numbers: (what is allowed, in words)
@@ -114,16 +114,15 @@ def check_settings(settings: dict) -> None:
 
 @dataclass(frozen=True)
 class SamplingOptions:
-    # ancestral, ddim, dpm_solver_pp_2m; VQ-Diffusion: ancestral, even, purity; the run's own if not given
-    sampler: str | None = None
-    sampling_steps: int | None = None       # network calls per picture; the run's own if not given
+    """How to sample: options that override a run's own fields."""
+    sampler: str | None = None              # ancestral; pixels: ddim, dpm_solver_pp_2m; tokens: even, purity
+    sampling_steps: int | None = None       # network calls per image; the run's own if not given
     guidance_scale: float | None = None     # 1 = off, 0 = unconditional; the run's own if not given
-    cascade: bool = True                    # with the stages that enlarge the first one's pictures
-    # VQ-Diffusion: each code is drawn among the likeliest, up to this share; 1 = all
-    truncation: float | None = None
-    top_k: int | None = None                # VQ-Diffusion: each code is drawn among so many; 0 = all
+    cascade: bool = True                    # with the stages that upsample the first one's images
+    truncation: float | None = None         # VQ-Diffusion: the likeliest codes, up to this share; 1 = all
+    top_k: int | None = None                # VQ-Diffusion: so many of the likeliest codes; 0 = all
     prior_weight: float | None = None       # VQ-Diffusion, purity: how much surer a sure code is made
-    zero_shot: bool = False  # VQ-Diffusion: guide away from the empty caption, also where another was learned
+    zero_shot: bool = False                 # VQ-Diffusion: guide away from an empty caption, not a learned one
 
     def __post_init__(self):
         check_settings(asdict(self))
@@ -131,11 +130,12 @@ class SamplingOptions:
 
 @dataclass(frozen=True)
 class EditingOptions:
-    negative_prompt: str | None = None             # what the pictures should not show
-    init_image: Path | None = None               # a picture to start from
-    mask: Path | None = None  # of the image: white parts are painted anew, black ones stay as they are
-    strength: float = 1.0  # how much of the image is noised away: 1 = all, 0.5 = half of the way
-    low_res_image: Path | None = None  # a small picture to enlarge, for a run that draws none itself
+    """What to start from, and what to stay away from."""
+    negative_prompt: str | None = None      # what the images should not show
+    init_image: Path | None = None          # an image to start from
+    mask: Path | None = None                # of the image: white parts are inpainted, black ones are kept
+    strength: float = 1.0                   # how much of the image is noised away: 1 = all, 0.5 = half-way
+    low_res_image: Path | None = None       # a small image to upsample, for a run that cannot do without
 
     def __post_init__(self):
         if not 0 < self.strength <= 1:
@@ -148,17 +148,18 @@ class EditingOptions:
 def chosen(options: SamplingOptions) -> dict:
     """The fields of a run that were chosen, which are the options that differ from what they are anyway."""
     usual = asdict(SamplingOptions())
-    return {name: v for name, v in asdict(options).items() if v != usual[name] and name != "cascade"}
+    given = asdict(options).items()
+    return {name: v for name, v in given if v != usual[name] and name != "cascade"}
 
 
 def edits(options: EditingOptions) -> dict:
-    """The options of a sampling walk: pictures read from their files, square, in [-1, 1]."""
-    found = {name: _square(from_uint8(read_image(path))[None])
-             for name in ("init_image", "mask", "low_res_image") if (path := getattr(options, name))}
+    """The options of a pipeline's walk: images read from their files, square, in [-1, 1]."""
+    files = {name: getattr(options, name) for name in ("init_image", "mask", "low_res_image")}
+    found = {name: _square(from_uint8(read_image(path))[None]) for name, path in files.items() if path}
     if options.mask and found["mask"].shape != found["init_image"].shape:
         raise ValueError(f"{options.mask} has another size than {options.init_image}")
-    walk: dict = {"negative_prompt": None if options.negative_prompt is None else [options.negative_prompt],
-                  "low_res_image": found.get("low_res_image")}
+    negative_prompt = None if options.negative_prompt is None else [options.negative_prompt]
+    walk: dict = {"negative_prompt": negative_prompt, "low_res_image": found.get("low_res_image")}
     if options.init_image:
         keep = (found["mask"].mean(1, keepdim=True) < 0) if options.mask else None
         walk["edit"] = Edit(found["init_image"], keep, options.strength)
@@ -166,10 +167,11 @@ def edits(options: EditingOptions) -> dict:
 
 
 def _square(image):
-    """The middle of a picture: [1 3 H W] -> [1 3 S S]."""
+    """The middle of an image: [1 3 H W] -> [1 3 S S]."""
     H, W = image.shape[2:]
     S = min(H, W)
-    return image[:, :, (H - S) // 2:(H + S) // 2, (W - S) // 2:(W + S) // 2]
+    top, left = (H - S) // 2, (W - S) // 2
+    return image[:, :, top:top + S, left:left + S]
 
 
 # What to draw
@@ -183,17 +185,15 @@ def read_captions(path: Path) -> list[str]:
 
 def reads_text(preset: Preset) -> bool:
     """Whether a run reads captions, not labels."""
-    return getattr(getattr(preset.model, "net", None), "text_width", 0) > 0
+    return preset.model.reads == "text"
 
 
 def check_words(preset: Preset, words: Sequence[str]) -> None:
-    """ValueError for a caption without quotes: several captions of one word each,
-    for a run that reads text."""
+    """ValueError for a caption without quotes: captions of one word each, for a run that reads text."""
     if reads_text(preset) and len(words) > 1 and all(len(word.split()) == 1 for word in words):
         whole = " ".join(words)[:80]
-        raise ValueError(f'{len(words)} captions of one word each: put quotes around a caption, as in '
-                         f'"{whole}"; '
-                         "or write one per line into a file: --captions FILE")
+        raise ValueError(f'{len(words)} captions of one word each: put quotes around a caption, '
+                         f'as in "{whole}"; or write one per line into a file: --captions FILE')
 
 
 def unknown_words(preset: Preset, captions: Sequence[str]) -> list[str]:
@@ -223,10 +223,12 @@ def warn_of_unknown_words(preset: Preset, captions: Sequence[str]) -> None:
 # Drawing
 
 def draw(pipeline, captions: list[str], *, seed: int, label: str, **options) -> Tensor:
-    """Images [B 3 H W], at most 64 at a time, with a progress bar.  No image depends on how many are drawn
-    with it."""
+    """Images [B 3 H W], at most 64 at a time, with a progress bar.
+
+    No image depends on how many are sampled with it."""
     from tqdm import tqdm
-    starts, images, sources = range(0, len(captions), 64), [], generator_per_image(captions, seed)
+    starts, images = range(0, len(captions), 64), []
+    sources = generator_per_image(captions, seed)
     steps = sum(len(stage.times) - 1 for stage in pipeline.stages)
     with tqdm(total=len(starts) * steps, desc=label, unit="step", disable=not steps) as bar:
         for start in starts:
@@ -238,48 +240,48 @@ def draw(pipeline, captions: list[str], *, seed: int, label: str, **options) -> 
 
 
 def demonstrate(name: str, pipeline: Pipeline, out: Path) -> tuple[str, ...]:
-    """Let a model draw what shows it off into a file: (name, seconds per picture, how well it did, the
-    file)."""
+    """Let a model show what it can do, in a file: (name, seconds per image, how well it did, the file)."""
     from ..evaluation.alignment import alignment, valid_share
     from ..evaluation.scene_metrics import demo_captions
-    (captions, _), path, start = demo_captions(pipeline), out / f"{name}.png", time.perf_counter()
+    captions, _ = demo_captions(pipeline)
+    path, start = out / f"{name}.png", time.perf_counter()
     images = draw(pipeline, captions, seed=0, label=name)
     seconds = (time.perf_counter() - start) / len(images)
     show_grid(images, captions if any(captions) else None, path=path)
     takes = "takes labels" if any(captions) else "takes no captions"
-    if not set(getattr(pipeline.encode_text, "names", ())) <= set(Scenes.classes):
+    encode_text = pipeline.encode_text
+    if encode_text.kind == "label" and not set(encode_text.names) <= set(Scenes.classes):
         score = f"{takes}; photographs"
+    elif all(captions):
+        score = f"{alignment(images, captions).score:.0%}"
     else:
-        score = (
-            f"{alignment(images, captions).score:.0%}"
-            if all(captions)
-            else f"{takes}; {valid_share(images):.0%} valid scenes"
-        )
+        score = f"{takes}; {valid_share(images):.0%} valid scenes"
     return name, f"{seconds:.2f}", score, str(path)
 
 
 # Files
 
 def record(run: RunFolder, captions: list[str], seed: int, cascade: bool, settings: dict) -> dict:
-    """What pictures were drawn from: captions, runs, and every sampling field as it was used."""
+    """What images were sampled from: captions, runs, and every sampling field as it was used."""
     used = asdict(with_settings(run, settings))
     stages = [run.name, *(later.preset.name for later in (run.later() if cascade else ()))]
     about = {"run": run.name, "stages": stages, "captions": captions, "n": len(captions), "seed": seed}
-    return about | {name: used[name] for name in asdict(SamplingOptions()) if name in used} | settings
+    sampling = {name: used[name] for name in asdict(SamplingOptions()) if name in used}
+    return about | sampling | settings
 
 
 def save(images: Tensor, captions: Sequence[str], out: Path, record: dict) -> None:
-    """One PNG per picture, its caption inside, all as grid.png, and samples.json: what they were drawn from.
+    """One PNG per image, its caption inside, all as grid.png, and samples.json: what they were sampled from.
 
-    captions: () for pictures without any.  Pictures of an earlier samples.json are removed; other files
-    stay."""
+    captions: () for images without any.  Images of an earlier samples.json are removed; other files stay."""
     out.mkdir(parents=True, exist_ok=True)
     earlier, files = _listed(out), []
     for i, image in enumerate(images):
-        pixels = to_uint8(image).permute(1, 2, 0).cpu().numpy()                                  # [H W 3]
+        caption = captions[i] if captions else ""
+        pixels = to_uint8(image).permute(1, 2, 0).cpu().numpy()             # [H W 3]
         about = PngInfo()
-        about.add_itxt("Description", captions[i] if captions else "")
-        files.append(f"{i:03d}_{_slug(captions[i] if captions else 'sample')}_seed{record['seed']}.png")
+        about.add_itxt("Description", caption)
+        files.append(f"{i:03d}_{_slug(caption)}_seed{record['seed']}.png")
         Image.fromarray(pixels).save(out / files[-1], pnginfo=about)
     for name in earlier - set(files):
         (out / name).unlink(missing_ok=True)
@@ -289,7 +291,7 @@ def save(images: Tensor, captions: Sequence[str], out: Path, record: dict) -> No
 
 
 def _listed(out: Path) -> set[str]:
-    """The pictures that samples.json says were drawn here before: only names that `save` itself gives."""
+    """The images that samples.json says were saved here before: only names that `save` itself gives."""
     try:
         files = json.loads((out / "samples.json").read_text(encoding="utf8"))["files"]
         return {name for name in files if re.fullmatch(r"\d{3,}_[a-z0-9-]+_seed-?\d+\.png", name)}

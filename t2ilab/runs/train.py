@@ -29,10 +29,10 @@ from .log import _Logger
 
 
 def data_of(config: DataConfig, size: int):
-    """(the data set a run trains on, what is held back of it or None)."""
+    """(training set, validation set or None)."""
     dataset = open_data(config.data, config.root, size=size, split=config.split, crop=config.crop,
-                        flip=config.flip, limit=config.limit,
-                        download=config.download, max_broken=config.max_broken)
+                        flip=config.flip, limit=config.limit, download=config.download,
+                        max_broken=config.max_broken)
     if not config.validation:
         return dataset, None
     every = round(1 / config.validation)
@@ -40,22 +40,15 @@ def data_of(config: DataConfig, size: int):
 
 
 def train(preset: Preset | str, out: Path | None = None) -> Iterator[tuple[Log, torch.nn.Module]]:
-    """Train a preset into a run folder, going on from its newest checkpoint if it has one.  Yields (Log,
-    averaged model) every step.
+    """Train a preset into a run folder, going on from its newest checkpoint if it has one.
 
-    preset: or its name.  out: runs/PRESET if not given.
-    Writes config.json, log.jsonl, TensorBoard events, checkpoints/ and samples/.  FileExistsError if the
-    folder holds another run, BlockingIOError if another process is at work in it.  A signal to stop waits for
-    the end of the step, saves it, and is a KeyboardInterrupt."""
+    Yields (Log, averaged model) every step.  preset: or its name.  out: runs/PRESET if not given.
+    Writes config.json, log.jsonl, TensorBoard events, checkpoints/ and samples/.
+    FileExistsError if the folder holds another run, BlockingIOError if another process is at work in it.
+    A signal to stop waits for the end of the step, saves it, and is a KeyboardInterrupt."""
     preset = named(preset) if isinstance(preset, str) else preset
     out = Path(out or Path("runs") / preset.name)
-    if (out / "model.safetensors").is_file() and newest(out / "checkpoints") is None:
-        raise FileExistsError(
-            f"{out} holds weights and nothing to go on from: begin with them in another folder: --init-from "
-            f"{out} --out ANOTHER"
-        )
-    if preset.data.data == "shapes" and preset.fit.seed == SEED:
-        raise ValueError(f"seed={SEED} would train on the very scenes that evaluation draws: choose another")
+    _check_start(preset, out)
     dataset, held = data_of(preset.data, preset.model.size)
     if preset.model.reads == "text":
         check_captions(dataset)
@@ -63,11 +56,12 @@ def train(preset: Preset | str, out: Path | None = None) -> Iterator[tuple[Log, 
     preset.model.check_parts()                               # before billions are built for nothing
     torch.manual_seed(preset.fit.seed)
     state = TrainState(preset.model.build(), preset.fit)
-    pipeline = preset.model.pipeline(state.ema)  # sampling settings are checked before the first step
+    pipeline = preset.model.pipeline(state.ema)     # sampling settings are checked before the first step
+    save = preset.save
     with alone(out) if state.accelerator.is_main_process else nullcontext():
-        checkpoints = Checkpoints(out / "checkpoints", _write_config(preset, out, state),
-                                  every_steps=preset.save.checkpoint_steps,
-                                  every_seconds=preset.save.checkpoint_seconds, keep=preset.save.keep)
+        config = _write_config(preset, out, state)
+        checkpoints = Checkpoints(out / "checkpoints", config, every_steps=save.checkpoint_steps,
+                                  every_seconds=save.checkpoint_seconds, keep=save.keep)
         checkpoints.restore(state)
         if preset.init_from and state.step == 0:
             _begin_with(state, preset)
@@ -80,12 +74,21 @@ def train(preset: Preset | str, out: Path | None = None) -> Iterator[tuple[Log, 
                         logger.write(log, _report(ema) | _validation(preset, held, log.step, ema))
                         if checkpoints.due(state):
                             checkpoints.save(state)
-                        if _due(preset.save.sample_steps, log.step, preset) and not stop.asked:
-                            _draw_samples(pipeline, preset, dataset,
-                                          out / "samples" / f"step-{log.step:08d}.png")
+                        if _due(save.sample_steps, log.step, preset) and not stop.asked:
+                            path = out / "samples" / f"step-{log.step:08d}.png"
+                            _draw_samples(pipeline, preset, dataset, path)
                 if stop.asked:
                     _stop(checkpoints, state)
                 yield log, ema
+
+
+def _check_start(preset: Preset, out: Path) -> None:
+    """FileExistsError for exported weights without a checkpoint; ValueError for the seed of evaluation."""
+    if (out / "model.safetensors").is_file() and newest(out / "checkpoints") is None:
+        raise FileExistsError(f"{out} holds weights and nothing to go on from: "
+                              f"begin with them in another folder: --init-from {out} --out ANOTHER")
+    if preset.data.data == "shapes" and preset.fit.seed == SEED:
+        raise ValueError(f"seed={SEED} would train on the very scenes that evaluation draws: choose another")
 
 
 def _stop(checkpoints: Checkpoints, state: TrainState) -> None:
@@ -94,23 +97,25 @@ def _stop(checkpoints: Checkpoints, state: TrainState) -> None:
         raise KeyboardInterrupt
     if checkpoints.step != state.step:
         checkpoints.save(state)
-    raise KeyboardInterrupt(f"stopped after step {state.step}, which is saved; the same command goes on "
-                            "from there")
+    raise KeyboardInterrupt(f"stopped after step {state.step}, which is saved; "
+                            "the same command goes on from there")
 
 
 def _as_it_starts(preset: Preset, out: Path):
-    """The preset's model, with what only the run that it starts from can say, such as its vocabulary: the
-    weights know no other."""
+    """The preset's model, with what only the run that it starts from can say, such as its vocabulary."""
+    model = preset.model
     if not preset.init_from:
-        return preset.model
-    begun = (out / "config.json").is_file()  # a run that goes on knows it, and the first one may be gone
+        return model
+    # a run that goes on knows it, and the first one may be gone
+    begun = (out / "config.json").is_file()
     first = read_preset(out if begun else find_run(preset.init_from)).model
-    return preset.model.adapt_to_checkpoint(first) if type(first) is type(preset.model) else preset.model
+    return model.adapt_to_checkpoint(first) if type(first) is type(model) else model
 
 
 def _begin_with(state: TrainState, preset: Preset) -> None:
-    """Take the weights of another run, which stays as it is;
-    parameters that it lacks by design keep their fresh initialisation."""
+    """Take the weights of another run, which stays as it is.
+
+    Parameters of the null condition that the checkpoint lacks keep their fresh initialisation."""
     folder = find_run(preset.init_from)
     first, model = read_preset(folder).model, preset.model
     extend = partial(model.extend, first=first) if type(first) is type(model) else None
@@ -119,22 +124,23 @@ def _begin_with(state: TrainState, preset: Preset) -> None:
 
 
 def _report(model: torch.nn.Module) -> dict[str, float]:
-    """What a model says of itself after each step, such as how many codes of a codebook are in use."""
+    """What a model reports of itself after each step, such as how many codes of a codebook are in use."""
     return model.report() if hasattr(model, "report") else {}
 
 
 @torch.no_grad()
 def _validation(preset: Preset, held, step: int, ema: torch.nn.Module) -> dict[str, float]:
-    """{"validation": loss} of the averaged model on up to 128 examples that it never saw, with the same noise
-    every time; {} when it is not due."""
+    """{"validation": loss} of the averaged model on up to 128 held-out examples; {} when it is not due.
+
+    The noise is the same every time."""
     if held is None or not _due(preset.save.validate_steps, step, preset):
         return {}
     seed = preset.fit.seed
-    x0, cond = preset.model.to_training_pair(next(stream(held, batch_size=min(128, len(held)), seed=seed)),
-                                             generator(seed, 0, 0, 4))
+    batch = next(stream(held, batch_size=min(128, len(held)), seed=seed))
+    x0, cond = preset.model.to_training_pair(batch, generator(seed, 0, 0, 4))
     device = next(ema.parameters()).device
-    return {"validation": ema.loss(x0.to(device), cond.map(lambda v: v.to(device)),
-                                   generator(seed, 0, 0, 5)).mean().item()}
+    x0, cond = x0.to(device), cond.map(lambda v: v.to(device))
+    return {"validation": ema.loss(x0, cond, generator(seed, 0, 0, 5)).mean().item()}
 
 
 def _due(every: int, step: int, preset: Preset) -> bool:
@@ -143,18 +149,17 @@ def _due(every: int, step: int, preset: Preset) -> bool:
 
 
 def _draw_samples(pipeline: Pipeline, preset: Preset, dataset, path: Path) -> None:
-    """16 samples as they are now, for captions of the data set if the model reads any:
-    the same ones every time."""
-    captions, options = preset.model.preview_inputs(next(stream(dataset, batch_size=16,
-                                                                seed=preset.fit.seed)))
-    show_grid(pipeline(captions, **options), None if isinstance(captions, int) else captions, path=path)
+    """16 samples as they are now, for captions of the data set if the model reads any: always the same."""
+    batch = next(stream(dataset, batch_size=16, seed=preset.fit.seed))
+    captions, options = preset.model.preview_inputs(batch)
+    below = None if isinstance(captions, int) else captions
+    show_grid(pipeline(captions, **options), below, path=path)
 
 
 def _batches(preset: Preset, dataset, state: TrainState):
-    shards = [stream(dataset, batch_size=preset.fit.batch_size, seed=preset.fit.seed, start=state.step,
-                     shard=shard, shards=state.total_shards,
-                     workers=preset.data.workers) for shard in state.shards]
-    seed = preset.fit.seed
+    fit, seed = preset.fit, preset.fit.seed
+    shards = [stream(dataset, batch_size=fit.batch_size, seed=seed, start=state.step, shard=shard,
+                     shards=state.total_shards, workers=preset.data.workers) for shard in state.shards]
     # other numbers than the noise's
     draws = (generator(seed, step, shard, 2) for step in count(state.step + 1) for shard in state.shards)
     return map(preset.model.to_training_pair, chain.from_iterable(zip(*shards)), draws)
@@ -162,21 +167,23 @@ def _batches(preset: Preset, dataset, state: TrainState):
 
 def _write_config(preset: Preset, out: Path, state: TrainState) -> dict:
     """Write config.json, or check that the one there is of the same run."""
-    command = shlex.join(["t2ilab", *sys.argv[1:]]) if Path(sys.argv[0]).stem in ("t2ilab", "cli") else ""
-    config = preset.to_dict() | {"t2ilab": __version__, "torch": torch.__version__, "command": command}
+    by_us = Path(sys.argv[0]).stem in ("t2ilab", "cli")
+    command = shlex.join(["t2ilab", *sys.argv[1:]]) if by_us else ""
+    versions = {"t2ilab": __version__, "torch": torch.__version__}
+    config = preset.to_dict() | versions | {"command": command}
     if (out / "config.json").exists():
         begun = read_preset(out)
-        # begun before models knew the weights of their codec
+        # a config of models that did not know the weights of their codec
         if getattr(begun.model, "codec_weights", None) == "":
-            begun = replace(begun, model=replace(begun.model, codec_weights=preset.model.codec_weights))
+            known = replace(begun.model, codec_weights=preset.model.codec_weights)
+            begun = replace(begun, model=known)
         old, new = _identity(begun), _identity(preset)
-        if changed := [f"{k} ({old[k]}, not {new[k]})" if k in ("seed", "optimizer") else k
-                       for k in new if old[k] != new[k]]:
-            raise FileExistsError(
-                f"{out} holds a run with another {' and '.join(changed)}: choose another --out, or go on: "
-                f"t2ilab resume {out}"
-            )
-        _check_steps(preset, begun, out)
+        changed = [name for name in new if old[name] != new[name]]
+        if changed:
+            said = (f"{name} ({old[name]}, not {new[name]})" if name in ("seed", "optimizer") else name
+                    for name in changed)
+            raise FileExistsError(f"{out} holds a run with another {' and '.join(said)}: "
+                                  f"choose another --out, or go on: t2ilab resume {out}")
     if state.accelerator.is_main_process:
         write_text(out / "config.json", json.dumps(config, indent=1) + "\n")
     return config
@@ -193,6 +200,6 @@ def _check_steps(preset: Preset, begun: Preset, out: Path) -> None:
 
 def _identity(preset: Preset) -> dict:
     """What may not change when a run goes on; where its data lies may."""
-    return {"model": preset.model, "data": replace(preset.data, root=None, download=False, workers=0),
-            "seed": preset.fit.seed,
-            "optimizer": preset.fit.optimizer, "start": preset.init_from}
+    data = replace(preset.data, root=None, download=False, workers=0)
+    return {"model": preset.model, "data": data, "seed": preset.fit.seed, "optimizer": preset.fit.optimizer,
+            "start": preset.init_from}

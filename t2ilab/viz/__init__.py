@@ -1,9 +1,7 @@
-"""Pictures of pictures, plots, and panels with sliders, in a notebook or as PNG files:
-one door for the lessons."""
+"""Image grids, plots, and panels with sliders, in a notebook or as PNG files: one import for the lessons."""
 from .notebook import Panel, film_strip, panel, progress, show, show_grid
 from .plots import bars, lines, plot_bars, plot_lines, plot_points, points
 from .tiles import beside, grid, strip
 
 __all__ = ["Panel", "bars", "beside", "film_strip", "grid", "lines", "panel", "plot_bars", "plot_lines",
-           "plot_points", "points",
-           "progress", "show", "show_grid", "strip"]
+           "plot_points", "points", "progress", "show", "show_grid", "strip"]

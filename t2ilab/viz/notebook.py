@@ -1,7 +1,7 @@
-"""Pictures and panels with sliders, shown in a notebook or saved as PNG files.
+"""Images and panels with sliders, shown in a notebook or saved as PNG files.
 
-The only module that imports ipywidgets, and it does so late. Left out on purpose: animation,
-figures that you can zoom.
+The only module that imports ipywidgets, and it does so late.
+Left out on purpose: animation, figures that you can zoom.
 """
 import io
 import sys
@@ -14,20 +14,22 @@ from torch import Tensor
 from .tiles import grid, strip
 
 
-def show_grid(images: Tensor, captions=None, *, columns=8, scale=None, title=None, path=None):
+def show_grid(images: Tensor, captions=None, *, title=None, path=None, **options):
     """Show all images in rows; arguments as in `grid`. With path: save a PNG instead."""
-    show(grid(images, captions, columns=columns, scale=scale, title=title), title, path=path)
+    show(grid(images, captions, title=title, **options), title, path=path)
 
 
-def film_strip(frames, labels=None, *, captions=None, scale=None, title=None, path=None):
+def film_strip(frames, labels=None, *, title=None, path=None, **options):
     """Show how a batch changes over time; arguments as in `strip`. With path: save a PNG instead.
+
     In 256 colours: noise does not compress, and a notebook full of it would weigh too much for git.
     `show(strip(...))` keeps them all."""
-    show(strip(frames, labels, captions=captions, scale=scale, title=title).quantize(256), title, path=path)
+    show(strip(frames, labels, title=title, **options).quantize(256), title, path=path)
 
 
 def show(picture, title=None, *, path=None):
     """Show a pillow image, or images [B 3 H W] in [-1, 1], in the notebook; with path, save it as a PNG.
+
     Elsewhere it does nothing."""
     if path is not None:
         Path(path).parent.mkdir(parents=True, exist_ok=True)
@@ -37,8 +39,7 @@ def show(picture, title=None, *, path=None):
 
 
 def in_notebook() -> bool:
-    """True inside a Jupyter or Colab kernel; False in a script,
-    under pytest and in a plain IPython terminal."""
+    """True inside a Jupyter or Colab kernel; False in a script, under pytest and in plain IPython."""
     ipython = sys.modules.get("IPython")
     return ipython is not None and hasattr(ipython.get_ipython(), "kernel")
 
@@ -51,8 +52,7 @@ def _png(picture):
 
 
 def _display(data, text):
-    """Show in the notebook under a text that never changes,
-    because notebook tests compare the text and not the picture."""
+    """Show in the notebook, under a text that never changes: notebook tests compare it, not the image."""
     from IPython.display import display
     display({**data, "text/plain": text}, raw=True)
 
@@ -60,8 +60,9 @@ def _display(data, text):
 # Things that move
 
 class Panel:
-    """Sliders over a picture.  .sliders: label -> widget, whose .value you may set in code.  .picture:
-    what draw returned last."""
+    """Sliders over an image.  .sliders: label -> widget, whose .value you may set in code.
+
+    .picture: what draw returned last."""
 
     def __init__(self, name: str, draw, sliders: dict):
         import ipywidgets as widgets
@@ -82,20 +83,18 @@ class Panel:
 
 
 def panel(name: str, draw, sliders: dict) -> Panel:
-    """A picture that you change by moving sliders, shown in the notebook.
+    """An image that you change by moving sliders, shown in the notebook.
 
-    draw(*values) returns a pillow image or images [B 3 H W] in [-1, 1].  sliders: label -> the values to
-    choose from, starting at the first; words become a menu.  The next cell tests it without a mouse:
-    `p.sliders["t"].value = 500`, then look at `p.picture`.
+    draw(*values) returns a pillow image or images [B 3 H W] in [-1, 1].
+    sliders: label -> the values to choose from, starting at the first; words become a menu.
+    The next cell tests it without a mouse: `p.sliders["t"].value = 500`, then look at `p.picture`.
     Lesson: notebooks/02_noising.ipynb"""
-    made = Panel(name, draw, sliders)
     _display_widget(made.box, repr(made))
     return made
 
 
 def progress(iterable, total: int, name: str):
-    """The same items, one by one, under a progress bar in the notebook (at most two updates a second). In a
-    script: only the items."""
+    """The same items, one by one, under a progress bar in the notebook; in a script, only the items."""
     if not in_notebook():
         yield from iterable
         return
@@ -105,6 +104,7 @@ def progress(iterable, total: int, name: str):
     drawn = 0.0
     for n, item in enumerate(iterable, 1):
         yield item
+        # at most two updates per second
         if n == total or time.monotonic() - drawn >= 0.5:
             bar.value, text.value, drawn = n, f"{n} / {total}", time.monotonic()
 

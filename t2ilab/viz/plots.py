@@ -1,5 +1,7 @@
-"""Plots: curves, clouds of points and bars as pillow images. The only module that imports matplotlib,
-and it does so late."""
+"""Line plots, scatter plots and bars as pillow images.
+
+The only module that imports matplotlib, and it does so late.
+"""
 import io
 import logging
 
@@ -8,21 +10,24 @@ from PIL import Image
 
 from .notebook import show
 
-# Plots
+COLOURS = ("red", "green", "blue")              # curves of these names are drawn in them
+
 
 def lines(curves: dict, *, xlabel="", ylabel="", title=None, log=(), marker="") -> Image.Image:
-    """A line plot. curves: name -> (x, y), sequences or tensors; red, green and blue are drawn so.  log:
-    logarithmic axes, e.g. ("y",)."""
+    """A line plot.  curves: name -> (x, y), sequences or tensors; red, green and blue are drawn so.
+
+    log: logarithmic axes, e.g. ("y",)."""
     figure, axes = _axes(xlabel, ylabel, title, log)
     for name, (x, y) in curves.items():
-        axes.plot(_numbers(x), _numbers(y), label=name, marker=marker,
-                  color=name if name in ("red", "green", "blue") else None)
+        colour = name if name in COLOURS else None
+        axes.plot(_numbers(x), _numbers(y), label=name, marker=marker, color=colour)
     return _render(figure, axes, legend=len(curves) > 1)
 
 
 def points(clouds: dict, *, xlabel="", ylabel="", title=None, log=()) -> Image.Image:
-    """A scatter plot. clouds: name -> (x, y), sequences or tensors.  log: which axes are logarithmic,
-    e.g. ("x", "y")."""
+    """A scatter plot.  clouds: name -> (x, y), sequences or tensors.
+
+    log: logarithmic axes, e.g. ("x", "y")."""
     figure, axes = _axes(xlabel, ylabel, title, log)
     for name, (x, y) in clouds.items():
         axes.plot(_numbers(x), _numbers(y), ".", label=name, alpha=0.5)
@@ -30,41 +35,43 @@ def points(clouds: dict, *, xlabel="", ylabel="", title=None, log=()) -> Image.I
 
 
 def bars(series: dict, *, xlabel="", ylabel="", title=None, log=()) -> Image.Image:
-    """Bars side by side. series: name -> {label: number};
-    every series has the labels of the first.  log: ("y",) or ()."""
+    """Bars side by side.  series: name -> {label: number}; every series has the labels of the first.
+
+    log: ("y",) or ()."""
     figure, axes = _axes(xlabel, ylabel, title, log)
     labels = list(next(iter(series.values())))
     width = 0.8 / len(series)
     for k, (name, values) in enumerate(series.items()):
-        x = [i + (k - (len(series) - 1) / 2) * width for i in range(len(labels))]
+        offset = (k - (len(series) - 1) / 2) * width
+        x = [i + offset for i in range(len(labels))]
         axes.bar(x, [float(values[label]) for label in labels], width, label=name)
-    crowded = len(labels) * max(len(str(label)) for label in labels) > 75  # letters side by side in one row
-    axes.set_xticks(range(len(labels)), labels, rotation=90 if crowded else 0)
+    letters = len(labels) * max(len(str(label)) for label in labels)
+    axes.set_xticks(range(len(labels)), labels, rotation=90 if letters > 75 else 0)
     if len(series) > 1:
         # bars may be of full height: no room among them
         figure.legend(loc="outside upper center", ncols=len(series))
     return _render(figure, axes)
 
 
-def plot_lines(curves: dict, *, xlabel="", ylabel="", title=None, log=(), marker="", path=None):
+def plot_lines(curves: dict, *, title=None, path=None, **options):
     """Show a line plot; arguments as in `lines`. With path: save a PNG instead."""
-    show(lines(curves, xlabel=xlabel, ylabel=ylabel, title=title, log=log, marker=marker), title, path=path)
+    show(lines(curves, title=title, **options), title, path=path)
 
 
-def plot_points(clouds: dict, *, xlabel="", ylabel="", title=None, log=(), path=None):
+def plot_points(clouds: dict, *, title=None, path=None, **options):
     """Show a scatter plot; arguments as in `points`. With path: save a PNG instead."""
-    show(points(clouds, xlabel=xlabel, ylabel=ylabel, title=title, log=log), title, path=path)
+    show(points(clouds, title=title, **options), title, path=path)
 
 
-def plot_bars(series: dict, *, xlabel="", ylabel="", title=None, log=(), path=None):
+def plot_bars(series: dict, *, title=None, path=None, **options):
     """Show bars; arguments as in `bars`. With path: save a PNG instead."""
-    show(bars(series, xlabel=xlabel, ylabel=ylabel, title=title, log=log), title, path=path)
+    show(bars(series, title=title, **options), title, path=path)
 
 
 def _axes(xlabel, ylabel, title, log):
-    # a first run says on stderr that it looks for fonts
+    # without this a first run says on stderr that it looks for fonts
     logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)
-    from matplotlib.figure import Figure  # no pyplot: no global state, no backend
+    from matplotlib.figure import Figure                    # no pyplot: no global state, no backend
     figure = Figure(figsize=(7, 3.6), dpi=80, layout="constrained")
     axes = figure.subplots()
     axes.set(xlabel=xlabel, ylabel=ylabel, title=title or "", **{f"{axis}scale": "log" for axis in log})

@@ -1,17 +1,15 @@
-"""Pictures of pictures: grids and film strips as pillow images."""
+"""Grids and film strips of images, as pillow images."""
 import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from ..tensors import to_uint8
 
-GAP, TEXT, WIDTH = 6, 12, 96  # pixels: between tiles, height of letters, smallest width of a tile
+GAP, TEXT, WIDTH = 6, 12, 96                    # pixels: between tiles, height of letters, narrowest tile
 
-
-# Grids and film strips
 
 def grid(images: Tensor, captions=None, *, columns=8, scale=None, title=None) -> Image.Image:
-    """One picture with all images in rows, each with its caption below.
+    """All images in rows as one pillow image, each with its caption below.
 
     images: [B 3 H W], shown as [-1, 1]; what lies outside is clamped.  captions: B strings or None.
     scale: whole-number enlargement, nearest neighbour (None: tiles become about 100 pixels wide).
@@ -20,26 +18,29 @@ def grid(images: Tensor, captions=None, *, columns=8, scale=None, title=None) ->
     if captions is not None and len(captions) != len(tiles):
         raise ValueError(f"{len(captions)} captions for {len(tiles)} images: give one each, or None")
     columns = min(columns, len(tiles))
-    return _sheet([tiles[i:i + columns] for i in range(0, len(tiles), columns)], below=captions, title=title)
+    rows = [tiles[i:i + columns] for i in range(0, len(tiles), columns)]
+    return _sheet(rows, below=captions, title=title)
 
 
 def strip(frames, labels=None, *, captions=None, scale=None, title=None) -> Image.Image:
     """One row per image, one column per moment: how a batch changes over time.
 
-    frames: F tensors [B 3 H W], shown as [-1, 1].  labels: F headings, or None.  captions: B strings, one
-    below each row, or None. ValueError where frames, labels and captions do not fit together."""
+    frames: F tensors [B 3 H W], shown as [-1, 1].  labels: F headings, or None.
+    captions: B strings, one below each row, or None.
+    ValueError where frames, labels and captions do not fit together."""
     columns = [_tiles(frame, scale) for frame in frames]
-    for what, texts, number in (("labels", labels, len(columns)), ("captions", captions, len(columns[0]))):
+    expected = (("labels", labels, len(columns)), ("captions", captions, len(columns[0])))
+    for what, texts, number in expected:
         if texts is not None and len(texts) != number:
             raise ValueError(f"{len(texts)} {what} for {number}: give one each, or None")
-    return _sheet([list(row) for row in zip(*columns, strict=True)], heads=labels, below=captions,
-                  span=len(columns), title=title)
+    rows = [list(row) for row in zip(*columns, strict=True)]
+    return _sheet(rows, heads=labels, below=captions, span=len(columns), title=title)
 
 
 def _tiles(images, scale):
     """[B 3 H W] in [-1, 1] -> B pillow images, enlarged."""
-    if not (torch.is_tensor(images) and images.ndim == 4 and images.shape[1] == 3 and len(images)
-            and images.is_floating_point()):
+    is_batch = torch.is_tensor(images) and images.ndim == 4 and images.shape[1] == 3 and len(images)
+    if not (is_batch and images.is_floating_point()):
         given = f"{images.dtype} {list(images.shape)}" if torch.is_tensor(images) else type(images).__name__
         raise ValueError(f"images: {given}: give floats [B 3 H W] in [-1, 1], B >= 1")
     if images.isnan().any():
@@ -50,11 +51,13 @@ def _tiles(images, scale):
 
 
 def _sheet(rows, *, heads=None, below=None, span=1, title=None):
-    """Rows of equal tiles on white. heads: texts above the columns. below:
-    one text under every `span` tiles."""
+    """Rows of equal tiles on white.
+
+    heads: texts above the columns.  below: one text under every `span` tiles."""
     w, h = rows[0][0].size
     wide = GAP + len(rows[0]) * (w + GAP)
-    heads, below = [_wrap(t, w) for t in heads or []], [_wrap(t, span * w) for t in below or []]
+    heads = [_wrap(t, w) for t in heads or []]
+    below = [_wrap(t, span * w) for t in below or []]
     head, foot = _height(heads), _height(below)
     title = _wrap(title, wide) if title else ""
     top = GAP + _height([title]) + head
@@ -67,7 +70,8 @@ def _sheet(rows, *, heads=None, below=None, span=1, title=None):
     for n, tile in enumerate(t for row in rows for t in row):
         i, j = divmod(n, len(rows[0]))
         x, y = GAP + j * (w + GAP), top + i * (h + foot + GAP)
-        write.rectangle((x - 1, y - 1, x + w, y + h), outline="lightgrey")  # a white picture has edges too
+        # a white image has edges too
+        write.rectangle((x - 1, y - 1, x + w, y + h), outline="lightgrey")
         sheet.paste(tile, (x, y))
         if below and n % span == 0:
             write.text((x, y + h), below[n // span], fill="black", font=_font())
@@ -92,8 +96,6 @@ def _wrap(text, width):
         lines = [*lines[:-1], longer] if fits else [*lines, word]
     return "\n".join(lines)
 
-
-# Showing
 
 def beside(*pictures: Image.Image) -> Image.Image:
     """Pillow images next to each other on white, top-aligned."""

@@ -185,8 +185,8 @@ class GumbelQuantizer(Quantizer):
         codes = soft.argmax(1)
         hard = torch.zeros_like(soft).scatter_(1, codes[:, None], 1.0)
         self.noted.append((self._taken(codes),))
-        # straight-through
-        return torch.einsum("bkhw,kd->bdhw", hard + soft - soft.detach(), self.codebook), codes, even
+        choice = hard + soft - soft.detach()                                        # straight-through
+        return torch.einsum("bkhw,kd->bdhw", choice, self.codebook), codes, even
 
     def _move(self, gather: Callable[[Tensor], Tensor], taken: Tensor) -> None:
         super()._move(gather, taken)

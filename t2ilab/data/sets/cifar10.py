@@ -1,5 +1,4 @@
-"""CIFAR-10 in its published layout. Copies that differ from it are read too,
-with a warning that names what differs."""
+"""CIFAR-10 in its published layout. Copies that differ are read too, with a warning of what differs."""
 from pathlib import Path
 
 import numpy as np
@@ -9,19 +8,21 @@ from .safe_pickle import _arrays_only
 
 
 def cifar10(root: Path, split: str, download: bool) -> Listing:
-    """CIFAR-10: root/cifar-10-batches-py with its pickled batches. split: train, test or all. Errors: see
-    open_data."""
+    """CIFAR-10: root/cifar-10-batches-py with its pickled batches. split: train, test or all.
+
+    Errors: see open_data."""
     from torchvision.datasets import CIFAR10
     parts = choose(split, {"train": [True], "test": [False], "all": [True, False]})
     home = home_of(root, CIFAR10.base_folder)
-    published = dict([*CIFAR10.train_list, *CIFAR10.test_list,
-                      (CIFAR10.meta["filename"], CIFAR10.meta["md5"])])
+    meta = CIFAR10.meta
+    published = dict([*CIFAR10.train_list, *CIFAR10.test_list, (meta["filename"], meta["md5"])])
     odd = _compare(home, published, download and (lambda: CIFAR10(home.parent, download=True)))
     if odd:
-        names = [name for train in parts for name, _ in (CIFAR10.train_list if train else CIFAR10.test_list)]
-        return _altered_cifar10(home, names, CIFAR10.meta, odd)
+        lists = [CIFAR10.train_list if train else CIFAR10.test_list for train in parts]
+        return _altered_cifar10(home, [name for files in lists for name, _ in files], meta, odd)
     sets = [CIFAR10(home.parent, train=train) for train in parts]
-    return named(sets[0].classes, np.concatenate([s.data for s in sets]), sum((s.targets for s in sets), []))
+    pixels = np.concatenate([s.data for s in sets])                             # [N 32 32 3]
+    return named(sets[0].classes, pixels, sum((s.targets for s in sets), []))
 
 
 def _altered_cifar10(home, names, meta, odd):
@@ -31,10 +32,11 @@ def _altered_cifar10(home, names, meta, odd):
         raise FileNotFoundError(f"{home}: needs {meta['filename']} and at least one of {', '.join(names)}")
     try:
         batches = [_arrays_only(home / name) for name in present]
-        data = np.concatenate([batch["data"]
-                               for batch in batches]).reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
+        data = np.concatenate([batch["data"] for batch in batches])             # [N 3072]
+        pixels = data.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)              # [N 32 32 3]
         labels = [int(label) for batch in batches for label in batch["labels"]]
-        listing = named(_arrays_only(home / meta["filename"])[meta["key"]], data, labels)
+        classes = _arrays_only(home / meta["filename"])[meta["key"]]
+        listing = named(classes, pixels, labels)
     except Exception as error:                  # damaged pickles raise nearly every type there is
         raise ValueError(f"{home}: not in CIFAR-10's layout: {error}") from error
     _warn(home, odd)

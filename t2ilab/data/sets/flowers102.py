@@ -1,6 +1,6 @@
-"""Oxford Flowers102 in its published layout. Copies that differ from it are read too,
-with a warning that names what differs."""
+"""Oxford Flowers102 in its published layout. Copies that differ are read too, with a warning."""
 import json
+from functools import partial
 from pathlib import Path
 
 from ..captions import cleaned, lines, read_text, warn_guessed
@@ -9,26 +9,24 @@ from .prompt_templates import flower_captions
 
 
 def flowers102(root: Path, split: str, download: bool) -> Listing:
-    """Oxford Flowers102: root/flowers-102/{jpg, imagelabels.mat, setid.mat}. split: train, val, test or all.
-    Errors: see open_data.
+    """Oxford Flowers102: root/flowers-102/{jpg, imagelabels.mat, setid.mat}.
 
-    Captions: those of Reed et al. (2016) where text_c10/class_00001/image_06734.txt, one a line, lies in the
-    root or in flowers-102; else prompt_templates.flower_captions. The .mat file and cat_to_name.json count
-    classes from 1, our labels (and torchvision's) from 0: name "1" belongs to label 0."""
+    split: train, val, test or all. Errors: see open_data.
+    Captions: those of Reed et al. (2016) where text_c10/class_00001/image_06734.txt, one per line, lies in
+    the root or in flowers-102; else prompt_templates.flower_captions. The .mat file and cat_to_name.json
+    count classes from 1, our labels (and torchvision's) from 0: name "1" belongs to label 0."""
     from torchvision.datasets import Flowers102
-    parts = choose(split, {"train": ["train"], "val": ["val"], "test": ["test"],
-                           "all": ["train", "val", "test"]})
+    splits = ["train", "val", "test"]
+    parts = choose(split, {part: [part] for part in splits} | {"all": splits})
     home = home_of(root, "flowers-102")
     published = {**dict(Flowers102._file_dict[key] for key in ("label", "setid")), "jpg": None}
     odd = _compare(home, published, download and (lambda: Flowers102(home.parent, download=True)))
     if "is missing" in odd.values():
-        raise FileNotFoundError(
-            f"{home}: needs {', '.join(published)}; missing: "
-            f"{', '.join(n for n, how in odd.items() if how == 'is missing')}"
-        )
+        missing = ", ".join(name for name, how in odd.items() if how == "is missing")
+        raise FileNotFoundError(f"{home}: needs {', '.join(published)}; missing: {missing}")
+    flowers = partial(_flowers(odd), loader=lambda path: path)      # paths alone: decode.py opens images
     try:
-        # the paths: decode.py opens pictures
-        sets = [_flowers(odd)(home.parent, split=part, loader=lambda path: path) for part in parts]
+        sets = [flowers(home.parent, split=part) for part in parts]
     except Exception as error:                  # damaged .mat files raise nearly every type there is
         raise ValueError(f"{home}: .mat files not in Flowers102's layout: {error}") from error
     _warn(home, odd)
@@ -40,7 +38,7 @@ def flowers102(root: Path, split: str, download: bool) -> Listing:
 
 
 def _described(home):
-    """Name of a picture -> its captions by people, ten each, where those are there."""
+    """Name of an image -> its captions by people, ten each, where those are there."""
     guessed: list[Path] = []
     files = [path for place in (home.parent, home) for path in place.glob("text_c10/*/image_*.txt")]
     said = {path.stem: cleaned(lines(read_text(path, guessed))) for path in files}
@@ -56,8 +54,7 @@ def _flowers(odd):
 
 
 def _flower_names(home, published):
-    """102 names in the order of the labels 0..101, from cat_to_name.json where there is one ("1" to
-    "102")."""
+    """102 names in the order of the labels 0..101, from cat_to_name.json ("1" to "102") if it is there."""
     for path in (home.parent / "cat_to_name.json", home / "cat_to_name.json"):
         if path.is_file():
             try:

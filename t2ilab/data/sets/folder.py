@@ -1,6 +1,6 @@
-"""Your own folder of pictures, with captions, classes and splits as they lie there.
+"""Your own folder of images, with captions, classes and splits as they lie there.
 
-Nothing is opened here but lists and captions; decode.py opens the pictures.
+Nothing is opened here but lists and captions; decode.py opens the images.
 """
 import logging
 import re
@@ -16,24 +16,26 @@ from .places import Names, files_below, is_picture
 
 log = logging.getLogger(__name__)
 SPLITS = {"train": ("train", "training"), "val": ("val", "valid", "validation"), "test": ("test",)}
-BESIDE = (".txt", ".caption")                   # endings of a picture's own file of captions, one a line
+BESIDE = (".txt", ".caption")                   # endings of an image's own file of captions, one per line
 MAY_HOLD_CAPTIONS = frozenset((*BESIDE, ".csv", ".tsv", ".json", ".jsonl", ".parquet", ".token"))
-THOUSANDS = re.compile(r"\d\d000")    # FFHQ's folders 00000, 01000, ..., a thousand pictures each: no classes
+THOUSANDS = re.compile(r"\d\d000")      # FFHQ's folders 00000, 01000, ..., a thousand images each: no classes
 
 
 def folder(root: Path, split: str, download: bool) -> Listing:
-    """Every picture in a folder and below; two or more sub-folders are classes; train/,
-    val/ and test/ are splits.
+    """Every image in a folder and below.
 
+    Two or more sub-folders are classes; train/, val/ and test/ are splits.
     Captions, first found: metadata.csv or metadata.jsonl (columns file_name and text; metadata.py has more
-    names and lists), a .txt or .caption beside the picture, one a line, the name of the class, nothing.
+    names and lists), a .txt or .caption beside the image, one per line, the name of the class, nothing.
     Errors: see open_data."""
     if download:
         raise ValueError("download=True: a folder of your own has no address to download from")
     if not root.is_dir():
         raise FileNotFoundError(f"{root}: no such folder")
-    files, guessed = files_below(root), []
-    names, read = Names(root, files), partial(read_text, guessed=guessed)
+    files = files_below(root)
+    names = Names(root, files)
+    guessed: list[Path] = []
+    read = partial(read_text, guessed=guessed)
     table, used = read_tables(files, names, read)
     pictures = sorted({path for path in files if is_picture(path)} | table.keys(), key=Path.as_posix)
     tops = _tops(root, pictures, split)
@@ -43,7 +45,8 @@ def folder(root: Path, split: str, download: bool) -> Listing:
         others = f"; not read: {first_few(left_out)}" if left_out else ""
         kinds = " ".join(sorted(SUFFIXES))
         raise ValueError(f"{root}: no pictures in this folder or below ({kinds}){others}")
-    classes, labels = _classes([path.relative_to(root).parts[0 if tops is None else 1:-1] for path in paths])
+    above = 0 if tops is None else 1            # the folder of a split is no class
+    classes, labels = _classes([path.relative_to(root).parts[above:-1] for path in paths])
     own = {path: _beside(path, names, used, read) for path in paths if not table.get(path)}
     captions = [table.get(path) or own[path] or (classes[label] if label >= 0 else "",)
                 for path, label in zip(paths, labels)]
@@ -54,16 +57,16 @@ def folder(root: Path, split: str, download: bool) -> Listing:
 
 
 def _classes(parents: Sequence[tuple[str, ...]]) -> tuple[tuple[str, ...], list[int]]:
-    """Class names and labels from the folders each picture lies in;
-    fewer than two sub-folders are no classes."""
+    """Class names and labels from the folders each image lies in; a single sub-folder is no class."""
     names = sorted({parts[0] for parts in parents if parts})
     plain = len(names) < 2 or all(map(THOUSANDS.fullmatch, names))
     number = {} if plain else {name: k for k, name in enumerate(names)}
-    return tuple(map(clean, number)), [number.get(parts[0], -1) if parts else -1 for parts in parents]
+    labels = [number.get(parts[0], -1) if parts else -1 for parts in parents]
+    return tuple(map(clean, number)), labels
 
 
 def _tops(root: Path, pictures: Sequence[Path], split: str) -> set[str] | None:
-    """The folders that make up a split, where no other folder holds pictures; else None, the root itself."""
+    """The folders that make up a split, where no other folder holds images; else None, the root itself."""
     below = [path.relative_to(root).parts for path in pictures]
     names = {parts[0] for parts in below if len(parts) > 1}
     known = {part: {name for name in names if name.lower() in aliases} for part, aliases in SPLITS.items()}
@@ -80,7 +83,7 @@ def _tops(root: Path, pictures: Sequence[Path], split: str) -> set[str] | None:
 
 
 def _beside(path: Path, names: Names, used: set[Path], read: Callable[[Path], str]) -> tuple[str, ...]:
-    """The captions in photo.txt, photo.caption or photo.jpg.txt, one a line; adds the file to those used."""
+    """The captions in photo.txt, photo.caption or photo.jpg.txt, one per line; adds the file to `used`."""
     stem = path.with_suffix("").name
     for name in (*(stem + ending for ending in BESIDE), path.name + ".txt"):
         if file := names.get(path.parent, name):
@@ -90,7 +93,7 @@ def _beside(path: Path, names: Names, used: set[Path], read: Callable[[Path], st
 
 
 def _other_kinds(root: Path, files: Sequence[Path]) -> tuple[str, ...]:
-    """Pictures of kinds that are not read here, with one warning that counts and names them."""
+    """Images of formats that are not read here, with one warning that counts and names them."""
     others = [path for path in files if path.suffix.lower() in OTHER_SUFFIXES]
     names = tuple(path.relative_to(root).as_posix() for path in others)
     if names:

@@ -1,5 +1,4 @@
-"""What a data set is before any picture is opened: classes, pictures, captions, labels;
-and what its readers share.
+"""Listing: a data set before any image is opened (classes, paths, captions, labels), and what readers share.
 
 Nothing is opened here. Left out on purpose: archives, remote stores.
 """
@@ -14,8 +13,7 @@ log = logging.getLogger(__name__)
 
 
 class Listing(NamedTuple):
-    """A data set before any picture is opened: classes, and for each picture where it is,
-    what it may be called, and its label."""
+    """A data set before any image is opened: class names, and of each image its place, captions and label."""
     classes: tuple[str, ...]
     pictures: Sequence                          # Paths, or arrays [H W 3] uint8
     captions: Sequence[tuple[str, ...]]
@@ -41,7 +39,8 @@ def choose(split: str, known: dict):
 
 def first_few(reasons: Sequence[str], most: int = 5) -> str:
     """Some of many reasons, in one line."""
-    return "; ".join(reasons[:most]) + (f"; and {len(reasons) - most} more" if len(reasons) > most else "")
+    more = f"; and {len(reasons) - most} more" if len(reasons) > most else ""
+    return "; ".join(reasons[:most]) + more
 
 
 def counted(n: int, what: str) -> str:
@@ -55,27 +54,32 @@ def home_of(root: Path, name: str) -> Path:
 
 
 def _compare(home: Path, published: dict, fetch: Callable | None) -> dict[str, str]:
-    """Which published files (name -> md5) are missing or differ: name -> "is missing" or "differs".
-    Fetches them first if asked to."""
+    """Published files (name -> md5) that are not as published: name -> "is missing" or "differs".
+
+    fetch: downloads them, if it is given and any are odd."""
     from torchvision.datasets.utils import check_integrity
+
+    def state(name, md5):
+        if not (home / name).exists():
+            return "is missing"
+        return "" if md5 is None or check_integrity(home / name, md5) else "differs"
+
     def odd():
-        there = {name: (home / name).exists() for name in published}
-        return {name: "differs" if there[name] else "is missing" for name, md5 in published.items()
-                if not (there[name] and (md5 is None or check_integrity(home / name, md5)))}
+        states = {name: state(name, md5) for name, md5 in published.items()}
+        return {name: how for name, how in states.items() if how}
     if fetch and odd():
         try:
             fetch()
         except (OSError, RuntimeError) as error:
             raise OSError(f"{home.name} could not be downloaded into {home.parent}: {error}") from error
     if not home.is_dir():
-        raise FileNotFoundError(
-            f"no folder {home.name} in {home.parent}: put it there, or fetch it with download=True "
-            "(--download on the command line)"
-        )
+        raise FileNotFoundError(f"no folder {home.name} in {home.parent}: put it there, or fetch it with "
+                                "download=True (--download on the command line)")
     return odd()
 
 
 def _warn(home, odd):
+    """One warning that names what is not as published."""
     if odd:
-        log.warning("%s is not the published copy: %s", home,
-                    ", ".join(f"{name} {how}" for name, how in odd.items()))
+        differences = ", ".join(f"{name} {how}" for name, how in odd.items())
+        log.warning("%s is not the published copy: %s", home, differences)

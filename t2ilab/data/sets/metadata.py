@@ -1,5 +1,4 @@
-"""Tables that give the pictures of a folder their captions: metadata.csv and .jsonl,
-Flickr's lists, text_c10.
+"""Caption tables of a folder of images: metadata.csv and .jsonl, Flickr's lists, text_c10.
 
 Several rows of one picture add up. Left out on purpose: .parquet, .tsv and .json files; labels and boxes.
 """
@@ -18,11 +17,11 @@ from .places import Names, is_picture
 TEXTS = ("text", "caption", "captions", "prompt", "description")        # a column of captions, in any case
 # name.jpg,caption or name.jpg#0 <tab> caption
 FLICKR = re.compile(r"\s*([^\t,#]+\.\w+)(?:#\w+)?[\t,]\s*(.+)")
-REED = "text_c10"    # text_c10/class_00001/image_06734.txt, one caption a line
+REED = "text_c10"               # text_c10/class_00001/image_06734.txt, one caption per line
 
 
 def read_tables(files: Sequence[Path], names: Names, read: Callable) -> tuple[dict[Path, tuple], set[Path]]:
-    """(picture -> captions, files these come from) of all tables among some files; a picture may be missing.
+    """(image -> captions, files these come from) of all tables among some files; an image may be missing.
 
     read: path -> text.  ValueError in one line, with file and row, for a table that makes no sense."""
     pictures = {path.name: path for path in files if is_picture(path)}
@@ -45,20 +44,21 @@ def read_tables(files: Sequence[Path], names: Names, read: Callable) -> tuple[di
 
 
 def _metadata(file: Path, names: Names, text: str) -> Iterator[tuple[Path, list]]:
-    """(picture, captions) of each row; file_name is relative to the file's own folder."""
+    """(path, captions) of each row; file_name is relative to the file's own folder."""
     rows = list(_csv(file, text) if file.suffix.lower() == ".csv" else _jsonl(file, text))
-    if rows and not any(key in row for _, row in rows for key in TEXTS) and "file_name" in rows[0][1]:
+    has_captions = any(key in row for _, row in rows for key in TEXTS)
+    if rows and not has_captions and "file_name" in rows[0][1]:
         columns = ", ".join(rows[0][1])
         raise ValueError(f"{file}: no column {', '.join(TEXTS[:-1])} or {TEXTS[-1]} among {columns}")
     for number, row in rows:
-        name, said = row.get("file_name"), next((row[key] for key in TEXTS if row.get(key)), None)
+        name = row.get("file_name")
+        said = next((row[key] for key in TEXTS if row.get(key)), None)
         if not (isinstance(name, str) and name.strip()):
             raise ValueError(f"{file}, row {number}: no file_name in {short(row)}")
         said = said if isinstance(said, list) else [said]
         if wrong := [one for one in said if not isinstance(one, str | None)]:
-            raise ValueError(
-                f"{file}, row {number}: a caption is a text or a list of texts: {short(wrong[0])}"
-            )
+            raise ValueError(f"{file}, row {number}: a caption is a text or a list of texts: "
+                             f"{short(wrong[0])}")
         try:
             yield names.find(file.parent, name), said
         except ValueError as error:
@@ -66,9 +66,11 @@ def _metadata(file: Path, names: Names, text: str) -> Iterator[tuple[Path, list]
 
 
 def _csv(file: Path, text: str) -> Iterator[tuple[int, dict]]:
-    """(number, {column in lower case: cell}) of each row.  ValueError for too many or few cells,
-    an open quote."""
-    rows, number, columns = csv.reader(io.StringIO(text, newline=""), strict=True), -1, []
+    """(number, {column in lower case: cell}) of each row.
+
+    ValueError for too many or few cells, an open quote."""
+    rows = csv.reader(io.StringIO(text, newline=""), strict=True)
+    number, columns = -1, []
     try:
         for number, cells in enumerate(filter(None, rows)):
             if number == 0:
@@ -80,9 +82,8 @@ def _csv(file: Path, text: str) -> Iterator[tuple[int, dict]]:
             else:
                 yield number, dict(zip(columns, cells))
     except csv.Error as error:
-        raise ValueError(
-            f"{file}, row {number + 1}: {error}; is a quote left open, or not doubled?"
-        ) from error
+        raise ValueError(f"{file}, row {number + 1}: {error}; "
+                         "is a quote left open, or not doubled?") from error
 
 
 def _jsonl(file: Path, text: str) -> Iterator[tuple[int, dict]]:
@@ -100,17 +101,17 @@ def _jsonl(file: Path, text: str) -> Iterator[tuple[int, dict]]:
 
 
 def _flickr(file: Path, names: Names, pictures: dict[str, Path], text: str) -> list[tuple[Path, list[str]]]:
-    """(picture, [caption]) of each line, wherever the picture lies;
-    [] for a text file that is no such list."""
+    """(path, [caption]) of each line, wherever the image lies; [] for a text file that is no such list."""
     rows = [(k, line, FLICKR.fullmatch(line)) for k, line in enumerate(lines(text), 1) if line.strip()]
     said = [(row[1].strip(), row[2]) for _, _, row in rows if row]
     if not any(name in pictures for name, _ in said):
         return []
     if odd := [(number, line) for number, line, row in rows[1:] if not row]:    # the first may be a header
-        raise ValueError(f"{file}, row {odd[0][0]}: neither name.jpg,caption nor name.jpg#0, a tab, the "
-                         "caption: "
-                         f"{short(odd[0][1])}")
-    return [(pictures.get(name) or names.find(file.parent, name), [_unquoted(text)]) for name, text in said]
+        number, line = odd[0]
+        raise ValueError(f"{file}, row {number}: neither name.jpg,caption nor name.jpg#0, a tab, "
+                         f"the caption: {short(line)}")
+    return [(pictures.get(name) or names.find(file.parent, name), [_unquoted(caption)])
+            for name, caption in said]
 
 
 def _unquoted(caption: str) -> str:

@@ -1,4 +1,4 @@
-"""Which files of a folder are data at all: one rule for every reader.
+"""Which files of a folder are data: one rule for every reader.
 
 Hidden files, what systems leave behind, and what t2ilab itself wrote never are.
 Left out on purpose: archives.
@@ -17,7 +17,7 @@ from .listing import counted, first_few
 log = logging.getLogger(__name__)
 NEVER = frozenset(("__macosx", "__pycache__", "@eadir", "lost+found", "$recycle.bin",
                    "system volume information", "thumbs.db", "desktop.ini"))
-# file -> keys
+# File -> keys, by which a folder that t2ilab wrote is known.
 OURS = {"config.json": {"t2ilab"}, "samples.json": {"run", "seed"}, "stats.json": {"looked_at"}}
 
 
@@ -27,14 +27,21 @@ def is_data(name: str) -> bool:
 
 
 def is_picture(path: Path) -> bool:
+    """Whether a file has the suffix of an image that is read here."""
     return path.suffix.lower() in SUFFIXES
+
+
+def is_in_a_class(name: str) -> bool:
+    """Whether a name from a list is a file in a folder, "class/file", and no way out of the data set."""
+    path = Path(name)
+    return len(path.parts) == 2 and ".." not in name and not path.is_absolute()
 
 
 def files_below(root: Path) -> list[Path]:
     """Every file of data in a folder and below; links are followed.  One warning names the folders left out.
 
-    A link to nothing counts as a file: whoever opens it finds it missing.  OSError if root cannot be
-    entered."""
+    A link to nothing counts as a file: whoever opens it finds it missing.
+    OSError if root cannot be entered."""
     left: list[tuple[Path, str]] = []
     files = list(_enter(root, (), left))
     if left:
@@ -44,26 +51,28 @@ def files_below(root: Path) -> list[Path]:
 
 
 def pictures_in_classes(root: Path) -> list[Path]:
-    """The pictures in the folders of a folder, and no deeper, sorted."""
+    """The images in the sub-folders of a folder, and no deeper, sorted."""
     return sorted(path for path in files_below(root) if is_picture(path) and path.parent.parent == root)
 
 
 def _enter(folder: Path, above: tuple, left: list) -> Iterator[Path]:
     """The files in a folder and below.  above: the folders it lies in, as (device, number)."""
     try:
-        status, entries = os.stat(folder), sorted(os.scandir(folder), key=lambda entry: entry.name)
+        status = os.stat(folder)
+        entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
     except OSError as error:
         if not above:
             raise
         left.append((folder, error.strerror or type(error).__name__))
         return
-    here, ours = (status.st_dev, status.st_ino), _is_ours(entries)
+    here = (status.st_dev, status.st_ino)
+    ours = _is_ours(entries)
     why = "a link back to where it lies" if here in above else "written by t2ilab" if above and ours else ""
     if why:
         left.append((folder, why))
         return
     for entry in filter(lambda entry: is_data(entry.name), entries):
-        if ours and entry.name == "samples":                            # root is a run's own folder, too
+        if ours and entry.name == "samples":            # root is a run's own folder, too
             left.append((Path(entry.path), "written by t2ilab"))
         elif os.path.isdir(entry) if entry.is_symlink() else entry.is_dir():
             yield from _enter(Path(entry.path), (*above, here), left)
@@ -72,7 +81,7 @@ def _enter(folder: Path, above: tuple, left: list) -> Iterator[Path]:
 
 
 def _is_ours(entries) -> bool:
-    """Whether a folder holds a run, samples or a report of t2ilab: its sheets of pictures are no data."""
+    """Whether a folder holds a run, samples or a report of t2ilab: its image grids are no data."""
     for entry in entries:
         if entry.name in OURS:
             with suppress(OSError, ValueError, RecursionError):
@@ -83,18 +92,20 @@ def _is_ours(entries) -> bool:
 
 
 class Names:
-    """Finds the files of a folder by names as people write them: é as one character or two, / or \\, ..
-    inside."""
+    """Finds files by names as people write them: é as one character or two, / or \\, .. inside."""
 
     def __init__(self, root: Path, files: Iterable[Path]):
         exact = {os.path.normpath(path): path for path in files}
-        self.root, self.files = root, {_nfc(name): path for name, path in exact.items()} | exact
+        self.root = root
+        self.files = {_nfc(name): path for name, path in exact.items()} | exact
 
     def get(self, folder: Path, name: str) -> Path | None:
         """The file that a name means in a folder, if there is one."""
         where = os.path.normpath(os.path.join(folder, name))
         found = self.files.get(where) or self.files.get(_nfc(where))
-        return self.get(folder, name.replace("\\", "/")) if not found and "\\" in name else found
+        if not found and "\\" in name:
+            return self.get(folder, name.replace("\\", "/"))
+        return found
 
     def find(self, folder: Path, name: str) -> Path:
         """The same; where there is none, the path where it should be.  ValueError if that is outside root."""

@@ -1,11 +1,10 @@
-"""Pickles of published data sets, read without ever running what a changed one may contain."""
+"""Restricted unpicklers: pickles of published data sets, read without running what a changed one contains."""
 import pickle
 from pathlib import Path
 
 
 class _ArraysOnly(pickle.Unpickler):
-    """Builds arrays, lists and strings, and refuses to call anything else:
-    a pickle from a stranger is a program."""
+    """Builds arrays, lists and strings, and refuses to call anything else: a pickle is a program."""
     allowed = {("numpy", "ndarray"), ("numpy", "dtype"), ("_codecs", "encode"),
                ("numpy.core.multiarray", "_reconstruct"), ("numpy._core.multiarray", "_reconstruct")}
 
@@ -27,5 +26,6 @@ def text_only(path: Path):
 
 
 def _arrays_only(path):
+    """What a pickle of arrays, lists and strings holds. Errors: see text_only."""
     with open(path, "rb") as file:
         return _ArraysOnly(file, encoding="latin1").load()

@@ -1,4 +1,4 @@
-"""SBU Captions and other lists of addresses, in the layout that img2dataset and `t2ilab data fetch` write."""
+"""SBU Captions and other fetched URL lists, in the layout that img2dataset and `t2ilab data fetch` write."""
 import json
 import logging
 from pathlib import Path
@@ -11,43 +11,42 @@ from .places import is_data
 log = logging.getLogger(__name__)
 
 
-# SBU Captions, or anything else that img2dataset fetched
-
 def sbu(root: Path, split: str, download: bool) -> Listing:
-    """SBU Captions as img2dataset writes them with --output_format files:
-    root/sbucaptions/00000/000000000.{jpg,json,txt}, or root/00000/...
+    """SBU Captions as img2dataset writes them: root/sbucaptions/00000/000000000.{jpg,json,txt}.
 
-    Captions: "caption" in the .json, else the .txt beside, one a line. What could not be fetched is left out,
-    with one warning that counts it.
-    split: train or all, both the whole set: it was published without splits. No classes. Errors: see
-    open_data."""
+    That is with --output_format files; or root/00000/... Captions: "caption" in the .json, else the .txt
+    beside, one per line. What could not be fetched is left out, with one warning that counts it.
+    split: train or all, both the whole set: it was published without splits. No classes.
+    Errors: see open_data."""
     choose(split, {"train": True, "all": True})
     if download:
-        raise ValueError("download=True: SBU is a list of addresses, not of pictures: fetch them with "
-                         "img2dataset --output_format files")
+        raise ValueError("download=True: SBU is a list of addresses, not of pictures: "
+                         "fetch them with img2dataset --output_format files")
     home = root / "sbucaptions" if (root / "sbucaptions").is_dir() else root
     guessed: list[Path] = []
     entries = [entry for shard in sorted(home.glob("[0-9]*/")) for entry in _entries(shard, guessed)]
     warn_guessed(guessed, home)
     if not entries:
-        raise FileNotFoundError(
-            f"{home}: nothing that img2dataset wrote (with --output_format files), such as "
-            "00000/000000000.json and .jpg"
-        )
+        raise FileNotFoundError(f"{home}: nothing that img2dataset wrote (with --output_format files), "
+                                "such as 00000/000000000.json and .jpg")
     missing = [f"{path.relative_to(home).as_posix()}: {why}" for path, _, why in entries if why]
     if len(missing) == len(entries):
         raise ValueError(f"{home}: none of {len(entries)} entries has a picture: {first_few(missing)}")
     if missing:
-        log.warning("%s: left out %d of %d entries: %s", home, len(missing), len(entries), first_few(missing))
-    good = [(path, texts) for path, texts, why in entries if not why]
-    return Listing((), [path for path, _ in good], [texts or ("",) for _, texts in good], [-1] * len(good))
+        log.warning("%s: left out %d of %d entries: %s",
+                    home, len(missing), len(entries), first_few(missing))
+    good = [(path, texts or ("",)) for path, texts, why in entries if not why]
+    paths = [path for path, _ in good]
+    captions = [texts for _, texts in good]
+    return Listing((), paths, captions, [-1] * len(good))
 
 
 def _entries(shard, guessed):
-    """(picture, captions, "") for each entry of a shard, or (name, (), why it is left out)."""
+    """(path, captions, "") of each entry of a shard, or (name, (), why it is left out)."""
     files = {path.name: path for path in shard.iterdir() if is_data(path.name)}
     pictures = {path.stem: path for path in files.values() if path.suffix.lower() in SUFFIXES}
-    for stem in sorted(pictures.keys() | {path.stem for path in files.values() if path.suffix == ".json"}):
+    noted = {path.stem for path in files.values() if path.suffix == ".json"}
+    for stem in sorted(pictures.keys() | noted):
         row, why = _row(files.get(f"{stem}.json"))
         why = why or ("" if stem in pictures else "no picture")
         said = () if why else _said(row) or _beside(files.get(f"{stem}.txt"), guessed)
@@ -63,12 +62,16 @@ def _row(path):
     if not isinstance(row, dict):
         return {}, "its .json is damaged"
     status = row.get("status", "success")
-    return row, "" if status == "success" else clean(str(row.get("error_message") or f"status {status}"))
+    if status == "success":
+        return row, ""
+    return row, clean(str(row.get("error_message") or f"status {status}"))
 
 
 def _said(row):
+    """The caption in the .json."""
     return cleaned([row["caption"]]) if isinstance(row.get("caption"), str) else ()
 
 
 def _beside(path, guessed):
+    """The captions in the .txt beside."""
     return cleaned(lines(read_text(path, guessed))) if path else ()
