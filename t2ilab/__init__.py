@@ -6,7 +6,7 @@ All else is in the modules, one idea a file.
 """
 from typing import TYPE_CHECKING
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 __all__ = ["evaluate", "export", "load", "sample", "sample_class", "train"]
 
 if TYPE_CHECKING:                       # what editors see; at run time each is imported when first asked for

@@ -1,5 +1,4 @@
-"""How far can a picture be spoiled before the scene parser stops reading it,
-and does it stop or does it misread?
+"""Robustness of the scene parser: how much corruption does it take, and does it then abstain or misread?
 
 Scenes are drawn, blurred, made noisy or shifted in colour, and read back. A judge may abstain; it must not
 guess. `python results/tools/parser_robustness.py` writes the curves to results/scene-parser/.
@@ -21,30 +20,38 @@ def whole_grammar(n: int, seed: int = 0) -> list[Scene]:
 
 
 def reading_rates(scenes: Sequence[Scene], size: int, seed: int = 0, **levels: float) -> dict[str, float]:
-    """Shares of scenes that are read right (centres within 0.03), misread,
-    and left unread when spoiled by blur=, noise=, drift=."""
-    readings = [parse(corrupt_image(from_uint8(render(s, size)), generator(seed, i), **levels))
-                for i, s in enumerate(scenes)]
+    """Shares of scenes that are read right, misread, and left unread when corrupted.
+
+    levels: blur=, noise=, drift=.  Right: centres within 0.03."""
+    images = (corrupt_image(from_uint8(render(scene, size)), generator(seed, i), **levels)
+              for i, scene in enumerate(scenes))
+    readings = [parse(image) for image in images]
     right = sum(agree(s, r, tolerance=0.03) for s, r in zip(scenes, readings))
     unread, n = readings.count(None), len(scenes)
     return {"right": right / n, "misread": (n - right - unread) / n, "unread": unread / n}
 
 
 def curves(scenes: Sequence[Scene], sizes: Sequence[int] = (32, 64)) -> dict:
-    """reading_rates for every level of every kind and size: {size: {kind: {level: rates}}}, and all kinds
-    together under "together"."""
-    return {size: {kind: {level: reading_rates(scenes, size, **{kind: level}) for level in levels}
-                   for kind, levels in LEVELS.items()}
-            | {"together": reading_rates(scenes, size, **TOGETHER)} for size in sizes}
+    """reading_rates per size, kind and level: {size: {kind: {level: rates}}}, and all kinds as "together"."""
+    return {size: _curves_at(scenes, size) for size in sizes}
+
+
+def _curves_at(scenes: Sequence[Scene], size: int) -> dict:
+    """{kind: {level: rates}} at one size, and "together"."""
+    rates = {kind: {level: reading_rates(scenes, size, **{kind: level}) for level in levels}
+             for kind, levels in LEVELS.items()}
+    return rates | {"together": reading_rates(scenes, size, **TOGETHER)}
 
 
 def draw_curves(result: dict):
-    """Share read right against each kind of spoiling, one line per picture size. A pillow image."""
+    """Share read right per level, one plot per kind of corruption, one line per image size: a pillow image."""
     def plot(kind):
-        by_size = {f"{size} px": zip(*((float(level), 100 * r["right"]) for level, r in kinds[kind].items()))
-                   for size, kinds in result.items()}
-        return plots.lines({name: tuple(xy) for name, xy in by_size.items()}, xlabel=UNITS[kind],
-                           ylabel="read right, %", marker="o")
+        found = {}
+        for size, kinds in result.items():
+            levels = kinds[kind]
+            found[f"{size} px"] = ([float(level) for level in levels],
+                                   [100 * rates["right"] for rates in levels.values()])
+        return plots.lines(found, xlabel=UNITS[kind], ylabel="read right, %", marker="o")
     return tiles.beside(*map(plot, LEVELS))
 
 

@@ -1,5 +1,4 @@
-"""Write the results tables in README.md from results/*/metrics.json: `python
-results/tools/results_table.py`."""
+"""Write the results tables in README.md from results/*/metrics.json: `python results/tools/results_table.py`."""
 import json
 from pathlib import Path
 
@@ -20,7 +19,7 @@ TABLES = {      # a run belongs to the table whose first number it has: {column:
 
 
 def table(columns: dict[str, str], runs: dict[str, dict]) -> str:
-    """One Markdown table: one row a run."""
+    """One Markdown table: one row per run."""
     rows = [f"| run | {' | '.join(columns)} | command |", "|---" * (len(columns) + 2) + "|"]
     for name, m in runs.items():
         cells = " | ".join(shown(m.get(key)) for key in columns.values())
@@ -29,32 +28,39 @@ def table(columns: dict[str, str], runs: dict[str, dict]) -> str:
 
 
 def shown(value: float | None) -> str:
-    """A share as per cent, any other number as it is, a dash for none:
-    models that read no labels have no number for them."""
-    return "–" if value is None else f"{value:.1%}" if value <= 1 else f"{value:.1f}"
+    """A share as per cent, any other number as it is, a dash for None."""
+    if value is None:
+        return "–"
+    return f"{value:.1%}" if value <= 1 else f"{value:.1f}"
 
 
 def tables() -> str:
     """All tables, each run in one of them."""
-    runs_found = {path.parent.name: json.loads(path.read_text(encoding="utf8"))
-                  for path in sorted(HERE.glob("*/metrics.json"))}
-    found = ((columns, {name: m for name, m in runs_found.items() if next(iter(columns.values())) in m})
-             for columns in TABLES.values())
-    return "\n\n".join(table(columns, runs) for columns, runs in found if runs)
+    metrics = {path.parent.name: json.loads(path.read_text(encoding="utf8"))
+               for path in sorted(HERE.glob("*/metrics.json"))}
+    made = []
+    for columns in TABLES.values():
+        first = next(iter(columns.values()))
+        if runs := {name: m for name, m in metrics.items() if first in m}:
+            made.append(table(columns, runs))
+    return "\n\n".join(made)
 
 
 def methods() -> str:
     """The ways to sample codes, for each run that compared them."""
-    rows = ["| way to sample | one object | two objects | network calls | most codes decided in a call | "
-            "seconds a picture |", "|---" * 6 + "|"]
+    rows = ["| way to sample | one object | two objects | network calls | most codes decided in a call "
+            "| seconds a picture |", "|---" * 6 + "|"]
     for path in sorted(HERE.glob("*/methods.json")):
-        found = json.loads(path.read_text(encoding="utf8"))
-        rows += [f"| {name} | {row['one_object']:.1%} | {row['two_objects']:.1%} | {row['calls']} | "
-                 f"{max(row['tokens']):.1f} | "
-                 f"{row['seconds']:.2f} |" for name, row in found.items() if isinstance(row, dict)]
-        rows.append(f"\n[{path.parent.name}](results/{path.parent.name}), {found['samples']} captions of "
-                    f"each kind, the same seeds: `{found['command']}`")
+        found, run = json.loads(path.read_text(encoding="utf8")), path.parent.name
+        rows += [_method_row(name, row) for name, row in found.items() if isinstance(row, dict)]
+        rows.append(f"\n[{run}](results/{run}), {found['samples']} captions of each kind, the same seeds: "
+                    f"`{found['command']}`")
     return "\n".join(rows)
+
+
+def _method_row(name: str, row: dict) -> str:
+    return (f"| {name} | {row['one_object']:.1%} | {row['two_objects']:.1%} | {row['calls']} | "
+            f"{max(row['tokens']):.1f} | {row['seconds']:.2f} |")
 
 
 def with_table(readme: str) -> str:

@@ -1,10 +1,9 @@
-"""Seconds per training step of every preset for a laptop, on one core: `python
-results/tools/seconds_per_step.py`.
+"""Seconds per training step of every preset for a laptop, on one core: `python results/tools/seconds_per_step.py`.
 
 Twice: as the processor is, and as one without AVX-512 and bf16 units, which is what most laptops have. Writes
 results/seconds_per_step.json. The core's own time is counted, so that other programs on the machine count
-little, loading and logging included. Presets of photographs are timed on random pictures:
-what they show takes no time.
+little, loading and logging included. Presets of photographs are timed on random pictures: what they show
+takes no time.
 """
 import json
 import os
@@ -26,9 +25,10 @@ WARM_UP, STEPS, CLASSES = 1, 3, 102
 
 def processor() -> str:
     """The name that the processor gives itself, where the system tells."""
-    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
-    return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")),
-                platform.processor())
+    file = Path("/proc/cpuinfo")
+    lines = file.read_text().splitlines() if file.exists() else []
+    names = (line.split(":")[1].strip() for line in lines if line.startswith("model name"))
+    return next(names, platform.processor())
 
 
 def random_pictures(root: Path) -> None:
@@ -57,7 +57,6 @@ def seconds(preset, folder: Path) -> float:
 def measure() -> dict:
     """What one kind of processor takes, in this process."""
     import torch
-
     from t2ilab.presets import PRESETS
     from t2ilab.training.precision import pick_precision
     torch.set_num_threads(1)

@@ -81,7 +81,7 @@ class TokenDenoiser(nn.Module):
         loss = T * c.bound * bound_term(self.diffusion, x0, x_t, t, t - 1, log_p) if c.bound else 0.0
         weight = c.auxiliary * (2 - (t - 1) / T if c.adaptive else torch.ones(len(t)))
         auxiliary = F.nll_loss(log_p, x0, reduction="none").mean(1)
-        return loss + T * weight.to(log_p) * auxiliary                              # VQ-Diffusion auxiliary loss
+        return loss + T * weight.to(log_p) * auxiliary  # VQ-Diffusion auxiliary loss
 
 
 def bound_term(diffusion: MaskReplaceDiffusion, x0: Tensor, x_t: Tensor, t, s, log_p: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Metrics of text-to-image models and upsamplers of the captioned scenes: caption alignment, PSNR, inpainting.
+"""Metrics of text-to-image models and upsamplers of the captioned scenes: alignment, PSNR, inpainting.
 
 Captions are new in every measurement: of one object, of two, and of combinations that training never showed.
 The scene parser is the judge (alignment.py), so nothing here is a matter of taste.
@@ -77,7 +77,8 @@ def draw_inpainting(pipeline, n: int = 6, seed: int = 0):
     images = drawn(scenes, size)
     firsts = [scene.objects[0] for scene in scenes]
     keep = torch.stack([_all_but(o, size) for o in firsts])
-    others = [replace(o, colour=following(COLOURS, o.colour), shape=following(SHAPES, o.shape)) for o in firsts]
+    others = [replace(o, colour=following(COLOURS, o.colour), shape=following(SHAPES, o.shape))
+              for o in firsts]
     changed = [replace(scene, objects=(other, scene.objects[1])) for scene, other in zip(scenes, others)]
     wishes = [describe(scene) for scene in changed]
     painted = pipeline(wishes, seed, edit=Edit(images, keep)).cpu()
@@ -93,7 +94,7 @@ def _all_but(o: Object, size: int) -> Tensor:
 
 
 def draw_enlarging(pipeline, small: int, n: int = 6, seed: int = 0):
-    """A strip: small images, as they are, upsampled by bicubic and by the model, and the scenes at its size."""
+    """A strip: small images, the same upsampled by bicubic and by the model, and the scenes at its size."""
     size = pipeline.stages[0].shape[-1]
     scenes = fresh_scenes("two_objects", n)
     true, low = (drawn([scene for scene, _ in scenes], s) for s in (size, small))

@@ -1,4 +1,4 @@
-"""What a VQGAN loses: PSNR of reconstructions, whether scenes are still read, and how many codes are in use."""
+"""What a VQGAN loses: PSNR of reconstructions, whether scenes are still read, and codebook usage."""
 from collections.abc import Iterable
 
 import torch
@@ -13,13 +13,14 @@ from .scene_metrics import drawn, sample_many
 
 def codec_metrics(pipeline, *, n: int = 256) -> dict[str, float]:
     """PSNR in dB of reconstructed fresh scenes, what the parser still reads of them, and codebook usage."""
-    metrics, counts = {"samples": n}, 0
+    codec, metrics = pipeline.model.codec, {"samples": n}
+    counts = torch.zeros(codec.config.codebook_size, dtype=torch.int64)
     for kind in ("one_object", "two_objects"):
         scenes = fresh_scenes(kind, n)
         true = drawn([scene for scene, _ in scenes], pipeline.size)
         painted = sample_many(pipeline, [""] * n, low_res_image=true)
         read = alignment(painted, [caption for _, caption in scenes]).score
-        counts = counts + count_codes(pipeline.model.codec, true.split(32))
+        counts += count_codes(codec, true.split(32))
         metrics |= {f"psnr_{kind}": round(psnr(painted, true), 2), f"read_{kind}": round(read, 4)}
     return metrics | usage(counts)
 

@@ -38,18 +38,19 @@ class Subject:
     """A run, as metrics and ablations see it."""
     preset: object                          # of presets.Preset: its model, its data
     pipeline: Callable                      # ready to sample
-    n: int                                  # pictures to measure, of each kind of caption
+    n: int                                  # images to measure, of each kind of caption
     scales: tuple[float, ...] = ()          # what an ablation varies
     reload: Callable | None = None          # fields of the run's family -> its pipeline with them
-    pictures_of: Callable | None = None     # () -> (n pictures [n 3 H W] of its data set, held back or not)
+    pictures_of: Callable | None = None     # () -> (n images [n 3 H W] of its data set, held back or not)
 
     @cached_property
     def pictures(self) -> tuple[Tensor, bool]:
-        """Pictures of the run's data set, and whether training never saw them; read once."""
+        """Images of the run's data set, and whether training never saw them; read once."""
         return self.pictures_of()
 
 
 class Row(NamedTuple):
+    """A metric or an ablation: whom it is for, how it measures and what it shows."""
     help: str                                           # one line
     refuses: Callable[[object], str]                    # preset -> why it cannot be measured, "" if it can
     run: Callable[[Subject], dict]                      # the numbers
@@ -58,12 +59,11 @@ class Row(NamedTuple):
 
 
 def kind(preset) -> str:
-    """What a run makes pictures from: codec, upsampler, captions, labels or nothing."""
+    """What a run makes images from: codec, upsampler, captions, labels or nothing."""
     model = preset.model
-    if preset.family == "vq_codec":
-        return "codec"
-    if getattr(model, "low_res", 0):
-        return "upsampler"
+    if model.needs_image:
+        return "upsampler" if hasattr(model, "low_res") else "codec"
+    return {"text": "captions", "label": "labels", "none": "nothing"}[model.reads]
     return "captions" if model.net.text_width else "labels" if model.net.classes else "nothing"
 
 
@@ -71,12 +71,14 @@ def _wants(*kinds: str, scenes: bool = True, field: str = "", without: str = "")
     """preset -> why not: wants some kinds of run, on the scenes, of a family with or without a field."""
     def refuses(preset) -> str:
         if kind(preset) not in kinds:
-            return f"it is for runs that make pictures from {' or '.join(WORDS[one] for one in kinds)}"
+            wanted = " or ".join(WORDS[one] for one in kinds)
+            return f"it is for runs that make pictures from {wanted}"
         if scenes and preset.data.data != "shapes":
             return "the scene parser reads pictures of data set shapes alone"
         if scenes and preset.model.size < 24:
             return "the scene parser reads pictures of 24 px or more"
-        if field and not hasattr(preset.model, field) or without and hasattr(preset.model, without):
+        model = preset.model
+        if (field and not hasattr(model, field)) or (without and hasattr(model, without)):
             return f"it is for runs of a family {f'with the field {field}' if field else 'that draws pixels'}"
         return ""
     return refuses
@@ -111,8 +113,10 @@ def _reconstructions(subject: Subject) -> dict[str, Image.Image]:
 
 
 def _with_inpainting(subject: Subject) -> dict[str, Image.Image]:
-    known = getattr(subject.preset.model, "known", 0)
-    return _samples(subject) | ({"inpainting.png": draw_inpainting(subject.pipeline)} if known else {})
+    pictures = _samples(subject)
+    if getattr(subject.preset.model, "known", 0):
+        pictures["inpainting.png"] = draw_inpainting(subject.pipeline)
+    return pictures
 
 
 def _enlarged(subject: Subject) -> dict[str, Image.Image]:
@@ -120,9 +124,9 @@ def _enlarged(subject: Subject) -> dict[str, Image.Image]:
 
 
 def _augment(subject: Subject) -> dict:
-    small = subject.preset.model.low_res
-    return augmentation_sweep(lambda level: subject.reload(augmentation=level), small, subject.scales,
-                              n=subject.n)
+    def at(level: float):
+        return subject.reload(augmentation=level)
+    return augmentation_sweep(at, subject.preset.model.low_res, subject.scales, n=subject.n)
 
 
 def _ways(subject: Subject) -> dict[str, dict]:
@@ -133,8 +137,8 @@ METRICS = {     # `t2ilab evaluate RUN` measures the first that applies
     "alignment": Row("whether each picture shows what its caption says", _wants("captions"),
                      lambda s: caption_metrics(s.pipeline, n=s.n), lambda s, _: _with_inpainting(s)),
     "scenes": Row("whether pictures are scenes of the grammar, and show their label",
-                  _wants("labels", "nothing"), lambda s: scene_metrics(s.pipeline, n=s.n),
-                  lambda s, _: _samples(s)),
+                  _wants("labels", "nothing"),
+                  lambda s: scene_metrics(s.pipeline, n=s.n), lambda s, _: _samples(s)),
     "upsampling": Row("PSNR of an upsampler beside bicubic's", _wants("upsampler"),
                       lambda s: enlarging_metrics(s.pipeline, s.preset.model.low_res, n=s.n),
                       lambda s, _: _samples(s) | _enlarged(s)),

@@ -56,7 +56,8 @@ def _label_metrics(pipeline, names: Sequence[str], n: int, seed: int) -> dict[st
     right = [shows(parse(image), label) for image, label in zip(images, labels)]
     found = {"label": [r for r, label in zip(right, labels) if label not in NEVER_TRAINED],
              "held_out_label": [r for r, label in zip(right, labels) if label in NEVER_TRAINED]}
-    return {name: _share(flags) for name, flags in found.items() if flags}      # few samples ask for few labels
+    # few samples ask for few labels
+    return {name: _share(flags) for name, flags in found.items() if flags}
 
 
 def shows(reading: Scene | None, label: str) -> bool:
@@ -88,11 +89,12 @@ def demo_captions(pipeline, n: int = 24) -> tuple[list[str], dict]:
 
 
 def _wanted_size(pipeline) -> int | None:
-    """Pixels of the images that a pipeline needs: a codec its own size, an upsampler half of it; None if none."""
+    """Pixels of the images a pipeline needs: a codec its own size, an upsampler half of it, others None."""
     if not pipeline.stages:
         return pipeline.size
     first = pipeline.stages[0]
     return None if first.enlarge is None else first.shape[-1] // 2
+
 
 def _share(flags) -> float:
     flags = list(flags)

@@ -17,8 +17,8 @@ from .folder import find
 def export_run(run: str | Path, out: str | Path, *, cascade: bool = True) -> list[Path]:
     """Export a run by its name or path: the folders that were written.
 
-    cascade: the stages after it too, each into a folder inside of it.  ValueError if `out` is the run's own
-    folder.  The errors of `find`."""
+    cascade: the stages after it too, each into a folder inside of it.
+    ValueError if `out` is the run's own folder.  The errors of `find`."""
     found, out = find(run), Path(out)
     if out.resolve() in (found.path.resolve(), found.home.resolve()):
         raise ValueError(f"{out} is the run itself: choose another folder")
@@ -31,12 +31,13 @@ def export_run(run: str | Path, out: str | Path, *, cascade: bool = True) -> lis
 
 def export(folder: Path, out: Path) -> None:
     """Copy a run's config and its averaged weights, in half precision, into a folder small enough to ship.
+
     Nothing if it is the same folder."""
     out = Path(out)
     if out.resolve() == Path(folder).resolve():
         return
-    weights = {k: v.half() if v.is_floating_point() else v
-               for k, v in read_tensors(folder / "model.safetensors").items()}
+    weights = {name: v.half() if v.is_floating_point() else v
+               for name, v in read_tensors(folder / "model.safetensors").items()}
     out.mkdir(parents=True, exist_ok=True)
     save_file(weights, out / ".model.safetensors")
     os.replace(out / ".model.safetensors", out / "model.safetensors")
@@ -54,15 +55,14 @@ def describe_presets() -> list[dict]:
 def _parameters(config) -> int:
     """The number of parameters of a model, counted on the `meta` device.
 
-    Of a codec those that turn pictures into codes and back, without what only trains it."""
+    Of a codec those that encode and decode, without what only trains it."""
     with torch.device("meta"), _Unfilled():
         model = config.build()
     return sum(p.numel() for p in getattr(model, "codec", model).parameters())
 
 
 class _Unfilled(TorchFunctionMode):
-    """Leaves new weights as they are: on `meta` there is nothing to fill,
-    and "filling" is most of the time."""
+    """Leaves new weights as they are: on `meta` there is nothing to fill, and that takes most of the time."""
 
     def __torch_function__(self, function, types, args=(), kwargs=None):
         fills = getattr(function, "__name__", "") in ("normal_", "uniform_", "kaiming_uniform_", "zeros_")

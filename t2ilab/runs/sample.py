@@ -122,7 +122,7 @@ class SamplingOptions:
     truncation: float | None = None         # VQ-Diffusion: the likeliest codes, up to this share; 1 = all
     top_k: int | None = None                # VQ-Diffusion: so many of the likeliest codes; 0 = all
     prior_weight: float | None = None       # VQ-Diffusion, purity: how much surer a sure code is made
-    zero_shot: bool = False                 # VQ-Diffusion: guide away from an empty caption, not a learned one
+    zero_shot: bool = False                 # VQ-Diffusion: guide away from the empty caption, not the learned
 
     def __post_init__(self):
         check_settings(asdict(self))

@@ -89,6 +89,7 @@ def panel(name: str, draw, sliders: dict) -> Panel:
     sliders: label -> the values to choose from, starting at the first; words become a menu.
     The next cell tests it without a mouse: `p.sliders["t"].value = 500`, then look at `p.picture`.
     Lesson: notebooks/02_noising.ipynb"""
+    made = Panel(name, draw, sliders)
     _display_widget(made.box, repr(made))
     return made
 

@@ -71,7 +71,7 @@ def plot_bars(series: dict, *, title=None, path=None, **options):
 def _axes(xlabel, ylabel, title, log):
     # without this a first run says on stderr that it looks for fonts
     logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)
-    from matplotlib.figure import Figure                    # no pyplot: no global state, no backend
+    from matplotlib.figure import Figure  # no pyplot: no global state, no backend
     figure = Figure(figsize=(7, 3.6), dpi=80, layout="constrained")
     axes = figure.subplots()
     axes.set(xlabel=xlabel, ylabel=ylabel, title=title or "", **{f"{axis}scale": "log" for axis in log})

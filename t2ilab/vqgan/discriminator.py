@@ -1,8 +1,7 @@
-"""A discriminator that marks every patch of a picture as real or painted,
-for a codec to learn crisp textures from.
+"""PatchGAN discriminator: one real/fake logit per patch; its loss sharpens a decoder's textures.
 
-PatchGAN (Isola et al. 2017), as in VQGAN (Esser et al. 2021). Groups are normalised, not batches, so that a
-picture's marks do not depend on its neighbours.
+PatchGAN (Isola et al. 2017), as in VQGAN (Esser et al. 2021). Groups are normalised, not batches,
+so that an image's logits do not depend on its neighbours in the batch.
 """
 from dataclasses import dataclass
 
@@ -14,34 +13,36 @@ from ..nets.layers import group_norm
 
 @dataclass(frozen=True)
 class DiscriminatorConfig:
-    discriminator_channels: int = 64  # width after the first layer; doubles with each, up to eight times
-    discriminator_layers: int = 3  # how often it halves the picture: with 3, a mark sees 70 x 70 pixels
+    """The size of a discriminator."""
+    discriminator_channels: int = 64      # width after the first layer; doubles per layer, up to 8x
+    discriminator_layers: int = 3         # stride-2 layers; 3 = receptive field of 70x70 pixels
 
 
 class Discriminator(nn.Module):
-    """Pictures [B 3 H W] -> marks [B 1 h w], higher = more like a real one."""
+    """Discriminator: images [B 3 H W] -> logits [B 1 h w], higher = more like a real image.
+
+    ValueError for images that leave no patch to judge."""
 
     def __init__(self, config: DiscriminatorConfig = DiscriminatorConfig()):
         super().__init__()
-        # pixels along each side that leave one mark
-        self.least = max(4, 3 * 2 ** config.discriminator_layers)
-        widths = [config.discriminator_channels * min(2 ** k, 8)
-                  for k in range(config.discriminator_layers + 1)]
-        layers: list[nn.Module] = [nn.Conv2d(3, widths[0], 4, stride=2, padding=1), nn.LeakyReLU(0.2)]
+        n = config.discriminator_layers
+        self.least = max(4, 3 * 2 ** n)           # pixels along each side that leave one logit
+        widths = [config.discriminator_channels * min(2 ** k, 8) for k in range(n + 1)]
+        first = nn.Conv2d(3, widths[0], 4, stride=2, padding=1)
+        layers: list[nn.Module] = [first, nn.LeakyReLU(0.2)]
         for k, (above, width) in enumerate(zip(widths, widths[1:]), start=1):
-            stride = 2 if k < config.discriminator_layers else 1
-            layers += [nn.Conv2d(above, width, 4, stride=stride, padding=1, bias=False), group_norm(width),
-                       nn.LeakyReLU(0.2)]
+            stride = 2 if k < n else 1
+            conv = nn.Conv2d(above, width, 4, stride=stride, padding=1, bias=False)
+            layers += [conv, group_norm(width), nn.LeakyReLU(0.2)]
         self.layers = nn.Sequential(*layers, nn.Conv2d(widths[-1], 1, 4, padding=1))
 
     def check(self, images: Tensor) -> None:
-        """ValueError for pictures [B 3 H W] that leave no patch to mark."""
-        if min(images.shape[-2:]) < self.least:
-            H, W = images.shape[-2:]
-            raise ValueError(
-                f"pictures of {H} x {W} pixels are too small for this discriminator, "
-                f"which needs {self.least} or more: choose fewer --discriminator-halvings, or --adversarial 0"
-            )
+        """ValueError for images [B 3 H W] that leave no patch to judge."""
+        H, W = images.shape[-2:]
+        if min(H, W) < self.least:
+            raise ValueError(f"pictures of {H} x {W} pixels are too small for this discriminator, "
+                             f"which needs {self.least} or more: "
+                             "choose fewer --discriminator-halvings, or --adversarial 0")
 
     def forward(self, images: Tensor) -> Tensor:
         self.check(images)
@@ -49,6 +50,7 @@ class Discriminator(nn.Module):
 
 
 def hinge(real: Tensor, painted: Tensor) -> Tensor:
-    """What a discriminator minimises, [B]: marks of at least 1 for real pictures,
-    at most -1 for painted ones."""
+    """Hinge loss of a discriminator: logits [B 1 h w] of real and of reconstructed images -> [B].
+
+    It is 0 where real images get at least 1, and reconstructions at most -1."""
     return 0.5 * (F.relu(1 - real) + F.relu(1 + painted)).flatten(1).mean(1)

@@ -1,10 +1,10 @@
-"""VQGAN: a picture as a small grid of codes, and back. An encoder shrinks it, each cell takes one entry of a
-codebook, a decoder paints it again.
+"""VQGAN's autoencoder: an image as a small grid of codes, and back.
 
-VQ-VAE (van den Oord et al. 2017), VQGAN (Esser et al. 2021). Left out: the losses that train it
-(vqgan/objective.py), and any diffusion.
+VQ-VAE (van den Oord et al. 2017), VQGAN (Esser et al. 2021). An encoder shrinks the image, each
+cell takes one entry of a codebook, a decoder makes an image of the entries. Left out: the losses
+that train it (vqgan/objective.py), and any diffusion.
 """
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -13,32 +13,30 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..nets.attention import Attention
-from ..nets.layers import Downsample, Upsample, group_norm
+from ..nets.layers import Downsample, Upsample, check_images, group_norm
 from .quantizers import QUANTIZERS
 
 
 @dataclass(frozen=True)
 class VQGANConfig:
-    channels: int = 128                                          # width at the door
-    # width of each level, times channels; each but the last halves the picture
-    channel_mult: tuple[int, ...] = (1, 1, 2, 4)
-    blocks: int = 2  # residual blocks a level on the way down; one more on the way up
-    attention: tuple[bool, ...] = (False, False, False, True)    # which levels let pixels look at each other
-    z_channels: int = 256                                        # width at the bottom
-    codebook_dim: int = 256                                        # D, numbers an entry of the codebook has
-    codebook_size: int = 8192                                            # K, entries of the codebook
-    # nearest (VQ-VAE), ema (codebook by moving averages) or gumbel (soft choice in training)
-    quantizer: str = "nearest"
-    patch: int = 1                                               # pixels folded into channels at the door
+    """The size of a VQGAN, its codebook, and how that is learned."""
+    channels: int = 128                                          # width at full size
+    channel_mult: tuple[int, ...] = (1, 1, 2, 4)                 # width per level, times channels
+    blocks: int = 2                                              # per level down; one more up
+    attention: tuple[bool, ...] = (False, False, False, True)    # levels with self-attention
+    z_channels: int = 256                                        # width between the two
+    codebook_dim: int = 256                                      # D, numbers per codebook entry
+    codebook_size: int = 8192                                    # K, entries of the codebook
+    quantizer: str = "nearest"                                   # nearest, ema or gumbel
+    patch: int = 1                                               # patch side (pixels) of the stem
 
     def __post_init__(self):
         if len(self.channel_mult) != len(self.attention):
-            raise ValueError(
-                f"channel_mult has {len(self.channel_mult)} levels and attention {len(self.attention)}: give "
-                "one entry a level in each"
-            )
+            raise ValueError(f"channel_mult has {len(self.channel_mult)} levels and "
+                             f"attention {len(self.attention)}: give one entry a level in each")
         if self.quantizer not in QUANTIZERS:
-            raise ValueError(f"quantizer={self.quantizer!r}: choose one of {', '.join(QUANTIZERS)}")
+            known = ", ".join(QUANTIZERS)
+            raise ValueError(f"quantizer={self.quantizer!r}: choose one of {known}")
         if self.codebook_size < 2:
             raise ValueError(f"codebook_size={self.codebook_size}: choose 2 or more")
 
@@ -52,7 +50,7 @@ norm = partial(group_norm, eps=1e-6)             # as published; the U-Nets have
 
 
 class Block(nn.Module):
-    """Two convolutions and a shortcut: [B C_in H W] -> [B C_out H W]."""
+    """Residual block of two convolutions: [B C_in H W] -> [B C_out H W]."""
 
     def __init__(self, c_in: int, c_out: int):
         super().__init__()
@@ -61,48 +59,55 @@ class Block(nn.Module):
         self.skip = nn.Conv2d(c_in, c_out, 1) if c_in != c_out else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.skip(x) + self.conv2(F.silu(self.norm2(self.conv1(F.silu(self.norm1(x))))))
+        h = self.conv1(F.silu(self.norm1(x)))                                # [B C_out H W]
+        h = self.conv2(F.silu(self.norm2(h)))                                # [B C_out H W]
+        return self.skip(x) + h
 
 
-def _level(c_in: int, c_out: int, blocks: int, attention: bool) -> list[nn.Module]:
+def _level(c_in: int, c_out: int, blocks: int, attention: bool) -> Iterable[nn.Module]:
     """Residual blocks of one size, each followed by attention if the level has any."""
-    layers: list[nn.Module] = []
-    for k in range(blocks):
-        layers += [Block(c_in if k == 0 else c_out, c_out),
-                   *([Attention(c_out, head_channels=None, norm=norm)] if attention else [])]
-    return layers
+    for width in [c_in] + [c_out] * (blocks - 1):
+        yield Block(width, c_out)
+        if attention:
+            yield Attention(c_out, head_channels=None, norm=norm)
 
 
 def _middle(channels: int) -> list[nn.Module]:
-    return [Block(channels, channels), Attention(channels, head_channels=None, norm=norm),
-            Block(channels, channels)]
+    first = Block(channels, channels)
+    attention = Attention(channels, head_channels=None, norm=norm)
+    return [first, attention, Block(channels, channels)]
 
 
 def encoder(c: VQGANConfig) -> nn.Sequential:
-    """Pictures [B 3 H W] -> [B Z h w], h = H / factor."""
+    """Encoder: images [B 3 H W] -> features [B Z h w], h = H / factor."""
     widths = [c.channels * m for m in c.channel_mult]
     layers = [nn.PixelUnshuffle(c.patch), nn.Conv2d(3 * c.patch ** 2, c.channels, 3, padding=1)]
     for above, width, attention in zip([c.channels, *widths], widths, c.attention):
-        layers += _level(above, width, c.blocks, attention) + [Downsample(width, tf_padding=True)]
-    layers.pop()  # the last level does not halve
-    return nn.Sequential(*layers, *_middle(widths[-1]), norm(widths[-1]), nn.SiLU(),
-                         nn.Conv2d(widths[-1], c.z_channels, 3, padding=1))
+        layers += _level(above, width, c.blocks, attention)
+        layers.append(Downsample(width, tf_padding=True))
+    layers.pop()                                                 # the last level does not halve
+    last = widths[-1]
+    layers += [*_middle(last), norm(last), nn.SiLU()]
+    return nn.Sequential(*layers, nn.Conv2d(last, c.z_channels, 3, padding=1))
 
 
 def decoder(c: VQGANConfig) -> nn.Sequential:
-    """[B Z h w] -> pictures [B 3 H W]."""
+    """Decoder: features [B Z h w] -> images [B 3 H W]."""
     widths = [c.channels * m for m in reversed(c.channel_mult)]
     layers = [nn.Conv2d(c.z_channels, widths[0], 3, padding=1), *_middle(widths[0])]
     for below, width, attention in zip([widths[0], *widths], widths, reversed(c.attention)):
-        layers += _level(below, width, c.blocks + 1, attention) + [Upsample(width)]
-    layers.pop()
-    return nn.Sequential(*layers, norm(widths[-1]), nn.SiLU(),
-                         nn.Conv2d(widths[-1], 3 * c.patch ** 2, 3, padding=1), nn.PixelShuffle(c.patch))
+        layers += _level(below, width, c.blocks + 1, attention)
+        layers.append(Upsample(width))
+    layers.pop()                                                 # the last level does not double
+    last = widths[-1]
+    layers += [norm(last), nn.SiLU(), nn.Conv2d(last, 3 * c.patch ** 2, 3, padding=1)]
+    return nn.Sequential(*layers, nn.PixelShuffle(c.patch))
 
 
 class VQGAN(nn.Module):
-    """Pictures [B 3 H W] in [-1, 1] <-> codes [B h w] int64 in 0..K-1.  H and W divide by config.factor.
-    Lesson: notebooks/07_codec.ipynb"""
+    """VQGAN: images [B 3 H W] in [-1, 1] <-> codes [B h w] int64 in 0..K-1.
+
+    H and W divide by config.factor.  Lesson: notebooks/07_codec.ipynb"""
 
     def __init__(self, config: VQGANConfig = VQGANConfig()):
         super().__init__()
@@ -113,46 +118,41 @@ class VQGAN(nn.Module):
         self.quantizer = QUANTIZERS[config.quantizer](config.codebook_size, config.codebook_dim)
 
     def forward(self, images: Tensor, generator=None) -> tuple[Tensor, Tensor, Tensor]:
-        """(pictures painted again [B 3 H W], their codes [B h w], what the quantiser wants to be small [B]);
-        straight-through gradients."""
+        """(reconstructions [B 3 H W], codes [B h w], quantiser's loss [B]); straight-through."""
         z_q, codes, loss = self.quantizer(self.features(images), generator)
         return self.decoder(self.post_quant_conv(z_q)), codes, loss
 
     def features(self, images: Tensor) -> Tensor:
-        """What the encoder sees in each cell, before it is rounded to a code: [B D h w].  ValueError for
-        sizes it cannot cut into cells."""
-        side = self.config.factor
-        if images.ndim != 4 or images.shape[1] != 3 or images.shape[2] % side or images.shape[3] % side:
-            raise ValueError(
-                f"images {list(images.shape)}: this codec takes [B 3 H W] with H and W divisible by {side}"
-            )
+        """The encoder's features of each cell, before they are rounded to a code: [B D h w].
+
+        ValueError for sizes it cannot cut into cells."""
+        shape, factor = list(images.shape), self.config.factor
+        check_images(f"images {shape}", shape, channels=3, factor=factor, taker="this codec")
         return self.quant_conv(self.encoder(images))
 
     def encode(self, images: Tensor) -> Tensor:
-        """The codes of pictures: [B h w] int64. Always the same ones for the same picture, whatever the
-        quantiser does in training."""
+        """The codes of images: [B h w] int64.
+
+        Always the same ones for the same image, whatever the quantiser does in training."""
         return self.quantizer.nearest(self.features(images))
 
     def decode(self, codes: Tensor) -> Tensor:
-        """The pictures [B 3 H W] of codes [B h w].  ValueError for codes outside 0..K-1."""
-        if (
-            codes.ndim != 3
-            or codes.numel()
-            and not 0 <= int(codes.min()) <= int(codes.max()) < self.config.codebook_size
-        ):
-            raise ValueError(f"codes {list(codes.shape)}: this codec takes [B h w] in "
-                             f"0..{self.config.codebook_size - 1}")
+        """The images [B 3 H W] of codes [B h w].  ValueError for codes outside 0..K-1."""
+        K = self.config.codebook_size
+        low, high = (int(codes.min()), int(codes.max())) if codes.numel() else (0, 0)
+        if codes.ndim != 3 or low < 0 or high >= K:
+            raise ValueError(f"codes {list(codes.shape)}: this codec takes [B h w] in 0..{K - 1}")
         return self.decoder(self.post_quant_conv(self.quantizer.embed(codes)))
 
     def with_codes(self, kept: Sequence[int]) -> "VQGAN":
         """The same codec with some of its codes alone: its code k is kept[k] here.
 
-        kept: two or more different ones of 0..K-1.  A cell takes the nearest of them, or where a network
-        chooses the likeliest."""
+        kept: two or more different ones of 0..K-1.  A cell takes the nearest of them, or where a
+        network chooses the likeliest."""
         fewer, rows = VQGAN(replace(self.config, codebook_size=len(kept))), torch.tensor(kept)
-        # all but a counter: a row a code
-        of_a_code = {name for name, v in self.state_dict().items() if name.startswith("quantizer.")
-                     and v.ndim}
-        fewer.load_state_dict({name: v[rows] if name in of_a_code else v
-                               for name, v in self.state_dict().items()})
+        weights = self.state_dict()
+        for name, v in weights.items():
+            if name.startswith("quantizer.") and v.ndim:         # all but a counter: a row per code
+                weights[name] = v[rows]
+        fewer.load_state_dict(weights)
         return fewer

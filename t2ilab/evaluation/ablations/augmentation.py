@@ -1,5 +1,4 @@
-"""Ablation of noise conditioning augmentation, the noise on the picture to enlarge (Imagen,
-Saharia et al. 2022, 2.4)."""
+"""Ablation of noise conditioning augmentation of the low-resolution image (Imagen, 2022, 2.4)."""
 from collections.abc import Callable, Sequence
 
 import torch
@@ -17,13 +16,14 @@ from ..scene_metrics import drawn, sample_many
 
 def augmentation_sweep(at: Callable, small: int, levels: Sequence[float], *, n: int = 64,
                        seed: int = 0) -> dict:
-    """What noise on the small picture does to an upsampler: on scenes drawn small, and on the same ones
-    slightly spoilt, as a base model spoils them.
+    """What noise on the low-resolution image does to an upsampler: on clean scenes, and on corrupted ones.
 
-    at: level -> the upsampler's pipeline with that augmentation.  Returns {"levels", "clean" and "spoilt":
-    {"psnr" in dB against the scene drawn large, "alignment": one number a level}}."""
+    Scenes are corrupted slightly, as a base model does it.  at: level -> the upsampler's pipeline with that
+    level. Returns {"levels", "clean" and "spoilt": {"psnr" in dB against the scene drawn large, "alignment":
+    one number per level}}."""
     scenes = fresh_scenes("two_objects", n)
-    captions, size = [caption for _, caption in scenes], at(levels[0]).stages[0].shape[-1]
+    captions = [caption for _, caption in scenes]
+    size = at(levels[0]).stages[0].shape[-1]
     true, clean = (drawn([scene for scene, _ in scenes], s) for s in (size, small))
     result: dict = {"levels": list(levels), "samples": n, "spoilt_by": TOGETHER}
     for name, pictures in {"clean": clean, "spoilt": corrupted_image(clean, seed)}.items():
@@ -34,14 +34,15 @@ def augmentation_sweep(at: Callable, small: int, levels: Sequence[float], *, n: 
 
 
 def corrupted_image(images: Tensor, seed: int = 0) -> Tensor:
-    """Pictures [B 3 H W], each a little blurred, noisy and off in its colours."""
+    """Images [B 3 H W], each a little blurred, noisy and off in its colours."""
     return torch.stack([corrupt_image(image, generator(seed, k), **TOGETHER)
                         for k, image in enumerate(images)])
 
 
 def draw_augmentation(result: dict):
-    """The sweep as one picture: PSNR on the left, alignment on the right."""
-    x = result["levels"]
-    return beside(*(lines({name: (x, result[name][what]) for name in ("clean", "spoilt")},
-                          xlabel="augmentation", ylabel=label, marker="o")
-                    for what, label in (("psnr", "PSNR, dB"), ("alignment", "alignment"))))
+    """The sweep as one image: PSNR on the left, alignment on the right."""
+    x, plots = result["levels"], []
+    for what, label in (("psnr", "PSNR, dB"), ("alignment", "alignment")):
+        curves = {name: (x, result[name][what]) for name in ("clean", "spoilt")}
+        plots.append(lines(curves, xlabel="augmentation", ylabel=label, marker="o"))
+    return beside(*plots)

@@ -1,5 +1,4 @@
-"""The ways to sample codes, compared: the six of VQ-Diffusion and Improved VQ-Diffusion,
-and the original's fast one."""
+"""Samplers of VQ-Diffusion, compared: the six of it and of Improved VQ-Diffusion, and the original's fast."""
 import time
 from collections.abc import Callable, Sequence
 from itertools import pairwise
@@ -15,29 +14,32 @@ PLAIN = dict(guidance_scale=1.0, truncation=0.86, sampler="ancestral", prior_wei
 
 
 def methods(T: int, guidance_scale: float) -> dict[str, dict]:
-    """The six ways of the original's inference script as fields of a VQDiffusion, for T noising steps; and
-    its own idea of fast, to compare.
+    """The six ways of the original's inference script as fields of a VQDiffusionConfig, and its own fast one.
 
-    guidance_scale: of the guided ways; 1, which is no guidance, becomes 2."""
-    few, guided = max(1, T // 10), {**PLAIN, "guidance_scale": 2.0 if guidance_scale == 1 else guidance_scale,
-                                    "truncation": 1.0}
-    return {"plain": {**PLAIN, "sampling_steps": T}, "guidance": {**guided, "sampling_steps": T},
-            "high quality": {**PLAIN, "sampler": "even", "sampling_steps": 2 * T},
-            "fast": {**PLAIN, "sampling_steps": few},
-            "purity": {**PLAIN, "sampler": "purity", "prior_weight": 1.0, "sampling_steps": T},
-            "guidance, fast": {**guided, "sampling_steps": few},
-            "the original's fast": {**PLAIN, "sampler": "legacy_fast", "sampling_steps": few}}
+    T: noising steps.  guidance_scale: of the guided ways; 1, which is no guidance, becomes 2."""
+    few, scale = max(1, T // 10), 2.0 if guidance_scale == 1 else guidance_scale
+    guided = {**PLAIN, "guidance_scale": scale, "truncation": 1.0}
+    return {
+        "plain": {**PLAIN, "sampling_steps": T},
+        "guidance": {**guided, "sampling_steps": T},
+        "high quality": {**PLAIN, "sampler": "even", "sampling_steps": 2 * T},
+        "fast": {**PLAIN, "sampling_steps": few},
+        "purity": {**PLAIN, "sampler": "purity", "prior_weight": 1.0, "sampling_steps": T},
+        "guidance, fast": {**guided, "sampling_steps": few},
+        "the original's fast": {**PLAIN, "sampler": "legacy_fast", "sampling_steps": few},
+    }
 
 
 def method_sweep(at: Callable, ways: dict[str, dict], *, n: int = 32, seed: int = 0) -> dict:
     """What each way of sampling makes of the same captions and seeds.
 
     at: fields -> the pipeline with them.  Returns {"samples", way: {"one_object", "two_objects": alignment,
-    "calls", "seconds" a picture, "tokens": how many are decided in each call, on average over four pictures,
-    and "most_tokens" in one call}}."""
+    "calls", "seconds" per image, "tokens": how many are decided per call, on average over four images, and
+    "most_tokens" in one call}}."""
     result: dict = {"samples": n}
     for name, fields in ways.items():
-        pipeline, start, row = at(fields), time.perf_counter(), {}
+        pipeline = at(fields)
+        start, row = time.perf_counter(), {}
         for kind in ("one_object", "two_objects"):
             captions = [caption for _, caption in fresh_scenes(kind, n)]
             row[kind] = round(alignment(sample_many(pipeline, captions, seed=seed), captions).score, 4)
@@ -48,10 +50,10 @@ def method_sweep(at: Callable, ways: dict[str, dict], *, n: int = 32, seed: int 
 
 
 def tokens_a_call(pipeline, captions: Sequence[str], seed: int = 0) -> list[float]:
-    """How many masks of a picture become codes in each network call, on average."""
+    """How many masks of an image become codes in each network call, on average."""
     K, N = pipeline.model.diffusion.K, pipeline.stages[0].shape[0]
-    left = [float(N), *(_masks(value.x, K) for name, value in pipeline.walk(captions, seed)
-                        if name == "frame")]
+    frames = (value for name, value in pipeline.walk(captions, seed) if name == "frame")
+    left = [float(N), *(_masks(frame.x, K) for frame in frames)]
     return [round(a - b, 2) for a, b in pairwise(left)]
 
 
@@ -60,8 +62,8 @@ def _masks(x: Tensor, K: int) -> float:
 
 
 def draw_methods(at: Callable, ways: dict[str, dict], n: int = 4, seed: int = 0):
-    """One way of sampling a column, one caption a row."""
-    captions = [caption for kind in ("one_object", "two_objects")
-                for _, caption in fresh_scenes(kind, n // 2)]
-    return strip([at(fields)(captions, seed).cpu() for fields in ways.values()], list(ways),
-                 captions=captions)
+    """A strip: one column per way of sampling, one row per caption."""
+    kinds = ("one_object", "two_objects")
+    captions = [caption for kind in kinds for _, caption in fresh_scenes(kind, n // 2)]
+    columns = [at(fields)(captions, seed).cpu() for fields in ways.values()]
+    return strip(columns, list(ways), captions=captions)
