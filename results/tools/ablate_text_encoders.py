@@ -1,9 +1,10 @@
-"""Does it matter who reads the captions? `python results/tools/ablate_text_encoders.py` trains the same 16 px
-base three times and asks it to choose between captions.
+"""Ablation of the text encoder: the same 16 px base trained three times, then asked to choose between
+captions.
 
-Readers: the frozen language model that ships with the project, the same one with random weights (frozen too),
-and GLIDE's text transformer, which learns with the pictures. Equal steps, batches and U-Net. Writes
-imagen-shapes/encoders.json; runs go to runs/encoders/ and are resumed.
+Encoders: the frozen language model that ships with the project, the same one with random weights (frozen
+too), and GLIDE's text transformer, which learns with the images. Equal steps, batches and U-Net.
+`python results/tools/ablate_text_encoders.py` writes imagen-shapes/encoders.json; runs go to runs/encoders/
+and are resumed.
 """
 import argparse
 import json
@@ -37,18 +38,17 @@ def random_encoder(folder: Path) -> Path:
 
 
 def presets(steps: int, runs: Path) -> dict:
-    """The three presets, alike but for who reads."""
+    """The three presets, alike but for their text encoder."""
     preset = PRESETS["imagen-shapes"]
-    preset = replace(preset, fit=replace(preset.fit, steps=steps), save=replace(preset.save, sample_steps=0),
-                     cascade=())
+    fit, save = replace(preset.fit, steps=steps), replace(preset.save, sample_steps=0)
+    preset = replace(preset, fit=fit, save=save, cascade=())
     model = replace(preset.model, size=16)
-    learned = GLIDEConfig(size=model.size, text=TextConfig(512, 24, text_layers=3, text_heads=4),
-                          net=model.net, sampling_steps=model.sampling_steps,
-                    guidance_scale=model.guidance_scale, objective=model.objective)
+    untrained = replace(model, encoder=str(random_encoder(runs / "random-t5")))
+    text = TextConfig(512, 24, text_layers=3, text_heads=4)
+    learned = GLIDEConfig(size=model.size, text=text, net=model.net, sampling_steps=model.sampling_steps,
+                          guidance_scale=model.guidance_scale, objective=model.objective)
     return {"frozen language model": replace(preset, model=model),
-            "frozen random weights": replace(preset,
-                                             model=replace(model,
-                                                           encoder=str(random_encoder(runs / "random-t5")))),
+            "frozen random weights": replace(preset, model=untrained),
             "learned with the pictures": replace(preset, model=learned)}
 
 
@@ -66,13 +66,11 @@ def main() -> None:
         for _ in train(preset, folder):
             pass
         pipeline = load(folder, cascade=False)
-        result[name] = choice_metrics(pipeline, n=options.n) | {
-            "trained parameters": sum(p.numel() for p in pipeline.model.parameters())
-        }
+        parameters = sum(p.numel() for p in pipeline.model.parameters())
+        result[name] = choice_metrics(pipeline, n=options.n) | {"trained parameters": parameters}
         print(name, result[name])
-    record = {"steps": options.steps, "encoders": result,
-              "command": f"python results/tools/ablate_text_encoders.py --steps {options.steps} --n "
-                         f"{options.n}"}
+    command = f"python results/tools/ablate_text_encoders.py --steps {options.steps} --n {options.n}"
+    record = {"steps": options.steps, "encoders": result, "command": command}
     OUT.write_text(json.dumps(record, indent=1) + "\n", encoding="utf8")
 
 

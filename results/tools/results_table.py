@@ -1,4 +1,5 @@
-"""Write the results tables in README.md from results/*/metrics.json: `python results/tools/results_table.py`."""
+"""Write the results tables in README.md from results/*/metrics.json: `python
+results/tools/results_table.py`."""
 import json
 from pathlib import Path
 

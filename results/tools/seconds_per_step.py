@@ -1,4 +1,5 @@
-"""Seconds per training step of every preset for a laptop, on one core: `python results/tools/seconds_per_step.py`.
+"""Seconds per training step of every preset for a laptop, on one core: `python
+results/tools/seconds_per_step.py`.
 
 Twice: as the processor is, and as one without AVX-512 and bf16 units, which is what most laptops have. Writes
 results/seconds_per_step.json. The core's own time is counted, so that other programs on the machine count
@@ -57,6 +58,7 @@ def seconds(preset, folder: Path) -> float:
 def measure() -> dict:
     """What one kind of processor takes, in this process."""
     import torch
+
     from t2ilab.presets import PRESETS
     from t2ilab.training.precision import pick_precision
     torch.set_num_threads(1)

@@ -1,5 +1,7 @@
-"""A small network that names coloured shapes, for the codec's perceptual loss: `python
-results/tools/train_scene_classifier.py` trains and ships it in five minutes."""
+"""A small classifier of coloured shapes, for the VQGAN's perceptual loss.
+
+`python results/tools/train_scene_classifier.py` trains it and ships it, in five minutes.
+"""
 import json
 from pathlib import Path
 
@@ -26,12 +28,12 @@ def main() -> None:
     fresh = next(stream(scenes, batch_size=512, seed=1))
     right = (perceptual_net(fresh.images).argmax(1) == fresh.labels).float().mean().item()
     OUT.mkdir(exist_ok=True)
-    save_file({k: v.half().contiguous() for k, v in perceptual_net.state_dict().items()},
-              OUT / "model.safetensors")
-    (OUT / "metrics.json").write_text(json.dumps({
-        "right": round(right, 4), "samples": 512,
-        "parameters": sum(p.numel() for p in perceptual_net.parameters()),
-        "command": "python results/tools/train_scene_classifier.py"}, indent=1) + "\n", encoding="utf8")
+    weights = {k: v.half().contiguous() for k, v in perceptual_net.state_dict().items()}
+    save_file(weights, OUT / "model.safetensors")
+    metrics = {"right": round(right, 4), "samples": 512,
+               "parameters": sum(p.numel() for p in perceptual_net.parameters()),
+               "command": "python results/tools/train_scene_classifier.py"}
+    (OUT / "metrics.json").write_text(json.dumps(metrics, indent=1) + "\n", encoding="utf8")
     print(right)
 
 

@@ -5,6 +5,7 @@ from itertools import pairwise
 
 from torch import Tensor
 
+from ...tensors import generator
 from ...viz.tiles import strip
 from ..alignment import alignment
 from ..caption_metrics import fresh_scenes
@@ -50,9 +51,10 @@ def method_sweep(at: Callable, ways: dict[str, dict], *, n: int = 32, seed: int 
 
 
 def tokens_a_call(pipeline, captions: Sequence[str], seed: int = 0) -> list[float]:
-    """How many masks of an image become codes in each network call, on average."""
+    """How many masks of an image become codes in each network call, on average; each has its own noise."""
     K, N = pipeline.model.diffusion.K, pipeline.stages[0].shape[0]
-    frames = (value for name, value in pipeline.walk(captions, seed) if name == "frame")
+    sources = [generator(seed, k) for k in range(len(captions))]
+    frames = (value for name, value in pipeline.walk(captions, sources=sources) if name == "frame")
     left = [float(N), *(_masks(frame.x, K) for frame in frames)]
     return [round(a - b, 2) for a, b in pairwise(left)]
 
