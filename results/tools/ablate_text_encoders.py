@@ -1,5 +1,4 @@
-"""Ablation of the text encoder: the same 16 px base trained three times, then asked to choose between
-captions.
+"""Ablation of the text encoder: the same 16 px base trained three times, then made to choose captions.
 
 Encoders: the frozen language model that ships with the project, the same one with random weights (frozen
 too), and GLIDE's text transformer, which learns with the images. Equal steps, batches and U-Net.

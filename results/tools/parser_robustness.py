@@ -44,8 +44,7 @@ def _curves_at(scenes: Sequence[Scene], size: int) -> dict:
 
 
 def draw_curves(result: dict):
-    """Share read right per level, one plot per kind of corruption, one line per image size: a pillow
-    image."""
+    """Share read right per level, as a pillow image: a plot per kind of corruption, a line per image size."""
     def plot(kind):
         found = {}
         for size, kinds in result.items():

@@ -1,5 +1,4 @@
-"""Write the results tables in README.md from results/*/metrics.json: `python
-results/tools/results_table.py`."""
+"""The results tables of README.md, from results/*/metrics.json: `python results/tools/results_table.py`."""
 import json
 from pathlib import Path
 

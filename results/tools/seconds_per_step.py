@@ -1,5 +1,4 @@
-"""Seconds per training step of every preset for a laptop, on one core: `python
-results/tools/seconds_per_step.py`.
+"""Seconds per training step of every laptop preset, on one core: `python results/tools/seconds_per_step.py`.
 
 Twice: as the processor is, and as one without AVX-512 and bf16 units, which is what most laptops have. Writes
 results/seconds_per_step.json. The core's own time is counted, so that other programs on the machine count

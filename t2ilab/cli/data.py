@@ -67,7 +67,8 @@ def convert(preset: Annotated[Word, tyro.conf.arg(metavar="PRESET")],
 
     Args:
         preset: its configuration, such as glide-base, vq-coco, vq-ithq or ddpm-cifar10
-        file: OpenAI's GLIDE (.pt), original VQ-Diffusion (.pth), diffusers' DDPM or VQ-Diffusion (a folder)
+        file: what was published: OpenAI's GLIDE (.pt), the original VQ-Diffusion (.pth),
+            diffusers' DDPM (a folder), diffusers' VQ-Diffusion (a folder)
         out: the run's folder; runs/PRESET if not given
         table: of the original VQ-Diffusion, the published list of used codes, such as taming_vqvae_2887.pt
         vocabulary: of GLIDE, the published file of merges, such as vocab.bpe.gz

@@ -102,8 +102,7 @@ def _sizes(sizes):
 
 
 def _colours(levels):
-    """Mean, std (in [-1, 1]) and histogram (shares) of each channel.  levels: [3 256] counts of each
-    level."""
+    """Mean, std (in [-1, 1]) and histogram (shares) of each channel.  levels: [3 256], counts per level."""
     share = levels.double() / levels.sum(1, keepdim=True)
     value = from_uint8(torch.arange(256)).double()
     mean = (share * value).sum(1)

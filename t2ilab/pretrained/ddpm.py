@@ -39,7 +39,7 @@ FIXED_PROCESS = {
     "clip_sample_range": (1.0, 1.0), "thresholding": (False, False), "rescale_betas_zero_snr": (False, False)}
 CONVENTIONS = {"freq_shift": 0, "downsample_padding": 1, "norm_eps": 1e-5}      # theirs if not told
 TF_LAYOUT = {(1, 0, 1e-6): True, (0, 1, 1e-5): False}
-FILM = {"default": False, "scale_shift": True}
+SCALE_SHIFT = {"default": False, "scale_shift": True}
 PREDICT = {"epsilon": "eps", "v_prediction": "v", "sample": "x0"}
 VARIANCE = {"fixed_small": "small", "fixed_large": "large"}
 SCHEDULE = {"linear": "linear", "squaredcos_cap_v2": "cosine"}
@@ -82,13 +82,13 @@ def model_of(config: dict, process: dict, model: DDPMConfig) -> DDPMConfig:
     check({name: list(config[name]) for name in ("down_block_types", "up_block_types")},
           {"down_block_types": (down, down), "up_block_types": (up, up)})
     layout = tuple(config.get(name, default) for name, default in CONVENTIONS.items())
-    scale_shift_norm, name = config.get("resnet_time_scale_shift", "default"), "resnet_time_scale_shift"
+    scale_shift = config.get("resnet_time_scale_shift", "default")
     net = replace(
         model.net, channels=widths[0], channel_mult=tuple(w // widths[0] for w in widths),
         attention=tuple(attention), blocks=config.get("layers_per_block", 2),
         head_channels=config.get("attention_head_dim", 8),
         resample="conv", patch=1, places=False, classes=0,
-        scale_shift_norm=one_of(scale_shift_norm, FILM, name),
+        scale_shift_norm=one_of(scale_shift, SCALE_SHIFT, "resnet_time_scale_shift"),
         tf_layout=one_of(layout, TF_LAYOUT, ", ".join(CONVENTIONS)))
     predict, variance = process.get("prediction_type", "epsilon"), process.get("variance_type", "fixed_small")
     objective = replace(model.objective, predict=one_of(predict, PREDICT, "prediction_type"),
@@ -105,9 +105,11 @@ def convert(state: dict[str, Tensor], net: UNet, flip: bool = True) -> dict[str,
     flip: their flip_sin_to_cos, which is cosines before sines, as here.
     ValueError, in one line, names what is missing, unexpected or misshapen."""
     found = gathered(with_new_names(state), net, dict(names(net)))
-    clock = found["time.0.weight"]
-    clock = clock if flip else torch.cat(clock.chunk(2, dim=1)[::-1], dim=1)
-    return found | {"time.0.weight": one_later(clock, last=int(net.config.tf_layout))}
+    first = found["time.0.weight"]                               # [E C], of the time MLP
+    if not flip:
+        sines, cosines = first.chunk(2, dim=1)
+        first = torch.cat([cosines, sines], dim=1)
+    return found | {"time.0.weight": one_later(first, last=int(net.config.tf_layout))}
 
 
 def names(net: UNet) -> Iterator[tuple[str, tuple[str, ...]]]:

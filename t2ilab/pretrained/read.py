@@ -127,18 +127,18 @@ def gathered(state: dict[str, Tensor], model: nn.Module, sources: dict[str, tupl
 
     sources: our name -> their names.  unused: a regular expression for names of theirs that have no use.
     ValueError, in one line, names what is missing, unexpected or misshapen."""
-    own = model.state_dict()
+    own, found = model.state_dict(), {}
     wanted = {k: sources[k] for k in own if k in sources}
     known = {name for names in wanted.values() for name in names}
     wrong = [f"{name} is unexpected" for name in state if name not in known and not re.match(unused, name)]
     wrong += [f"{name} is missing" for name in sorted(known - state.keys())]
-    found = {}
     for k, names in wanted.items() if known <= state.keys() else ():
         v = torch.cat([state[name].float() for name in names])
         width_1 = own[k].ndim == 2 and v.shape[2:] == (1, 1)     # a convolution of width 1 is a linear layer
         found[k] = v.flatten(1) if width_1 else v
-        if found[k].shape != own[k].shape:
-            wrong.append(f"{' and '.join(names)} is {list(found[k].shape)}, should be {list(own[k].shape)}")
+        there, shape = list(found[k].shape), list(own[k].shape)
+        if there != shape:
+            wrong.append(f"{' and '.join(names)} is {there}, should be {shape}")
     if wrong:
         more = f" (and {len(wrong) - 8} more)" * (len(wrong) > 8)
         raise ValueError(f"these weights are of another model: {'; '.join(wrong[:8])}{more}")

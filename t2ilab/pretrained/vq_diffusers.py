@@ -41,22 +41,23 @@ def detect(given: Published) -> bool:
 def to_run(given: Published, preset: Preset, folder: Path, out: Path, extras: Extras) -> list[str]:
     """A run of diffusers' VQ-Diffusion (see adapter.py).  ValueError where the preset is of another model."""
     transformer, vqvae, null = (Published(given.path / name) for name in ("transformer", "vqvae", NULL))
-    codec, painter = codec_of(preset)
+    codec, network = codec_of(preset)
     model = _checked(given, preset, codec)
-    painter.codec.load_state_dict(convert_codec(with_new_names(vqvae.weights()), painter.codec, "diffusers"))
+    codec_weights = convert_codec(with_new_names(vqvae.weights()), network.codec, "diffusers")
+    network.codec.load_state_dict(codec_weights)
     learned = null.config("config.json").get("learnable", False) and extras.null_embedding == "learned"
     embedding = null.weights() if learned else {}
+    L = len(embedding["embeddings"]) if "embeddings" in embedding else model.text_length
+    objective = replace(model.objective, cond_drop_prob=0.1 if learned else 0.0)
     model = replace(
-        model, codec=str((out / "codec").resolve()), codec_weights=fingerprint(painter.codec), used=(),
-        encoder_normalised=True, attend_padding=True,
-        text_length=len(embedding.get("embeddings", range(model.text_length))),
-        guidance_scale=GUIDANCE, truncation=TRUNCATION, zero_shot=not learned,
-        objective=replace(model.objective, cond_drop_prob=0.1 if learned else 0.0))
+        model, codec=str((out / "codec").resolve()), codec_weights=fingerprint(network.codec), used=(),
+        encoder_normalised=True, attend_padding=True, text_length=L,
+        guidance_scale=GUIDANCE, truncation=TRUNCATION, zero_shot=not learned, objective=objective)
     model, said = _with_encoder(given, model, folder, out)
     denoiser = model.build()
     weights = transformer.weights() | embedding
     denoiser.net.load_state_dict(convert_transformer(weights, denoiser.net, "diffusers"))
-    write_run(painter, codec, folder / "codec")
+    write_run(network, codec, folder / "codec")
     write_run(denoiser, replace(preset, model=model, init_from=None), folder)
     away = "the embedding that was learned for that" if learned else "the empty caption"
     return [*said, f"It is guided away from {away}, as in diffusers."]
@@ -72,9 +73,10 @@ def _checked(given: Published, preset: Preset, codec: Preset) -> VQDiffusionConf
     except (LookupError, TypeError, AttributeError, ZeroDivisionError) as error:
         why = f"{type(error).__name__}: {error}"
         raise ValueError(f"{given.path}: its config files are of no VQ-Diffusion ({why})") from error
-    rest = differing(replace(preset.model, net=model.net), model)
-    refuse_another(given.path, preset.name,
-                   [*differing(preset.model.net, model.net), *rest, *differing(codec.model.net, net)])
+    differs = differing(preset.model.net, model.net)
+    differs += differing(replace(preset.model, net=model.net), model)
+    differs += differing(codec.model.net, net)
+    refuse_another(given.path, preset.name, differs)
     return model
 
 
@@ -84,7 +86,8 @@ def model_of(config: dict, process: dict, model: VQDiffusionConfig) -> VQDiffusi
     ValueError for what our model does not do."""
     check(config, FIXED_NET)
     check(process, FIXED_PROCESS)
-    heads, width = config["num_attention_heads"], config["num_attention_heads"] * config["attention_head_dim"]
+    heads = config["num_attention_heads"]
+    width = heads * config["attention_head_dim"]
     codes, T = config["num_vector_embeds"] - 1, config["num_embeds_ada_norm"]
     check(process, {"num_vec_classes": (codes + 1, None), "num_train_timesteps": (T, 100)})
     net = replace(
@@ -103,11 +106,11 @@ def codec_of_folder(config: dict, net: VQGANConfig) -> VQGANConfig:
     up = ["AttnUpDecoderBlock2D" if here else "UpDecoderBlock2D" for here in reversed(attention)]
     check({"up_block_types": list(config["up_block_types"])}, {"up_block_types": (up, up)})
     widths, z_channels = config["block_out_channels"], config["latent_channels"]
+    mult = tuple(w // widths[0] for w in widths)
     return replace(
-        net, channels=widths[0], channel_mult=tuple(w // widths[0] for w in widths),
-        attention=tuple(attention),
-        blocks=config["layers_per_block"], z_channels=z_channels, codebook_size=config["num_vq_embeddings"],
-        codebook_dim=config.get("vq_embed_dim") or z_channels, patch=1)
+        net, channels=widths[0], channel_mult=mult, attention=tuple(attention), patch=1,
+        blocks=config["layers_per_block"], z_channels=z_channels,
+        codebook_size=config["num_vq_embeddings"], codebook_dim=config.get("vq_embed_dim") or z_channels)
 
 
 def _with_encoder(given: Published, model: VQDiffusionConfig, folder: Path,
@@ -118,6 +121,7 @@ def _with_encoder(given: Published, model: VQDiffusionConfig, folder: Path,
     if not weights or not tokenizer.is_dir():
         return model, [f"No text_encoder and tokenizer are there: captions are read with {model.encoder}."]
     (folder / "encoder").mkdir()
-    for path in (*weights, *text_encoder.glob("*.json"), *tokenizer.glob("*.json"), *tokenizer.glob("*.txt")):
+    files = [*text_encoder.glob("*.json"), *tokenizer.glob("*.json"), *tokenizer.glob("*.txt")]
+    for path in (*weights, *files):
         shutil.copyfile(path, folder / "encoder" / path.name)
     return replace(model, encoder=str((out / "encoder").resolve())), []

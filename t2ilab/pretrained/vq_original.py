@@ -26,26 +26,27 @@ def detect(given: Published) -> bool:
 
 def to_run(given: Published, preset: Preset, folder: Path, out: Path, extras: Extras) -> list[str]:
     """A run of the original VQ-Diffusion (see adapter.py): the averaged weights where there are any."""
-    codec, painter = codec_of(preset)
-    painter.codec.load_state_dict(convert_codec(given.content["model"], painter.codec))
+    codec, network = codec_of(preset)
+    network.codec.load_state_dict(convert_codec(given.content["model"], network.codec))
     weights, learned, said = _null_taken(_averaged(given), preset.model.net.classes, extras.null_embedding)
     used = _used(extras.table, preset, codec.model.net.codebook_size)
     net = replace(preset.model.net, flat_positions=preset.model.net.position_table > preset.model.grid)
     model = replace(_told(preset.model, learned), net=net, used=used, codec=str((out / "codec").resolve()),
-                    codec_weights=fingerprint(painter.codec))
+                    codec_weights=fingerprint(network.codec))
     denoiser = model.build()
     denoiser.net.load_state_dict(convert_transformer(weights, denoiser.net))
-    write_run(painter, codec, folder / "codec")
+    write_run(network, codec, folder / "codec")
     write_run(denoiser, replace(preset, model=model, init_from=None), folder)
     return said
 
 
 def codec_of(preset: Preset) -> tuple[Preset, VQGANObjective]:
-    """The preset of the codec that a preset draws with, and its network;
-    its discriminator was never published."""
+    """The preset of the codec that a preset draws with, and its network.
+
+    It has no discriminator: that was never published."""
     codec = PRESETS[Path(preset.model.codec).name]
-    codec = replace(codec, model=replace(codec.model, loss=VQGANLossConfig(perceptual=0.0, adversarial=0.0)))
-    return codec, codec.model.build()
+    model = replace(codec.model, loss=VQGANLossConfig(perceptual=0.0, adversarial=0.0))
+    return replace(codec, model=model), model.build()
 
 
 def _averaged(given: Published) -> State:
@@ -59,9 +60,9 @@ def _averaged(given: Published) -> State:
 
 def _told(model: VQDiffusionConfig, learned: bool) -> VQDiffusionConfig:
     """The same model with or without a learned "no caption" to guide away from."""
-    guidance_scale, drop = (model.guidance_scale, 0.1) if learned else (1.0, 0.0)
-    return replace(model, guidance_scale=guidance_scale,
-                   objective=replace(model.objective, cond_drop_prob=drop))
+    scale, drop = (model.guidance_scale, 0.1) if learned else (1.0, 0.0)
+    objective = replace(model.objective, cond_drop_prob=drop)
+    return replace(model, guidance_scale=scale, objective=objective)
 
 
 def _null_taken(weights: State, classes: int, take: str) -> tuple[State, bool, list[str]]:
@@ -71,7 +72,8 @@ def _null_taken(weights: State, classes: int, take: str) -> tuple[State, bool, l
     number tells that for certain, so the user does."""
     if not any(_is_null(name) or _is_longer(name, v, classes) for name, v in weights.items()):
         return weights, False, []
-    learned, said = take == "learned", _about_null(weights, take == "learned")
+    learned = take == "learned"
+    said = _about_null(weights, learned)
     if not learned:
         weights = {name: v[:classes] if _is_longer(name, v, classes) else v
                    for name, v in weights.items() if not _is_null(name)}

@@ -1,10 +1,10 @@
 """Time our Imagen, MinImagen and imagen-pytorch in turns, then train each equally long and see what it draws.
 
-`python results/tools/benchmarks/imagen.py --minimagen PATH --imagen-pytorch PATH`; writes imagen.json beside
-this file. All three get the same pictures, text features, batch and threads. Their networks are as large as
+`python results/tools/benchmarks/imagen.py --minimagen PATH --imagen-pytorch PATH` writes imagen.json here.
+All three get the same images, text features, batch and threads. Their networks are as large as
 ours, with as many levels and attention on the same ones but the first, as in their READMEs; each trains in
-its own loop (MinImagen's train.py, ImagenTrainer, `fit`) with its own objective, schedule and
-optimiser. "At their shape" is our network without its patches and the attention that they lack.
+its own loop (MinImagen's train.py, ImagenTrainer, `fit`) with its own objective, schedule and optimiser. "At
+their shape" is our network without its patches and the attention that they lack.
 """
 import sys
 import time
@@ -50,9 +50,9 @@ def nearest(build: Callable, model, parameters: int) -> nn.Module:
     """Their U-Net with our levels, and with the width that brings it nearest to so many parameters."""
     levels = (False, *model.net.attention[1:])
     build = partial(build, dim_mults=model.net.channel_mult, num_resnet_blocks=model.net.blocks,
-                    layer_attns=levels, layer_cross_attns=levels,
-                    text_embed_dim=model.encoder_width)
-    return min((build(dim=dim) for dim in range(16, 129, 8)), key=lambda net: abs(size_of(net) - parameters))
+                    layer_attns=levels, layer_cross_attns=levels, text_embed_dim=model.encoder_width)
+    nets = (build(dim=dim) for dim in range(16, 129, 8))
+    return min(nets, key=lambda net: abs(size_of(net) - parameters))
 
 
 def minimagen(model, parameters: int, lr: float) -> Contender:
@@ -74,15 +74,16 @@ def minimagen(model, parameters: int, lr: float) -> Contender:
 
     def draw(text, mask, seed=0):
         torch.manual_seed(seed)
-        with redirect_stderr(StringIO()):                               # its progress bars
-            return imagen.sample(text_embeds=text, text_masks=mask, cond_scale=model.guidance_scale) * 2 - 1
+        with redirect_stderr(StringIO()):           # its progress bars
+            images = imagen.sample(text_embeds=text, text_masks=mask, cond_scale=model.guidance_scale)
+        return images * 2 - 1
     return Contender(size_of(net), train, draw)
 
 
 def imagen_pytorch(model, parameters: int, lr: float) -> Contender:
     """As in its README, by its trainer, which averages the weights too."""
-    # a default that it asks the hub for
-    with mock.patch("transformers.T5Config.from_pretrained", return_value=SimpleNamespace(d_model=0)):
+    no_width = SimpleNamespace(d_model=0)           # of a default that it asks the hub for
+    with mock.patch("transformers.T5Config.from_pretrained", return_value=no_width):
         from imagen_pytorch import ImagenConfig, ImagenTrainer, Unet
     with redirect_stdout(sys.stderr):
         net = nearest(partial(Unet, max_text_len=model.text_length), model, parameters)
@@ -98,8 +99,9 @@ def imagen_pytorch(model, parameters: int, lr: float) -> Contender:
 
     def draw(text, mask, seed=0):
         torch.manual_seed(seed)
-        return trainer.sample(text_embeds=text, text_masks=mask, cond_scale=model.guidance_scale,
-                              use_tqdm=False) * 2 - 1
+        images = trainer.sample(text_embeds=text, text_masks=mask, cond_scale=model.guidance_scale,
+                                use_tqdm=False)
+        return images * 2 - 1
     return Contender(size_of(net), train, draw)
 
 
@@ -110,20 +112,23 @@ def ours(model, config) -> Contender:
 
     def draw(text, mask, seed=0):
         averaged = replace(pipeline.stages[0], denoiser=state.ema)
-        return replace(pipeline, encode_text=lambda _: (text, mask),
-                       stages=(averaged,))([""] * len(text), seed)
-    return Contender(size_of(state.model), lambda batches: fit(state.model, batches, config, state=state),
-                     draw)
+        reading = replace(pipeline, encode_text=lambda _: (text, mask), stages=(averaged,))
+        return reading([""] * len(text), seed)
+
+    def train(batches):
+        return fit(state.model, batches, config, state=state)
+    return Contender(size_of(state.model), train, draw)
 
 
 def turns(a, model, config) -> dict:
-    """Seconds and memory of a training step and of a picture, on random pictures and features."""
+    """Seconds and memory of a training step and of an image, on random images and features."""
     draw, plain = generator(0), replace(config, precision="fp32")
-    x0 = 2 * torch.rand(a.batch, 3, model.size, model.size, generator=draw) - 1
-    text = torch.randn(a.batch, model.text_length, model.encoder_width, generator=draw)
-    mask = torch.arange(model.text_length) < torch.randint(1, model.text_length + 1, (a.batch, 1),
-                                                           generator=draw)
-    like_theirs = replace(model, net=replace(model.net, patch=1, attention=(False, *model.net.attention[1:])))
+    L = model.text_length
+    x0 = 2 * torch.rand(a.batch, 3, model.size, model.size, generator=draw) - 1         # [B 3 H W]
+    text = torch.randn(a.batch, L, model.encoder_width, generator=draw)                 # [B L E]
+    mask = torch.arange(L) < torch.randint(1, L + 1, (a.batch, 1), generator=draw)      # [B L]
+    their_net = replace(model.net, patch=1, attention=(False, *model.net.attention[1:]))
+    like_theirs = replace(model, net=their_net)
     mine = ours(model, plain)
     contenders = {"MinImagen": minimagen(model, mine.parameters, a.their_lr),
                   "imagen-pytorch": imagen_pytorch(model, mine.parameters, a.their_lr),
@@ -131,20 +136,21 @@ def turns(a, model, config) -> dict:
     in_auto = {"ours, precision auto": ours(model, replace(config, precision="auto"))}
     runs = {name: contender.train(repeat((x0, Cond(text, mask))))
             for name, contender in (contenders | in_auto).items()}
-    training = in_turns({name: partial(steps, run, a.training_steps) for name, run in runs.items()}, a.rounds,
-                        beside=PUBLISHED)
-    sampling = in_turns({name: partial(c.draw, text[:a.pictures], mask[:a.pictures])
-                         for name, c in contenders.items()}, a.rounds, beside=PUBLISHED)
+    training = in_turns({name: partial(steps, run, a.training_steps) for name, run in runs.items()},
+                        a.rounds, beside=PUBLISHED)
+    text, mask = text[:a.pictures], mask[:a.pictures]
+    sampling = in_turns({name: partial(c.draw, text, mask) for name, c in contenders.items()},
+                        a.rounds, beside=PUBLISHED)
     memory = {name: extra_memory(partial(steps, run, 1)) for name, run in runs.items()}
     for name, row in training.items():
         row["seconds a step"] = row.pop("seconds") / a.training_steps
         row["extra MiB a step"] = memory[name]
-        row |= {f"times less memory than {other}": memory[other] / memory[name] for other in PUBLISHED
-                if memory[name]}
+        if memory[name]:
+            row |= {f"times less memory than {other}": memory[other] / memory[name] for other in PUBLISHED}
     for row in sampling.values():
         row["seconds a picture"] = row.pop("seconds") / a.pictures
-    return {"parameters": {name: c.parameters for name, c in contenders.items()}, "training (fp32)": training,
-            "sampling (fp32)": sampling}
+    return {"parameters": {name: c.parameters for name, c in contenders.items()},
+            "training (fp32)": training, "sampling (fp32)": sampling}
 
 
 def steps(run: Iterator, n: int) -> None:
@@ -155,23 +161,24 @@ def steps(run: Iterator, n: int) -> None:
 
 def scenes(a, model) -> Iterator:
     """The captioned scenes, read by the frozen encoder: the same ones for everybody."""
-    for step, batch in enumerate(stream(open_data("shapes", size=model.size), batch_size=a.batch, seed=0)):
+    dataset = open_data("shapes", size=model.size)
+    for step, batch in enumerate(stream(dataset, batch_size=a.batch, seed=0)):
         yield model.to_training_pair(batch, generator(step))
 
 
 def seconds_a_step(a, model, config) -> float:
-    """Of ours, from a network that is thrown away: its learning rate falls to 0 with the last step, so it
-    must know how many there will be."""
+    """Seconds per step of ours, from a network that is thrown away.
+
+    Its learning rate falls to 0 with the last step, so it must know how many there will be."""
     run = ours(model, replace(config, steps=10 ** 9)).train(scenes(a, model))
-    steps(run, a.training_steps)                                        # the first ones load the encoder
+    steps(run, a.training_steps)                    # the first ones load the encoder
     start = time.perf_counter()
     steps(run, 2 * a.training_steps)
     return (time.perf_counter() - start) / (2 * a.training_steps)
 
 
 def alignments(a, model, config) -> dict:
-    """How well pictures show what their captions say after so many seconds of training, drawing the scenes
-    and reading captions included."""
+    """Caption alignment after equal seconds of training, drawing the scenes and reading captions included."""
     config = replace(config, steps=max(1, round(a.seconds / seconds_a_step(a, model, config))))
     parameters = size_of(model.build())
     builds = {"MinImagen": partial(minimagen, model, parameters, a.their_lr),
@@ -181,15 +188,15 @@ def alignments(a, model, config) -> dict:
 
 
 def alignment_of(name: str, contender: Contender, a, model) -> dict:
-    """One contender's steps and marks."""
+    """One contender's steps and metrics."""
     start = time.perf_counter()
     for step, _ in zip(count(1), contender.train(scenes(a, model))):
         if (trained := time.perf_counter() - start) >= a.seconds:
             break
-    marks = caption_metrics(
-        lambda captions, seed, low_res_image=None: contender.draw(*model.language_model(captions), seed),
-        n=a.marked,
-    )
+
+    def draw(captions, seed, low_res_image=None):
+        return contender.draw(*model.language_model(captions), seed)
+    marks = caption_metrics(draw, n=a.marked)
     print(f"{name}: {step} steps, one object {marks['one_object']}, two objects {marks['two_objects']}",
           file=sys.stderr)
     return {"steps": step, "seconds": round(trained, 1), **marks}
@@ -208,30 +215,28 @@ def main():
     parser.add_argument("--training-steps", type=int, default=3, help="a round")
     parser.add_argument("--pictures", type=int, default=8, help="pictures drawn at once")
     parser.add_argument("--sampling-steps", type=int, default=50,
-                        help="a picture, each of two network evaluations")
+                        help="per image, each of two network evaluations")
     parser.add_argument("--seconds", type=float, default=300,
-                        help="of training before the pictures are marked; 0 = leave that out")
-    parser.add_argument("--marked", type=int, default=32, help="pictures to mark of each of four kinds")
+                        help="of training before the images are scored; 0 = leave that out")
+    parser.add_argument("--marked", type=int, default=32, help="images to score of each of four kinds")
     parser.add_argument("--their-lr", type=float, default=1e-4,
                         help="their learning rate; 1e-4 is the default of both")
     a = begin(parser, {"minimagen": "minimagen", "imagen_pytorch": "imagen_pytorch"})
     if a.sampling_steps < 21:
-        parser.error(
-            f"--sampling-steps {a.sampling_steps}: MinImagen needs 21 or more; with 20 its last beta is 1, "
-            "and its pictures are nan"
-        )
+        parser.error(f"--sampling-steps {a.sampling_steps}: MinImagen needs 21 or more; "
+                     "with 20 its last beta is 1, and its pictures are nan")
     if a.seconds and a.size < 24:
-        parser.error(
-            f"--size {a.size}: the scene parser reads 24 pixels or more; --seconds 0 leaves the marks out"
-        )
-    warnings.simplefilter("ignore")                                     # theirs are old
+        parser.error(f"--size {a.size}: the scene parser reads 24 pixels or more; "
+                     "--seconds 0 leaves the marks out")
+    warnings.simplefilter("ignore")                 # theirs are old
     preset = PRESETS[a.preset]
     model = replace(preset.model, size=a.size, sampling_steps=a.sampling_steps)
     config = replace(preset.fit, batch_size=a.batch)
-    result = about(a,
-                   {"minimagen": a.minimagen,
-                    "imagen_pytorch": a.imagen_pytorch}) | turns(a, model, replace(config, steps=10 ** 9))
-    write(result | ({"alignment": alignments(a, model, config)} if a.seconds else {}), a.out)
+    result = about(a, {"minimagen": a.minimagen, "imagen_pytorch": a.imagen_pytorch})
+    result |= turns(a, model, replace(config, steps=10 ** 9))
+    if a.seconds:
+        result["alignment"] = alignments(a, model, config)
+    write(result, a.out)
 
 
 if __name__ == "__main__":

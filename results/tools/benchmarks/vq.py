@@ -1,17 +1,16 @@
-"""Time our VQ-Diffusion, the original code and diffusers in turns, with equal networks: `python
-results/tools/benchmarks/vq.py --original PATH`.
+"""Time our VQ-Diffusion, the original code and diffusers in turns, with equal networks.
 
+`python results/tools/benchmarks/vq.py --original PATH` writes vq.json beside this file.
 The arithmetic of a step, from log p(x_0 | x_t) to a draw of x_{t-1}; a sampling step with its network; a
 training step, for which diffusers has no loss. Nobody guides or truncates. Codes, text features, batch and
-threads are the same, in float32; our network reads each peer's weights, and the file
-says how far the answers lie apart. diffusers builds only linear layers of 4 times the width: it is timed
-beside the preset with such. Writes vq.json.
+threads are the same, in float32; our network reads each peer's weights, and the file says how far the answers
+lie apart. diffusers builds only linear layers of 4 times the width: it is timed beside the preset with such.
 
-The original wants a GPU and CLIP. Two things are changed for that: Tensor.cuda, which it calls once a block,
-does nothing, and condition_emb_config is None, with which its own forward takes features where captions were.
-Its codec, data, Solver and EMA are not run: a training step is its Solver's order of calls (forward with
-logits, zero_grad, backward, clip, AdamW) at the preset's rates. Ours is `fit`, which looks for nan and
-averages weights besides.
+The original wants a GPU and CLIP. Two things are changed for that: Tensor.cuda, which it calls once per
+block, does nothing, and condition_emb_config is None, with which its own forward takes features where
+captions were. Its codec, data, Solver and EMA are not run: a training step is its Solver's order of calls
+(forward with logits, zero_grad, backward, clip, AdamW) at the preset's rates. Ours is `fit`, which looks for
+nan and averages weights besides.
 """
 import warnings
 from collections.abc import Callable
@@ -36,8 +35,7 @@ from t2ilab.training.fit import TrainState, fit
 
 @dataclass(frozen=True)
 class Inputs:
-    """What every contender is given: random codes, half of them masked,
-    and random features in a caption's place."""
+    """What every contender is given: random codes, half of them masked, and random features for captions."""
     x0: Tensor              # [B N] int64, 0..K-1
     x_t: Tensor             # [B N] int64, 0..K
     cond: Cond              # text [B L D]
@@ -60,41 +58,32 @@ def inputs(model, batch: int) -> Inputs:
     draw, t = generator(0), model.T // 2
     x0 = torch.randint(model.codebook_size, (batch, model.grid ** 2), generator=draw)
     text = torch.randn(batch, model.text_length, model.net.text_width, generator=draw)
-    return Inputs(x0, model.diffusion.diffuse(x0, t, draw),
-                  Cond(text, torch.ones(text.shape[:2], dtype=torch.bool)), t)
+    mask = torch.ones(text.shape[:2], dtype=torch.bool)
+    return Inputs(x0, model.diffusion.diffuse(x0, t, draw), Cond(text, mask), t)
 
 
 def original(model) -> Peer:
     """Its DiffusionTransformer of one of our configurations."""
-    from image_synthesis.modeling.transformers.diffusion_transformer import (
-        DiffusionTransformer,
-        index_to_log_onehot,
-    )
-
-    net, places = model.net, (model.grid, model.grid)
-    tokens = dict(num_embed=model.codebook_size, spatial_size=places, embed_dim=net.width)
+    from image_synthesis.modeling.transformers import diffusion_transformer as published
+    net, modeling = model.net, "image_synthesis.modeling"
+    tokens = dict(num_embed=model.codebook_size, spatial_size=(model.grid, model.grid), embed_dim=net.width)
     blocks = dict(n_layer=net.layers, n_embd=net.width, n_head=net.heads, mlp_hidden_times=net.mlp_mult,
-                  condition_dim=net.text_width,
-                  mlp_type={"linear": "fc", "conv": "conv_mlp"}[net.mlp], block_activate="GELU2",
-                  content_seq_len=model.grid ** 2)
-    process = DiffusionTransformer(
-        content_emb_config={
-            "target": "image_synthesis.modeling.embeddings.dalle_mask_image_embedding.DalleMaskImageEmbedding",
-            "params": tokens,
-        },
-        transformer_config={
-            "target": "image_synthesis.modeling.transformers.transformer_utils.Text2ImageTransformer",
-            "params": blocks,
-        },
-        alpha_init_type="alpha1",
-        diffusion_step=model.T,
-        auxiliary_loss_weight=model.objective.auxiliary,
-        adaptive_auxiliary_loss=model.objective.adaptive,
-    )
+                  condition_dim=net.text_width, mlp_type={"linear": "fc", "conv": "conv_mlp"}[net.mlp],
+                  block_activate="GELU2", content_seq_len=model.grid ** 2)
+    embedding = f"{modeling}.embeddings.dalle_mask_image_embedding.DalleMaskImageEmbedding"
+    transformer = f"{modeling}.transformers.transformer_utils.Text2ImageTransformer"
+    process = published.DiffusionTransformer(
+        content_emb_config={"target": embedding, "params": tokens},
+        transformer_config={"target": transformer, "params": blocks},
+        alpha_init_type="alpha1", diffusion_step=model.T, auxiliary_loss_weight=model.objective.auxiliary,
+        adaptive_auxiliary_loss=model.objective.adaptive)
 
     def given(x):           # its own forms, made once: its loop carries the first from step to step
-        return index_to_log_onehot(x.x_t,
-                                   model.codebook_size + 1), x.cond.text, torch.full((len(x.x_t),), x.t - 1)
+        log_x_t = published.index_to_log_onehot(x.x_t, model.codebook_size + 1)
+        return log_x_t, x.cond.text, torch.full((len(x.x_t),), x.t - 1)
+
+    def log_p_x0(x):
+        return process.predict_start(*given(x))[:, :-1]
 
     def table(x, log_p):
         # as its predict_start gives it
@@ -103,29 +92,36 @@ def original(model) -> Peer:
 
     def draw(x, log_p):
         return lambda own=table(x, log_p): process.log_sample_categorical(own())
-    return Peer(process.transformer, lambda x: process.predict_start(*given(x))[:, :-1], table, draw,
-                lambda x: partial(process.p_sample, *given(x)),
-                lambda x: process({"content_token": x.x0, "condition_embed_token": x.cond.text},
-                                  return_loss=True)["loss"])
+
+    def loss(x):
+        given_x0 = {"content_token": x.x0, "condition_embed_token": x.cond.text}
+        return process(given_x0, return_loss=True)["loss"]
+    return Peer(process.transformer, log_p_x0, table, draw,
+                step=lambda x: partial(process.p_sample, *given(x)), loss=loss)
 
 
 def diffusers(model) -> Peer:
     """Its Transformer2DModel and its scheduler."""
     from diffusers import Transformer2DModel, VQDiffusionScheduler
-    scheduler, c = VQDiffusionScheduler(num_vec_classes=model.codebook_size + 1,
-                                        num_train_timesteps=model.T), model.net
+    c, K = model.net, model.codebook_size
+    scheduler = VQDiffusionScheduler(num_vec_classes=K + 1, num_train_timesteps=model.T)
     net = Transformer2DModel(num_attention_heads=c.heads, attention_head_dim=c.width // c.heads,
-                             num_layers=c.layers, cross_attention_dim=c.text_width,
-                             attention_bias=True, sample_size=model.grid,
-                             num_vector_embeds=model.codebook_size + 1, num_embeds_ada_norm=model.T,
+                             num_layers=c.layers, cross_attention_dim=c.text_width, attention_bias=True,
+                             sample_size=model.grid, num_vector_embeds=K + 1,
+                             num_embeds_ada_norm=model.T,
                              activation_fn="geglu-approximate", norm_type="ada_norm")
 
     def log_p(x):
-        # as its pipeline does
-        return net(x.x_t, encoder_hidden_states=x.cond.text, timestep=torch.tensor(x.t - 1)).sample.clamp(-70)
-    return Peer(net, log_p, lambda x, log_p: partial(scheduler.q_posterior, log_p, x.x_t, x.t - 1),
-                lambda x, log_p: partial(scheduler.step, log_p, x.t - 1, x.x_t),
-                lambda x: lambda: scheduler.step(log_p(x), x.t - 1, x.x_t), None)
+        t = torch.tensor(x.t - 1)
+        # clamped as in its pipeline
+        return net(x.x_t, encoder_hidden_states=x.cond.text, timestep=t).sample.clamp(-70)
+
+    def table(x, log_p):
+        return partial(scheduler.q_posterior, log_p, x.x_t, x.t - 1)
+
+    def draw(x, log_p):
+        return partial(scheduler.step, log_p, x.t - 1, x.x_t)
+    return Peer(net, log_p, table, draw, step=lambda x: lambda: draw(x, log_p(x))(), loss=None)
 
 
 def ours(model, peer: Peer, layout: str):
@@ -136,56 +132,51 @@ def ours(model, peer: Peer, layout: str):
 
 
 def measured(runs: dict[str, Callable], rounds: int, each: int = 1) -> dict:
-    """Seconds and memory of each run, and times faster and smaller than the published ones among them.  each:
-    calls a round."""
+    """Seconds and memory of each run, and times faster and smaller than the published ones among them.
+
+    each: calls per round."""
     published = [name for name in runs if not name.startswith("ours")]
-    rows = in_turns({name: lambda run=run: [run() for _ in range(each)] for name, run in runs.items()},
-                    rounds, beside=published)
+    repeated = {name: lambda run=run: [run() for _ in range(each)] for name, run in runs.items()}
+    rows = in_turns(repeated, rounds, beside=published)
     memory = {name: extra_memory(run) for name, run in runs.items()}
     for name, row in rows.items():
         row |= {"seconds": row["seconds"] / each, "extra MiB": memory[name]}
-        row |= {f"times less memory than {other}": memory[other] / memory[name] for other in published
-                if memory[name]}
+        if memory[name]:
+            row |= {f"times less memory than {other}": memory[other] / memory[name] for other in published}
     return rows
 
 
 @torch.no_grad()
 def posteriors(a, model) -> dict:
-    """The arithmetic alone, on the same random log p(x_0 | x_t),
-    and how far the tables of p(x_{t-1} | x_t) lie apart."""
-    x, diffusion, small = (
-        inputs(model, a.batch),
-        model.diffusion,
-        replace(model, net=replace(model.net, layers=1, mlp="linear")),
-    )
-    log_p = (3 * torch.randn(a.batch, model.codebook_size, model.grid ** 2,
-                             generator=generator(1))).log_softmax(1)
+    """The arithmetic alone, on the same random log p(x_0 | x_t); how far p(x_{t-1} | x_t) differ."""
+    x, diffusion = inputs(model, a.batch), model.diffusion
+    small = replace(model, net=replace(model.net, layers=1, mlp="linear"))
+    noise = torch.randn(a.batch, model.codebook_size, model.grid ** 2, generator=generator(1))
+    log_p = (3 * noise).log_softmax(1)                      # [B K N]
     peers = {"original": original(small), "diffusers": diffusers(small)}
     table = partial(diffusion.posterior, x_t=x.x_t, t=x.t, s=x.t - 1)
-    apart = {name: float((peer.table(x, log_p)().exp() - table(log_p.exp())).abs().max())
-             for name, peer in peers.items()}
-    runs = {name: peer.draw(x, log_p) for name, peer in peers.items()} | {
-        "ours": lambda: diffusion.step(Prediction(log_p), x.x_t, x.t, x.t - 1)
-    }
+    own = table(log_p.exp())
+    apart = {name: float((peer.table(x, log_p)().exp() - own).abs().max()) for name, peer in peers.items()}
+    runs = {name: peer.draw(x, log_p) for name, peer in peers.items()}
+    runs["ours"] = lambda: diffusion.step(Prediction(log_p), x.x_t, x.t, x.t - 1)
     runs["ours, with the table"] = lambda: torch.multinomial(table(log_p.exp()).mT.flatten(0, 1), 1)
-    return {"largest difference to our p(x_{t-1} | x_t)": apart, **measured(runs, a.rounds, each=3)}
+    measures = measured(runs, a.rounds, each=3)
+    return {"largest difference to our p(x_{t-1} | x_t)": apart, **measures}
 
 
 @torch.no_grad()
 def sampling(a, model, builds: dict[str, Callable]) -> dict:
-    """A step with its network, by the loop of every pipeline, and how far our log p(x_0 | x_t)
-    lies from each peer's with its weights."""
+    """A sampling step with its network, by the loop of every pipeline; how far log p(x_0 | x_t) differ."""
     x, peers = inputs(model, a.batch), {name: build(model) for name, build in builds.items()}
     mine = {name: ours(model, peer, name) for name, peer in peers.items()}
     apart = {name: float((peer.log_p(x) - mine[name](x.x_t, x.t, x.cond).x0).abs().max())
              for name, peer in peers.items()}
-    denoise, steps = guided(mine["original"], x.cond,
-                            1.0), {name: peer.step(x) for name, peer in peers.items()}
-    steps["ours"] = lambda: next(trajectory(denoise, model.diffusion, x.x_t, (x.t, x.t - 1),
-                                            sampler=ancestral))
-    return {"parameters": sizes({name: peer.net
-                                 for name, peer in peers.items()} | {"ours": mine["original"]}),
-            "largest difference to our log p(x_0 | x_t)": apart, **measured(steps, a.rounds)}
+    denoise, times = guided(mine["original"], x.cond, 1.0), (x.t, x.t - 1)
+    steps = {name: peer.step(x) for name, peer in peers.items()}
+    steps["ours"] = lambda: next(trajectory(denoise, model.diffusion, x.x_t, times, sampler=ancestral))
+    nets = {name: peer.net for name, peer in peers.items()} | {"ours": mine["original"]}
+    return {"parameters": sizes(nets), "largest difference to our log p(x_0 | x_t)": apart,
+            **measured(steps, a.rounds)}
 
 
 def training(a, model, config) -> dict:
@@ -213,16 +204,16 @@ def sizes(nets: dict[str, nn.Module]) -> dict[str, int]:
 
 def measure(a) -> dict:
     preset = PRESETS[a.preset]
-    model = replace(preset.model, net=replace(preset.model.net, layers=a.layers or preset.model.net.layers))
+    net = preset.model.net
+    model = replace(preset.model, net=replace(net, layers=a.layers or net.layers))
     linear = replace(model, net=replace(model.net, mlp="linear", mlp_mult=4))
+    config = replace(preset.fit, steps=10 ** 9, batch_size=a.batch, precision="fp32")
     result = {"posterior (fp32)": posteriors(a, model)}
     if linear != model:
         result["sampling step (fp32)"] = sampling(a, model, {"original": original})
-    result["sampling step, linear layers (fp32)"] = sampling(a, linear,
-                                                             {"original": original, "diffusers": diffusers})
-    return result | {"training step (fp32)": training(a, model,
-                                                      replace(preset.fit, steps=10 ** 9, batch_size=a.batch,
-                                                              precision="fp32"))}
+    both = {"original": original, "diffusers": diffusers}
+    result["sampling step, linear layers (fp32)"] = sampling(a, linear, both)
+    return result | {"training step (fp32)": training(a, model, config)}
 
 
 def main():
@@ -236,7 +227,7 @@ def main():
     parser.add_argument("--batch", type=int, default=2, help="pictures at once, everywhere")
     parser.add_argument("--training-steps", type=int, default=1, help="a round; of sampling, 1")
     a = begin(parser, {"original": "image_synthesis"})
-    warnings.simplefilter("ignore")                                     # theirs are old
+    warnings.simplefilter("ignore")                 # theirs are old
     with mock.patch.object(Tensor, "cuda", lambda self: self):
         write(about(a, {"vq_diffusion": a.original}) | measure(a), a.out)
 
