@@ -4,11 +4,11 @@
 """
 from difflib import get_close_matches
 
-from . import ddpm, glide, imagen, latent_diffusion, rectified_flow, vq
+from . import ddpm, glide, imagen, latent_diffusion, rectified_flow, vq_diffusion, vqgan
 from .preset import DataConfig, Preset, SaveConfig
 
 __all__ = ["PRESETS", "DataConfig", "Preset", "SaveConfig", "named"]
-FILES = (ddpm, glide, imagen, vq, rectified_flow, latent_diffusion)
+FILES = (ddpm, glide, imagen, vqgan, vq_diffusion, rectified_flow, latent_diffusion)
 PRESETS = {preset.name: preset for file in FILES for preset in file.PRESETS}
 
 
