@@ -124,7 +124,7 @@ def test_a_pull_too_faint_for_half_precision_is_measured_all_the_same():
 def test_pictures_too_small_for_the_critic_are_refused_at_the_first_step():
     model = VQGANObjective(NET, replace(CRITIC, discriminator_start=10, discriminator=DiscriminatorConfig(8, 3))).train()
     assert model.discriminator(pictures(1, 24)).shape == (1, 1, 1, 1)
-    with pytest.raises(ValueError, match="16 x 16 pixels are too small for this discriminator, which needs 24 or more: choose fewer --discriminator-halvings"):
+    with pytest.raises(ValueError, match="16 x 16 pixels are too small for this discriminator, which needs 24 or more: choose fewer --discriminator-layers"):
         model.loss(pictures(1, 16))
 
 
@@ -200,3 +200,8 @@ def test_a_trained_codec_says_how_to_try_it(tmp_path, capsys):
     small = "--steps 1 --batch-size 1 --channels 8 --codebook-size 4 --sample-steps 0".split()
     assert cli.main(["train", "vq-codec-shapes", *small, "--out", str(tmp_path / "run")]) == 0
     assert f"t2ilab sample {tmp_path / 'run'} --low-res-image photo.png" in capsys.readouterr().out
+
+
+def test_an_unknown_perceptual_net_is_named_with_those_that_are_known():
+    with pytest.raises(ValueError, match="^perceptual_net='vgg': choose one of .*scenes"):
+        replace(PLAIN, perceptual_net="vgg")

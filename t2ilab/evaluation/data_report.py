@@ -1,7 +1,7 @@
 """Look at the data before you train on it: one report for any data set, as numbers, as figures and in words.
 
-Most failed runs fail here: labels off by one, pictures in the wrong range, empty captions, one class drowning
-the others. Left out on purpose: near-duplicates, faces, offensive content; those need models of their own.
+Most failed runs fail here: labels off by one, images in the wrong range, empty captions, one class drowning
+the others.  Left out on purpose: near-duplicates, faces, offensive content; those need models of their own.
 """
 import hashlib
 import json
@@ -52,10 +52,8 @@ def inspect(name: str, root, out, *, split: str | None = None, size: int | None 
 def statistics(dataset, *, examples: int = 20_000) -> dict:
     """Counts, class balance, true sizes, colours and captions of any data set, from evenly spaced examples.
 
-    examples: so many at most.
-
-    Colours are those the model sees: after crop and resize, in [-1, 1]; std is over all pixels of all
-    images."""
+    examples: so many at most.  Colours are those the model sees: after crop and resize, in [-1, 1];
+    std is over all pixels of all images."""
     from tqdm import tqdm
     n = min(len(dataset), examples if len(dataset) != ENDLESS else 4_000)
     levels, labels = torch.zeros(3, 256, dtype=torch.int64), Counter()

@@ -51,7 +51,6 @@ def count_codes(codec, batches: Iterable[Tensor]) -> Tensor:
         codes = codec.encode(images.to(device)).flatten()
         counts += torch.bincount(codes, minlength=len(counts)).cpu()
     return counts
-    return counts
 
 
 def draw_codec(pipeline, n: int = 8):

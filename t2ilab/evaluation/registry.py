@@ -64,7 +64,6 @@ def kind(preset) -> str:
     if model.needs_image:
         return "upsampler" if hasattr(model, "low_res") else "codec"
     return {"text": "captions", "label": "labels", "none": "nothing"}[model.reads]
-    return "captions" if model.net.text_width else "labels" if model.net.classes else "nothing"
 
 
 def _wants(*kinds: str, scenes: bool = True, field: str = "", without: str = "") -> Callable[[object], str]:

@@ -1,4 +1,4 @@
-"""Metrics of models of the scenes, with labels or nothing, and how many images are sampled at a time.
+"""Metrics of models of the scenes that read labels or nothing, and what all metrics share.
 
 For models of the captioned scenes the scene parser is the judge, so the numbers need no second network.
 """

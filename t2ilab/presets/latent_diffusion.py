@@ -7,10 +7,15 @@ from .ddpm import SMALL
 from .preset import LAPTOP, DataConfig, Preset
 
 # 64 latents of 32 channels per image, in place of 64 x 64 pixels.
-SHAPES = LatentDiffusionConfig(net=replace(SMALL, channel_mult=(1, 2), attention=(True, True), patch=1),
-                         objective=ObjectiveConfig(predict="v", cond_drop_prob=0.2))
+SHAPES = LatentDiffusionConfig(
+    net=replace(SMALL, channel_mult=(1, 2), attention=(True, True), patch=1),
+    objective=ObjectiveConfig(predict="v", cond_drop_prob=0.2))
 
 PRESETS = [
-    Preset("latent-shapes", SHAPES, DataConfig("shapes"), replace(LAPTOP, steps=9_000),
-           expected="not measured yet", hardware="laptop, half an hour on one core"),
+    Preset(
+        "latent-shapes", SHAPES,
+        DataConfig("shapes"),
+        replace(LAPTOP, steps=9_000),
+        expected="not measured yet",
+        hardware="laptop, half an hour on one core"),
 ]

@@ -7,12 +7,15 @@ from .ddpm import SMALL
 from .preset import LAPTOP, DataConfig, Preset
 
 # 2,686,860 parameters, as ddpm-shapes.
-SHAPES = RectifiedFlowConfig(net=SMALL,
-                             objective=ObjectiveConfig(predict="velocity", loss_weighting="v_clipped",
-                                                       cond_drop_prob=0.2))
+SHAPES = RectifiedFlowConfig(
+    net=SMALL,
+    objective=ObjectiveConfig(predict="velocity", loss_weighting="v_clipped", cond_drop_prob=0.2))
 
 PRESETS = [
-    Preset("flow-shapes", SHAPES, DataConfig("shapes"), replace(LAPTOP, steps=9_000),
-           expected="not measured yet; as ddpm-shapes, from 50 steps",
-           hardware="laptop, an hour on one core"),
+    Preset(
+        "flow-shapes", SHAPES,
+        DataConfig("shapes"),
+        replace(LAPTOP, steps=9_000),
+        expected="not measured yet; as ddpm-shapes, from 50 steps",
+        hardware="laptop, an hour on one core"),
 ]

@@ -14,9 +14,8 @@ def load(name: str | Path | RunFolder, *, cascade: bool = True, **sampling) -> P
     """The pipeline of a run, ready to sample: `load("ddpm-shapes")`, `load("runs/mine", sampling_steps=10)`.
 
     cascade: with the stages that upsample its images, as far as they are trained.
-    sampling: sampler, sampling_steps, guidance_scale and other fields of its family override the first
-    stage's own;
-    ValueError for one it has not.  Lesson: notebooks/03_ddpm.ipynb"""
+    sampling: sampler, sampling_steps, guidance_scale and other fields of its family, which override the first
+    stage's own; ValueError for one it has not.  Lesson: notebooks/03_ddpm.ipynb"""
     run = name if isinstance(name, RunFolder) else find(name)
     pipeline = _load_stage(run, with_settings(run, sampling))
     for later in run.later() if cascade else ():

@@ -184,6 +184,7 @@ def _write_config(preset: Preset, out: Path, state: TrainState) -> dict:
                     for name in changed)
             raise FileExistsError(f"{out} holds a run with another {' and '.join(said)}: "
                                   f"choose another --out, or go on: t2ilab resume {out}")
+        _check_steps(preset, begun, out)
     if state.accelerator.is_main_process:
         write_text(out / "config.json", json.dumps(config, indent=1) + "\n")
     return config

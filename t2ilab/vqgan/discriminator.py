@@ -42,7 +42,7 @@ class Discriminator(nn.Module):
         if min(H, W) < self.least:
             raise ValueError(f"pictures of {H} x {W} pixels are too small for this discriminator, "
                              f"which needs {self.least} or more: "
-                             "choose fewer --discriminator-halvings, or --adversarial 0")
+                             "choose fewer --discriminator-layers, or --adversarial 0")
 
     def forward(self, images: Tensor) -> Tensor:
         self.check(images)

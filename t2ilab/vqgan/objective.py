@@ -29,7 +29,7 @@ class VQGANLossConfig:
 
     def __post_init__(self):
         if self.perceptual_net not in PERCEPTUAL:
-            raise ValueError(f"eyes={self.eyes!r}: choose one of {', '.join(PERCEPTUAL)}")
+            raise ValueError(f"perceptual_net={self.perceptual_net!r}: choose one of {', '.join(PERCEPTUAL)}")
 
 
 class VQGANObjective(nn.Module):
