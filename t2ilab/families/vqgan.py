@@ -49,7 +49,7 @@ class VQGANRunConfig(FamilyConfig):
 
 @dataclass(frozen=True)
 class Reconstruction:
-    """Reconstructs images through the VQGAN, behind the interface of TextToImage so that load,
+    """Reconstructs images through the VQGAN, behind the interface of Pipeline so that load,
     sample and evaluate work."""
     model: VQGANObjective
     size: int

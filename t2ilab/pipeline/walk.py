@@ -1,6 +1,6 @@
 """From captions to images, with every intermediate on the table.
 
-All families are instances of one `TextToImage`: something that reads captions, and one or more stages that
+All families are instances of one `Pipeline`: something that reads captions, and one or more stages that
 denoise, each at its own size.
 """
 from collections.abc import Iterator, Sequence

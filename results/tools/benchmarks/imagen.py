@@ -194,8 +194,8 @@ def alignment_of(name: str, contender: Contender, a, model) -> dict:
         if (trained := time.perf_counter() - start) >= a.seconds:
             break
 
-    def draw(captions, seed, low_res_image=None):
-        return contender.draw(*model.language_model(captions), seed)
+    def draw(captions, sources, low_res_image=None):
+        return contender.draw(*model.language_model(captions), sources[0].initial_seed())
     marks = caption_metrics(draw, n=a.marked)
     print(f"{name}: {step} steps, one object {marks['one_object']}, two objects {marks['two_objects']}",
           file=sys.stderr)
