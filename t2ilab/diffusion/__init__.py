@@ -1,2 +1,4 @@
-"""Diffusion itself: tables, q(x_t | x_0), q(x_s | x_t, x_0), losses,
-guidance and the one sampling loop. Imports no network."""
+"""Diffusion: tables, q(x_t | x_0), q(x_s | x_t, x_0), losses, guidance and the sampling loop.
+
+Imports no network.
+"""

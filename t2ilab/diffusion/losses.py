@@ -1,8 +1,8 @@
-"""What training minimises: squared error with a weight over noise levels,
-or the variational bound in bits per dimension.
+"""Losses: squared error weighted by SNR, or the variational bound in bits per dimension.
 
-DDPM (Ho et al. 2020), improved DDPM (Nichol & Dhariwal 2021), min-SNR (Hang et al. 2023), P2 (Choi et al.
-2022). Every weight is written for an error in x_0, so one table serves all parameterisations.
+DDPM (Ho et al. 2020), improved DDPM (Nichol & Dhariwal 2021), min-SNR (Hang et al. 2023), P2
+(Choi et al. 2022). Every weight is written for an error in x_0, so one table serves all
+parameterisations.
 """
 import math
 
@@ -11,10 +11,9 @@ from torch import Tensor
 
 from ..tensors import like
 
-# weight of the squared error in x_0 as a function of snr = (signal / noise)^2.  A plain squared error in x0,
-# eps, v or
+# Weight of the squared error in x_0 as a function of snr = (signal / noise)^2.  A plain squared
+# error in x0, eps, v or velocity has the weight of that name.
 WEIGHTS = {
-              # velocity has the weight of that name.
     "x0": lambda snr: torch.ones_like(snr),
     "eps": lambda snr: snr,
     "v": lambda snr: snr + 1,
@@ -26,15 +25,15 @@ WEIGHTS = {
 
 
 def normal_kl(mean1: Tensor, log_var1: Tensor, mean2: Tensor, log_var2: Tensor) -> Tensor:
-    """KL(N1 || N2) per element, in nats."""
-    return 0.5 * (
-        log_var2 - log_var1 - 1 + (log_var1 - log_var2).exp() + (mean1 - mean2).square() * (-log_var2).exp()
-    )
+    """KL(N1 || N2) of two normal distributions per element, in nats.  All of one shape."""
+    distance = (mean1 - mean2).square() * (-log_var2).exp()
+    return 0.5 * (log_var2 - log_var1 - 1 + (log_var1 - log_var2).exp() + distance)
 
 
 def decoder_nll(x0: Tensor, mean: Tensor, log_std: Tensor) -> Tensor:
-    """-log p(x_0 | x_1) per element, in nats, for pixels that are really one of 256 levels.  x0:
-    [B C H W] in [-1, 1]."""
+    """-log p(x_0 | x_1) per element, in nats, for pixels that are really one of 256 levels.
+
+    x0: [B C H W] in [-1, 1]."""
     def cdf(edge):
         return 0.5 * torch.erfc(-(edge - mean) * (-log_std).exp() / math.sqrt(2))
     upper = torch.where(x0 > 0.999, 1.0, cdf(x0 + 1 / 255))
@@ -44,35 +43,38 @@ def decoder_nll(x0: Tensor, mean: Tensor, log_std: Tensor) -> Tensor:
 
 
 def vlb_term(diffusion, x0: Tensor, x_t: Tensor, t, s, pred) -> Tensor:
-    """One term of the variational bound, [B] in bits per dimension: KL(q || p) for s > 0,
-    the decoder's NLL for s = 0.
+    """One term of the variational bound, [B] in bits per dimension.
 
-    x0: [B C H W] in [-1, 1].  t, s: [B] int, s < t.  pred: Prediction.  Lesson: notebooks/03_ddpm.ipynb"""
+    KL(q || p) for s > 0, the decoder's NLL for s = 0.
+    x0: [B C H W] in [-1, 1].  t, s: [B] int, s < t.  pred: Prediction.
+    Lesson: notebooks/03_ddpm.ipynb"""
     true_mean, _ = diffusion.posterior(x0, x_t, t, s)
     mean, _ = diffusion.posterior(pred.x0, x_t, t, s)
     own = diffusion.log_variance(torch.zeros_like(x_t), t, s)
     log_var = own if pred.var is None else diffusion.log_variance(pred.var, t, s)
     kl = normal_kl(true_mean, own, mean, log_var)                               # DDPM Eq. 5
-    nats = torch.where(like(s == 0, x_t).bool(), decoder_nll(x0, mean, 0.5 * log_var), kl)
+    nll = decoder_nll(x0, mean, 0.5 * log_var)
+    nats = torch.where(like(s == 0, x_t).bool(), nll, kl)
     return nats.flatten(1).mean(1) / math.log(2)
 
 
 @torch.no_grad()
-def bits_per_dim(denoise, diffusion, x0: Tensor, times: list[int], *, generator=None) -> dict[str, Tensor]:
-    """An upper bound on -log2 p(x_0) per dimension for a sampler that visits `times` (from T down to 0),
-    term by term.
+def bits_per_dim(denoise, diffusion, x0: Tensor, times: list[int], *,
+                 generator=None) -> dict[str, Tensor]:
+    """Bits per dimension: an upper bound on -log2 p(x_0) for a sampler that visits `times`.
 
-    x0: [B C H W] in [-1, 1].  Returns total [B], prior [B], vlb [B n], mse [B n] (of x0_hat), one column per
-    pair of times.
+    x0: [B C H W] in [-1, 1].  times: from T down to 0.  Returns total [B], prior [B], vlb [B n],
+    mse [B n] (of x0_hat), one column per pair of times.
     Lesson: notebooks/03_ddpm.ipynb"""
-    vlb, mse = [], []
+    B, vlb, mse = len(x0), [], []
     for t, s in zip(times, times[1:]):
         x_t = diffusion.diffuse(x0, t, generator)
         pred = denoise(x_t, t)
-        vlb.append(vlb_term(diffusion, x0, x_t, torch.full((len(x0),), t), torch.full((len(x0),), s), pred))
+        vlb.append(vlb_term(diffusion, x0, x_t, torch.full((B,), t), torch.full((B,), s), pred))
         mse.append((pred.x0 - x0).square().flatten(1).mean(1))
     signal, noise = diffusion.scales(x0, times[0])
     zero = torch.zeros_like(x0)
-    prior = normal_kl(signal * x0, zero + 2 * noise.log(), zero, zero).flatten(1).mean(1) / math.log(2)
+    prior = normal_kl(signal * x0, zero + 2 * noise.log(), zero, zero)
+    prior = prior.flatten(1).mean(1) / math.log(2)
     vlb = torch.stack(vlb, 1)
     return {"total": vlb.sum(1) + prior, "prior": prior, "vlb": vlb, "mse": torch.stack(mse, 1)}

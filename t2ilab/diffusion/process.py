@@ -1,7 +1,8 @@
-"""What every forward process has in common, and all that the sampling loop asks of one.
+"""Forward processes: what all have in common, and all that the sampling loop asks of one.
 
-Two exist: `GaussianDiffusion` (pixels or latents, DDPM's or rectified flow's) and `MaskReplaceDiffusion`
-(tokens). t = 0 is data, t = T is (almost) pure noise. Left out: networks, and where captions come from.
+Two exist: `GaussianDiffusion` (pixels or latents, DDPM's or rectified flow's) and
+`MaskReplaceDiffusion` (tokens). t = 0 is data, t = T is (almost) pure noise.
+Left out: networks, and where captions come from.
 """
 from collections.abc import Callable, Sequence
 from typing import Protocol
@@ -12,8 +13,9 @@ from ..tensors import Source
 
 
 class Process(Protocol):
-    """Add noise in one jump, and take one draw of x_s from x_t for any s < t.  x0: [B ...], t, s:
-    numbers or [B], 0..T."""
+    """A forward process: noise in one jump, and a draw of x_s from x_t for any s < t.
+
+    x0: [B ...], t, s: numbers or [B], 0..T."""
 
     @property
     def T(self) -> int:
@@ -32,11 +34,12 @@ class Process(Protocol):
         """One draw of x_s ~ p(x_s | x_t), with the network's Prediction in place of x_0."""
 
     def keep(self, x0: Tensor, known: Tensor) -> Callable[[Tensor], Tensor]:
-        """The constraint that puts known parts of x0 back into a prediction: inpainting.  known:
-        [B 1 H W] bool, True = keep."""
+        """Inpainting: the constraint that puts known parts of x0 back into a prediction.
+
+        known: [B 1 H W] bool, True = keep."""
 
 
-# A step is Process.step or another with its arguments; a sampler makes one, so that a solver with a memory
-# starts each run anew.
+# A step is Process.step or another with its arguments; a sampler makes one, so that a solver with a
+# memory starts each run anew.
 Step = Callable[..., Tensor]
 Sampler = Callable[[Process], Step]

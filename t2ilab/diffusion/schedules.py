@@ -1,8 +1,7 @@
-"""Noise schedules: functions that return a table alpha_bar[t], t = 0..T, float64,
-with alpha_bar[0] = 1 because t = 0 is data.
+"""Noise schedules: functions that return a table alpha_bar[t], t = 0..T, float64.
 
-DDPM (Ho et al. 2020) and improved DDPM (Nichol & Dhariwal 2021). Left out: a respacing class;
-a shorter list of times is respacing.
+alpha_bar[0] = 1, because t = 0 is data. DDPM (Ho et al. 2020) and improved DDPM (Nichol & Dhariwal
+2021). Left out: a respacing class; a shorter list of times is respacing.
 """
 import math
 
@@ -11,18 +10,18 @@ from torch import Tensor
 
 
 def linear(T: int = 1000) -> Tensor:
-    """alpha_bar [T+1] of DDPM: beta rises in a straight line from 1e-4 to 0.02 (both times 1000 / T).
+    """DDPM's linear schedule, alpha_bar [T+1]: beta rises from 1e-4 to 0.02 (both times 1000 / T).
 
-    Raises ValueError for T <= 20, where the last beta would reach 1.  Lesson: notebooks/02_noising.ipynb"""
+    Raises ValueError for T <= 20, where the last beta would reach 1.
+    Lesson: notebooks/02_noising.ipynb"""
     if T <= 20:
-        raise ValueError(f"linear schedule with T={T}: choose T > 20 (the last beta, 20 / T, must stay "
-                         "below 1)")
+        raise ValueError(f"linear schedule with T={T}: choose T > 20 "
+                         "(the last beta, 20 / T, must stay below 1)")
     return from_betas(torch.linspace(0.1 / T, 20 / T, T, dtype=torch.float64))
 
 
 def cosine(T: int = 1000) -> Tensor:
-    """alpha_bar [T+1] of improved DDPM: a quarter of a squared cosine,
-    so that pictures fade slowly at both ends.
+    """Improved DDPM's cosine schedule, alpha_bar [T+1]: images fade slowly at both ends.
 
     Betas come from the function and stop at 0.999, which keeps alpha_bar[T] above 0.
     Lesson: notebooks/02_noising.ipynb"""
@@ -32,13 +31,13 @@ def cosine(T: int = 1000) -> Tensor:
 
 
 def from_betas(betas: Tensor) -> Tensor:
-    """alpha_bar [T+1] from betas [T]: the share of the signal's variance that is left after t steps."""
+    """alpha_bar [T+1] from betas [T]: the share of the signal's variance left after t steps."""
     kept = 1 - betas.double()
     return torch.cat([torch.ones_like(kept[:1]), kept.cumprod(0)])
 
 
 def timesteps(T: int, n: int) -> list[int]:
-    """n + 1 integers T = t_0 > t_1 > ... > t_n = 0, evenly spaced: the times an n-step sampler visits.
+    """Times of an n-step sampler: n + 1 integers T = t_0 > t_1 > ... > t_n = 0, evenly spaced.
 
     Raises ValueError unless 1 <= n <= T.  Lesson: notebooks/04_faster_sampling.ipynb"""
     if not 1 <= n <= T:
@@ -47,15 +46,14 @@ def timesteps(T: int, n: int) -> list[int]:
 
 
 def sections(T: int, counts: tuple[int, ...]) -> list[int]:
-    """Falling times with counts[k] steps in the k-th of equal parts of 1..T, the clean end first;
-    0 comes last.
+    """Respaced times, falling: counts[k] steps in the k-th of equal parts of 1..T; 0 comes last.
 
-    A sampler may look harder where a picture needs it.  Raises ValueError if a part has too few times.
-    Lesson: notebooks/05_glide.ipynb"""
+    The clean end is the first part.  A sampler may take more steps where an image needs them.
+    Raises ValueError if a part has too few times.  Lesson: notebooks/05_glide.ipynb"""
     size, extra = divmod(T, len(counts))
     if any(n > size or n < 1 for n in counts):
-        raise ValueError(f"counts={counts}: choose 1 to {size} steps for each of the {len(counts)} "
-                         f"parts of {T}")
+        raise ValueError(f"counts={counts}: choose 1 to {size} steps "
+                         f"for each of the {len(counts)} parts of {T}")
     times, start = [0], 1
     for part, n in enumerate(counts):
         length = size + (part < extra)
@@ -64,8 +62,8 @@ def sections(T: int, counts: tuple[int, ...]) -> list[int]:
     return times[::-1]
 
 
-# GLIDE's 27 steps for its upsampler: dense where the picture is nearly clean, and starting two steps late,
-# where the last one shows no artefacts.
+# GLIDE's 27 steps for its upsampler: dense where the image is nearly clean, and starting two steps
+# late, where the last one shows no artefacts.
 FAST27 = (998, *sections(1000, (10, 10, 3, 2, 2))[1:])
 
 SCHEDULES = {"linear": linear, "cosine": cosine}

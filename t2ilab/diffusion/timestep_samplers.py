@@ -1,4 +1,4 @@
-"""Which noise level t a training example gets: evenly, mostly late, or by importance.
+"""Timestep samplers: how training picks t: evenly, mostly late, or by importance.
 
 Improved DDPM (Nichol & Dhariwal 2021) samples t by how much the bound varies there.
 """
@@ -14,39 +14,40 @@ def uniform_times(T: int, batch: int, generator=None) -> tuple[Tensor, Tensor]:
 
 
 def late_times(T: int, batch: int, generator=None) -> tuple[Tensor, Tensor]:
-    """t [B] from 1..T, nearly half of them in the noisiest tenth, and weights of 1:
-    the noisy end is meant to count for more.
+    """t [B] from 1..T, nearly half of them in the noisiest tenth, and weights [B] of 1.
 
-    Where everything stands is decided there, from the caption alone; evenly drawn times leave that too few
-    examples to be learned quickly."""
+    The weights stay 1 because the noisy end is meant to count for more: where everything stands is
+    decided there, from the caption alone, and evenly drawn times leave that too few examples to be
+    learned quickly."""
     u = torch.rand(batch, generator=generator, dtype=torch.float64)
-    return (T * (1 - u ** 3)).ceil().long().clamp(min=1), torch.ones(batch)
+    t = (T * (1 - u ** 3)).ceil().long().clamp(min=1)
+    return t, torch.ones(batch)
 
 
 TIMES = {"uniform": uniform_times, "late": late_times}
 
 
 class ImportanceTimes(nn.Module):
-    """Picks noise levels where the loss varies most, from the last 10 losses seen at each t.  Evenly until
-    every t was seen 10 times.
+    """Importance sampling of t by the last 10 losses at each t: more often where the loss varies.
 
-    All shards of a step choose by the same history: losses are noted, and remembered when the step is over,
-    those of every shard and process in shard order. The history is a buffer,
-    so a resumed run goes on exactly."""
-    KEEP, UNIFORM = 10, 0.001  # losses remembered per t; the share of evenly drawn t that keeps every t alive
+    Evenly until every t was seen 10 times.  All shards of a step choose by the same history: losses
+    are noted, and remembered when the step is over, those of every shard and process in shard
+    order. The history is a buffer, so a resumed run goes on exactly."""
+    KEEP = 10           # losses remembered per t
+    UNIFORM = 0.001     # the share of evenly drawn t that keeps every t alive
 
     def __init__(self, T: int):
         super().__init__()
         self.register_buffer("history", torch.zeros(T, self.KEEP))
         self.register_buffer("seen", torch.zeros(T, dtype=torch.int64))
-        self.noted: list[tuple[Tensor, Tensor]] = []                # (t [b], loss [b]) of this step's shards
+        self.noted: list[tuple[Tensor, Tensor]] = []    # (t [b], loss [b]) of this step's shards
 
     def probabilities(self) -> Tensor:
         """p_t [T] float64 for t = 1..T, on the CPU."""
         history, T = self.history.cpu().double(), len(self.seen)
         if self.seen.amin() < self.KEEP:
             return torch.full((T,), 1 / T, dtype=torch.float64)
-        p = history.square().mean(1).sqrt()                                     # iDDPM importance sampling
+        p = history.square().mean(1).sqrt()                     # iDDPM importance sampling
         return (1 - self.UNIFORM) * p / p.sum() + self.UNIFORM / T
 
     def draw(self, T: int, batch: int, generator=None) -> tuple[Tensor, Tensor]:
@@ -60,8 +61,9 @@ class ImportanceTimes(nn.Module):
         self.noted.append((t.to(loss.device), loss.detach()))
 
     def after_step(self, gather: Callable[[Tensor], Tensor] = lambda v: v) -> None:
-        """Remember what all shards noted.  gather: [n ...] of this process -> [N ...] of all,
-        in shard order."""
+        """Remember what all shards noted.
+
+        gather: [n ...] of this process -> [N ...] of all, in shard order."""
         if self.noted:
             t, loss = (gather(torch.cat(column)) for column in zip(*self.noted))
             self.noted.clear()
@@ -70,9 +72,11 @@ class ImportanceTimes(nn.Module):
     def update(self, t: Tensor, loss: Tensor) -> None:
         """Remember the losses [B] seen at t [B], in this order: the last 10 of each t."""
         history, seen, index = self.history.cpu(), self.seen.cpu(), t.cpu() - 1
-        same = index[:, None] == index                                          # [B B]
-        before, after = same.tril(-1).sum(1), same.triu(1).sum(1)  # [B] how often t came earlier, later
+        same = index[:, None] == index                          # [B B]
+        before = same.tril(-1).sum(1)                           # [B] how often t came earlier
+        after = same.triu(1).sum(1)                             # [B] how often t came later
         kept = after < self.KEEP
-        history[index[kept], (seen[index] + before)[kept] % self.KEEP] = loss.to(history)[kept]
+        slot = (seen[index] + before) % self.KEEP
+        history[index[kept], slot[kept]] = loss.to(history)[kept]
         self.history.copy_(history)
         self.seen.copy_(seen.index_add(0, index, torch.ones_like(index)))
