@@ -1,5 +1,7 @@
-"""From a config.json back to the dataclasses it was written from, checked field by field.  Left out: which
-dataclass it is (runs/folder.py)."""
+"""config.json -> the dataclasses it was written from, checked field by field.
+
+Left out: which dataclass it is (runs/folder.py).
+"""
 import math
 import typing
 from dataclasses import fields, is_dataclass
@@ -7,24 +9,27 @@ from types import UnionType
 
 
 def from_dict(cls, values: dict, **types):
-    """The dataclass that asdict turned into these values.  types:
-    of fields that the class itself leaves open.
+    """The dataclass that asdict turned into these values.
 
+    types: of fields that the class itself leaves open.
     ValueError for fields this version does not know, or values of the wrong type."""
     hints = typing.get_type_hints(cls) | types
     unknown = set(values) - set(hints)
     if unknown:
-        raise ValueError(f"{cls.__name__} has no field {', '.join(sorted(unknown))}: the run is of another "
-                         "version of t2ilab")
+        raise ValueError(f"{cls.__name__} has no field {', '.join(sorted(unknown))}: "
+                         "the run is of another version of t2ilab")
     return cls(**{k: _value(v, hints[k], f"{cls.__name__}.{k}") for k, v in values.items()})
 
 
 def check_range(config, *names: str, least=-math.inf, most=math.inf, above=-math.inf, below=math.inf) -> None:
-    """ValueError unless each of these fields, or each number of a tuple,
-    is finite and within the bounds. None passes."""
+    """ValueError unless these fields are finite and within the bounds.
+
+    A tuple's numbers are checked one by one.  None passes."""
     for name in names:
         value = getattr(config, name)
-        numbers = value if isinstance(value, tuple) else () if value is None else (value,)
+        if value is None:
+            continue
+        numbers = value if isinstance(value, tuple) else (value,)
         if not all(math.isfinite(v) and least <= v <= most and above < v < below for v in numbers):
             bounds = {f"{least} or more": least, f"more than {above}": above,
                       f"{most} or less": most, f"less than {below}": below}
@@ -32,12 +37,15 @@ def check_range(config, *names: str, least=-math.inf, most=math.inf, above=-math
             raise ValueError(f"{name}={value}: choose {' and '.join(allowed) or 'a finite number'}")
 
 
+def _fields_in_common(kind, values: dict) -> int:
+    return len({field.name for field in fields(kind)} & set(values))
+
+
 def _value(value, hint, name: str):
     """A value read from JSON, as a field of this type wants it.  ValueError if it is of another."""
     allowed = typing.get_args(hint) if isinstance(hint, UnionType) else (hint,)
     if configs := [kind for kind in allowed if is_dataclass(kind)]:
-        return from_dict(max(configs, key=lambda kind: len({f.name for f in fields(kind)} & set(value))),
-                         value)
+        return from_dict(max(configs, key=lambda kind: _fields_in_common(kind, value)), value)
     value = tuple(value) if isinstance(value, list) else value
     allowed += (int,) * (float in allowed)
     if not isinstance(value, tuple(typing.get_origin(kind) or kind for kind in allowed)):

@@ -1,9 +1,8 @@
-"""Trained runs that come with the project: in a clone they lie in results/; after a plain `pip install` they
-are fetched once and checked.
+"""Trained runs that ship with the project: found, or fetched once and checked.
 
-`checksums.json` holds the SHA-256 of every file of every shipped run; a file that differs by one byte is
-thrown away. Also which folder a run's name means,
-for every command and every other run that names one: `locate`.
+In a clone they lie in results/; after a plain `pip install` they are fetched. `checksums.json` holds the
+SHA-256 of every file of every shipped run; a file that differs by one byte is thrown away.
+Also which folder a run's name means, for every command and every other run that names one: `locate`.
 """
 import hashlib
 import http.client
@@ -33,7 +32,7 @@ def repository() -> str:
 
 
 def cache_root() -> Path:
-    """Where this user keeps what was fetched or computed once; a temporary folder without a home."""
+    """The user's cache folder, for what was fetched or computed once; a temporary one without a home."""
     if given := os.environ.get("XDG_CACHE_HOME"):
         return Path(given) / "t2ilab"
     try:
@@ -51,22 +50,23 @@ def locate(name: str | Path) -> Path:
     """The folder that a run's name means; it need not be there.  A name and a path are never confused:
 
     1. a path, which is a text with a separator (./x, runs/x) or a Path, is that folder;
-    2. the name of a run that ships is that run, whatever lies here (one line on stderr if a run of that name
-    does);
+    2. the name of a run that ships is that run, whatever lies here (with one line on stderr if a run of
+       that name does);
     3. any other name is the folder of that name here if it holds a run, else runs/NAME if that does."""
     if is_shipped(name):
         if _holds_run(Path(name)):
             _say_once(f"{name}: the run that ships with the project; the one here is ./{name}")
         return shipped_run(name)
-    folder = Path(name)
-    is_path = isinstance(name, Path) or len(folder.parts) != 1 or str(name) != folder.name
-    return folder if is_path or _holds_run(folder) or not _holds_run("runs" / folder) else "runs" / folder
+    here = Path(name)
+    in_runs = "runs" / here
+    is_path = isinstance(name, Path) or len(here.parts) != 1 or str(name) != here.name
+    return here if is_path or _holds_run(here) or not _holds_run(in_runs) else in_runs
 
 
 def reports(name: str | Path) -> Path:
     """The folder for what is written about a run: its own, or runs/NAME for one that ships.
 
-    runs/NAME-shipped where runs/NAME is a run of yours."""
+    It is runs/NAME-shipped where runs/NAME is a run of yours."""
     if not is_shipped(name):
         return locate(name)
     mine = Path("runs") / name
@@ -88,15 +88,16 @@ def _say_once(line: str) -> None:
 def shipped_run(name: str) -> Path:
     """The folder of a shipped run; fetched into the user's cache where this is no clone.
 
-    KeyError for a run that is not shipped; ValueError if a file of a clone is damaged; FileNotFoundError that
-    says the one command to type, if a file cannot be fetched."""
+    KeyError for a run that is not shipped; ValueError if a file of a clone is damaged; FileNotFoundError
+    that says the one command to type, if a file cannot be fetched."""
     files = shipped()[name]
     in_clone = (RESULTS / name).is_dir()
     folder = RESULTS / name if in_clone else cache_root() / name
-    for file in [file for file, digest in files.items() if not _is_whole(folder / file, digest)]:
+    broken = [file for file, digest in files.items() if not _is_whole(folder / file, digest)]
+    for file in broken:
         if in_clone:
-            raise ValueError(f"{folder / file} is not the file that ships with the project; get it back: git "
-                             f"checkout -- results/{name}")
+            raise ValueError(f"{folder / file} is not the file that ships with the project; "
+                             f"get it back: git checkout -- results/{name}")
         _fetch(name, file, files[file], folder)
     return folder
 
@@ -106,9 +107,9 @@ def _is_whole(path: Path, digest: str) -> bool:
 
 
 def file_digest(path: Path) -> str:
-    """SHA-256 of a file, computed once a process as long as the file stays as it is."""
+    """SHA-256 of a file, computed once per process as long as the file stays as it is."""
     stat = path.stat()
-    # what was just written may change within a tick of the clock
+    # What was just written may change within a tick of the clock.
     settled = time.time_ns() - stat.st_mtime_ns > 10**9
     known = _hashed if settled else _hashed.__wrapped__
     return known(path.absolute(), stat.st_mtime_ns, stat.st_ctime_ns, stat.st_size)
@@ -121,9 +122,10 @@ def _hashed(path: Path, *stamp: int) -> str:
 
 
 def _fetch(name: str, file: str, digest: str, cache: Path) -> None:
-    address = f"{repository()}/raw/HEAD/results/{name}/{file}"
-    folder = repository().rsplit("/", 1)[-1]
-    help_line = f"get it with the project: git clone {repository()} && pip install -e ./{folder}"
+    project = repository()
+    address = f"{project}/raw/HEAD/results/{name}/{file}"
+    help_line = (f"get it with the project: git clone {project} "
+                 f"&& pip install -e ./{project.rsplit('/', 1)[-1]}")
     try:
         with urllib.request.urlopen(address, timeout=30) as answer:
             content = answer.read()

@@ -1,4 +1,4 @@
-"""Seeds, broadcasting and pixel ranges: the three small things every other module leans on.
+"""Seeds, broadcasting and pixel ranges: what every other module needs.
 
 A source of random numbers is one generator for a whole batch (training), or a list with one per image
 (sampling), so that an image does not depend on what else is in its batch.
@@ -26,17 +26,19 @@ def like(v: Tensor, x: Tensor) -> Tensor:
 def generator(*seeds: int) -> torch.Generator:
     """A CPU generator whose stream is a pure function of the integers, e.g. generator(seed, step, shard).
 
-    Nearby integers give unrelated streams, and there is no state to save:
-    step 137's noise can be drawn without steps 1 to 136."""
-    digest = hashlib.sha256(",".join(str(int(s)) for s in seeds).encode()).digest()
-    return torch.Generator().manual_seed(int.from_bytes(digest[:8], "little", signed=True))
+    Nearby integers give unrelated streams, and there is no state to save: step 137's noise can be drawn
+    without steps 1 to 136."""
+    text = ",".join(str(int(seed)) for seed in seeds)
+    digest = hashlib.sha256(text.encode()).digest()
+    seed = int.from_bytes(digest[:8], "little", signed=True)
+    return torch.Generator().manual_seed(seed)
 
 
 def generator_per_image(captions: Sequence[str], seed: int) -> list[torch.Generator]:
     """One generator per image, from the seed and from how often its caption came before.
 
-    So a seed is a noise and a caption says what becomes of it, alone, third in a batch, or in a batch of 200;
-    and a caption that is asked for four times gives four images."""
+    So a seed is a noise and a caption says what becomes of it, alone, third in a batch, or in a batch of
+    200; and a caption that is asked for four times gives four images."""
     before = Counter()
     sources = []
     for caption in captions:
@@ -46,9 +48,9 @@ def generator_per_image(captions: Sequence[str], seed: int) -> list[torch.Genera
 
 
 def randn(shape, generator: Source = None, *, device="cpu", dtype=torch.float32) -> Tensor:
-    """Standard normal numbers, drawn on the CPU and then moved,
-    so that a seed means the same image on every device.
+    """Standard normal numbers, drawn on the CPU and then moved.
 
+    So a seed means the same image on every device.
     generator: one for all, or a list of one per image, shape[0] of them; ValueError for another number."""
     return _drawn(torch.randn, shape, generator, dtype).to(device)
 
@@ -62,9 +64,8 @@ def _drawn(draw: Callable, shape, generator: Source, dtype: torch.dtype, device=
     if generator is None or isinstance(generator, torch.Generator):
         return draw(shape, generator=generator, dtype=dtype, device=device)
     if len(generator) != shape[0]:
-        raise ValueError(
-            f"{len(generator)} generators for a batch of {shape[0]}: give one per image, or one for all"
-        )
+        raise ValueError(f"{len(generator)} generators for a batch of {shape[0]}: "
+                         "give one per image, or one for all")
     return torch.stack([draw(shape[1:], generator=g, dtype=dtype, device=device) for g in generator])
 
 
@@ -77,8 +78,7 @@ def gumbel(shape, generator: Source = None, *, device="cpu") -> Tensor:
 
 
 def one_hot(x: Tensor, K: int) -> Tensor:
-    """Where each token is: [B N] int64 -> [B K N] bool, in memory as probabilities are;
-    [MASK] = K is nowhere.
+    """One-hot tokens: [B N] int64 -> [B K N] bool, in memory as probabilities are; [MASK] = K is nowhere.
 
     (torch's own, turned around, makes all that follows slower.)"""
     return x[:, None] == torch.arange(K, device=x.device)[:, None]

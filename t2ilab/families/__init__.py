@@ -1,4 +1,4 @@
-"""One paper, one file, in the paper's order; one row here.  What a family is: base.py."""
+"""Families of models: one paper, one file, in the paper's order.  What a family is: base.py."""
 from .base import FamilyConfig
 from .ddpm import DDPMConfig
 from .glide import GLIDEConfig
@@ -20,9 +20,9 @@ FAMILIES = {
 
 
 def family_of(model: FamilyConfig) -> str:
-    """The name of a config's family in FAMILIES, as config.json holds it.  TypeError for anything else."""
+    """Name of a config's family in FAMILIES, as config.json holds it.  TypeError if it has none."""
     for name, kind in FAMILIES.items():
         if type(model) is kind:
             return name
-    raise TypeError(f"{type(model).__name__} is the config of no family: choose one of "
-                    f"{', '.join(k.__name__ for k in FAMILIES.values())}")
+    known = ", ".join(kind.__name__ for kind in FAMILIES.values())
+    raise TypeError(f"{type(model).__name__} is the config of no family: choose one of {known}")

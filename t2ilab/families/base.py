@@ -1,4 +1,4 @@
-"""What a family is: a frozen config that builds what is trained, says how to sample from it, and turns
+"""FamilyConfig: a frozen config that builds what is trained, says how to sample from it, and turns
 batches into training pairs.
 
 One paper, one file, one row in FAMILIES. What most families need not say has a default here.
@@ -13,7 +13,7 @@ from ..diffusion.cond import Cond
 
 
 class FamilyConfig:
-    """The base of every family's config, a frozen dataclass.  A family says at least size, build,
+    """Base of every family's config, a frozen dataclass.  A family says at least size, build,
     pipeline and to_training_pair."""
     size: int                                    # pixels, H = W
 
@@ -22,20 +22,20 @@ class FamilyConfig:
         raise NotImplementedError
 
     def pipeline(self, model: nn.Module | None = None):
-        """How to sample from a trained model (None: from one with random weights):
+        """Pipeline that samples from a trained model (None: from one with random weights):
         something that is called with captions."""
         raise NotImplementedError
 
-    def to_training_pair(self, batch, generator: torch.Generator | None = None) -> tuple[Tensor, Cond]:
+    def to_training_pair(self, batch,
+                         generator: torch.Generator | None = None) -> tuple[Tensor, Cond]:
         """(x0 [B ...], Cond) from a batch of images, captions and labels."""
         raise NotImplementedError
 
     def preview_inputs(self, batch) -> tuple[Any, dict]:
-        """(captions or a number of images, options of the pipeline)
-        for samples that show how training is going."""
-        return (batch.captions if self.reads == "text" else len(batch.images)), {
-            "low_res_image": batch.images
-        } if self.needs_image else {}
+        """(captions or a number of images, options of the pipeline) for previews in training."""
+        captions = batch.captions if self.reads == "text" else len(batch.images)
+        options = {"low_res_image": batch.images} if self.needs_image else {}
+        return captions, options
 
     @property
     def reads(self) -> str:
@@ -44,7 +44,7 @@ class FamilyConfig:
 
     @property
     def needs_image(self) -> bool:
-        """Whether sampling wants an image to begin with, as an upsampler and an autoencoder do."""
+        """Whether sampling starts from an image, as an upsampler and an autoencoder do."""
         return False
 
     @property
@@ -69,12 +69,13 @@ class FamilyConfig:
 
     def extend(self, tensors: Mapping[str, Tensor], first: "FamilyConfig",
                own: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-        """The weights of another run of its family in the shapes that this model has; own: its fresh ones."""
+        """Weights of another run of its family in the shapes that this model has.
+        own: this model's fresh ones."""
         return tensors
 
     def as_upsampler_of(self, base: "FamilyConfig") -> "FamilyConfig":
-        """The same model as the stage of a cascade that enlarges another one's images.  ValueError if it is
-        none."""
+        """The same model as the stage of a cascade that upsamples another one's images.
+        ValueError if it is none."""
         raise ValueError(f"{type(self).__name__} enlarges no images")
 
 
@@ -87,8 +88,7 @@ def check_choices(config, **allowed) -> None:
 
 def check_classes(classes: int, dataset) -> None:
     """ValueError if a network's classes are not as many as the data set's."""
-    if classes and classes != len(dataset.classes):
-        n = len(dataset.classes)
+    if classes and classes != (n := len(dataset.classes)):
         raise ValueError(f"classes={classes}, but the data set has {n}: train with --classes {n}")
 
 

@@ -1,8 +1,9 @@
 """Denoising diffusion probabilistic models (Ho et al. 2020), improved (Nichol & Dhariwal 2021),
 with or without class labels.
 
-In the paper's order: the forward process, the network and what it predicts, the objective, sampling. With
-labels, some are taken away in training, so that guidance (Ho & Salimans 2022) can be turned on when sampling.
+In the paper's order: the forward process, the network and what it predicts, the objective,
+sampling. With labels, some are dropped in training, so that guidance (Ho & Salimans 2022) can be
+turned on when sampling.
 """
 from dataclasses import dataclass, field, replace
 
@@ -32,7 +33,7 @@ class DDPMConfig(FamilyConfig):
     sampler: str = "ancestral"               # ancestral (DDPM), ddim or dpm_solver_pp_2m
     sampling_steps: int = 1000               # network calls per image
     guidance_scale: float = 1.0              # 1 = off, 0 = unconditional; needs labels
-    labels: tuple[str, ...] = ()  # names of the net's classes; training fills them in from the data set
+    labels: tuple[str, ...] = ()             # class names; training fills them in from the data set
 
     def __post_init__(self):
         check_choices(self, schedule=SCHEDULES, sampler=SAMPLERS)
@@ -49,26 +50,32 @@ class DDPMConfig(FamilyConfig):
 
     def pipeline(self, model: GaussianDenoiser | None = None) -> Pipeline:
         """One stage, from noise to pixels."""
-        stage = Stage(denoiser=model or self.build(), shape=(3, self.size, self.size),
-                      steps=self.sampling_steps,
-                      guidance_scale=self.guidance_scale, constrain=(clip,), sampler=SAMPLERS[self.sampler])
+        stage = Stage(
+            denoiser=model or self.build(),
+            shape=(3, self.size, self.size),
+            steps=self.sampling_steps,
+            guidance_scale=self.guidance_scale,
+            constrain=(clip,),
+            sampler=SAMPLERS[self.sampler])
         return Pipeline(Labels(self.labels, self.net.classes), (stage,))
 
     def fit_to_dataset(self, dataset) -> "DDPMConfig":
-        """The same model with the data set's class names.  ValueError if their number is not the
-        network's."""
+        """The same model with the data set's class names.
+        ValueError if their number is not the network's."""
         check_classes(self.net.classes, dataset)
         return replace(self, labels=tuple(dataset.classes)) if self.net.classes else self
 
     def to_training_pair(self, batch, generator=None):
-        """(x0 [B 3 H W] in [-1, 1], Cond) from a batch of images and labels; a label of -1 is no label."""
+        """(x0 [B 3 H W] in [-1, 1], Cond) from images and labels; a label of -1 is no label."""
         return batch.images, label_cond(batch.labels) if self.net.classes else Cond()
 
 
 @dataclass(frozen=True)
 class Labels:
-    """Reads captions that are class names or numbers, 407 as well as "407": list of B captions -> ([B 1]
-    int64, [B 1] bool).  "" is no label."""
+    """Class names or numbers to indices: list of B captions -> ([B 1] int64, [B 1] bool).
+
+    407 is read as well as "407"; "" is no label.  ValueError for a class that the model does not
+    know, and for any caption at all if it has no classes."""
     names: tuple[str, ...]
     classes: int
 
@@ -80,20 +87,21 @@ class Labels:
     def __call__(self, captions):
         if not self.classes:
             if any(caption != "" for caption in captions):
-                raise ValueError("this model takes no captions: ask for a number of pictures instead")
+                raise ValueError("this model takes no captions: "
+                                 "ask for a number of pictures instead")
             return None, None
-        index = torch.tensor([[self.find(c)] for c in captions])
+        index = torch.tensor([[self.find(caption)] for caption in captions])     # [B 1]
         return index.clamp(min=0), index >= 0
 
     def find(self, caption: str | int) -> int:
-        """The index of a class by its name or number; -1 for ""."""
+        """Index of a class by its name or number; -1 for "".  ValueError for an unknown one."""
         caption = clean(str(caption)).lower()
         names = [clean(name).lower() for name in self.names]
-        if caption in names or not caption:
-            return names.index(caption) if caption else -1
+        if not caption:
+            return -1
+        if caption in names:
+            return names.index(caption)
         if caption in map(str, range(self.classes)):
             return int(caption)
-        raise ValueError(
-            f"no class {caption[:60]!r}: this model knows "
-            f"{', '.join(self.names) or f'the numbers 0 to {self.classes - 1}'}"
-        )
+        known = ", ".join(self.names) or f"the numbers 0 to {self.classes - 1}"
+        raise ValueError(f"no class {caption[:60]!r}: this model knows {known}")

@@ -1,9 +1,9 @@
-"""Imagen (Saharia et al. 2022): a frozen language model reads the caption, a small picture is drawn from it,
-and further stages enlarge that.
+"""Imagen (Saharia et al. 2022): text-to-image diffusion from the features of a frozen language
+model: a base draws a small image, and further stages upsample it.
 
-In the paper's order: the frozen text encoder, guidance with large scales and the thresholding that it needs,
-the cascade with noise conditioning augmentation, the Efficient U-Net of the stages that enlarge. Text
-cross-attention and pooled text are nets/text_pooling.py's tokens.
+In the paper's order: the frozen text encoder, guidance with large scales and the thresholding that
+it needs, the cascade with noise conditioning augmentation, the Efficient U-Net of the upsampling
+stages. Text cross-attention and pooled text are nets/text_pooling.py's tokens.
 """
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
@@ -32,9 +32,9 @@ from .base import FamilyConfig, check_choices
 from .glide import shrink
 
 # The paper's base, 64 px.
-BASE = UNetConfig(channels=512, channel_mult=(1, 2, 3, 4), blocks=3, attention=(False, True, True, True),
-                  head_channels=64, scale_shift_norm=True, dropout=0.0,
-                  text_width=512)
+BASE = UNetConfig(
+    channels=512, channel_mult=(1, 2, 3, 4), blocks=3, attention=(False, True, True, True),
+    head_channels=64, scale_shift_norm=True, dropout=0.0, text_width=512)
 
 
 class ImagenNet(nn.Module):
@@ -45,7 +45,9 @@ class ImagenNet(nn.Module):
         self.reader, self.unet = reader, unet
 
     def condition(self, cond: Cond) -> Cond:
-        """Features [B L E] to tokens [B 1+L+1 D], once per sampling run: they do not depend on x_t."""
+        """Features [B L E] to tokens [B 1+L+1 D], once per sampling run.
+
+        They do not depend on x_t."""
         tokens, mask = self.reader(cond.text, cond.mask)
         return replace(cond, text=tokens, mask=mask)
 
@@ -56,44 +58,38 @@ class ImagenNet(nn.Module):
 
 @dataclass(frozen=True)
 class ImagenConfig(FamilyConfig):
-    """Imagen: a base that draws from a caption, or an upsampler of what another one drew."""
-    size: int = 64                               # pixels, H = W
-    low_res: int = 0  # pixels of the picture it enlarges; 0 = it draws from the caption alone
-    # how far sampling noises that picture: 0 = not at all, 1 = to nothing; training draws from 0..1
-    augmentation: float = 0.1
-    crop_size: int = 0  # train on random squares of so many pixels; 0 = whole pictures
-    # language model: a shipped one's name, a folder, or a name on the Hugging Face hub
-    encoder: str = "google/t5-v1_1-xxl"
-    encoder_width: int = 4096                    # E of its features
-    text_length: int = 256                       # L: tokens; longer captions are cut; fixed once trained
-    cache: bool = True  # keep features on disk; off for captions that never come twice
+    """Imagen: a base that draws from a caption, or an upsampler of its images."""
+    size: int = 64                       # pixels, H = W
+    low_res: int = 0                     # pixels of the image it upsamples; 0 = from captions alone
+    augmentation: float = 0.1            # noise on it in sampling, 0..1; training draws from 0..1
+    crop_size: int = 0                   # train on random crops of so many pixels; 0 = whole images
+    encoder: str = "google/t5-v1_1-xxl"  # language model: a shipped one, a folder or a hub name
+    encoder_width: int = 4096            # E, of its features
+    text_length: int = 256               # L: tokens; longer captions are cut; fixed once trained
+    cache: bool = True                   # keep features on disk; off if captions never come twice
     net: Annotated[UNetConfig | EfficientUNetConfig, tyro.conf.AvoidSubcommands] = BASE
-    schedule: str = "cosine"                     # cosine (base) or linear
-    low_res_schedule: str = "linear"             # of the noise on the picture it enlarges
-    T: int = 1000                                # noising steps
+    schedule: str = "cosine"             # cosine (base) or linear
+    low_res_schedule: str = "linear"     # of the noise on the image it upsamples
+    T: int = 1000                        # noising steps
     objective: ObjectiveConfig = ObjectiveConfig(cond_drop_prob=0.1)
-    sampler: str = "ancestral"                   # ancestral, ddim or dpm_solver_pp_2m
-    sampling_steps: int = 250                    # network calls a picture
-    guidance_scale: float = 7.0                  # 1 = off, 0 = unconditional
-    # of x0_hat while sampling: none, static (cut at 1) or dynamic (shrink until it fits)
-    threshold: str = "dynamic"
-    percentile: float = 0.995  # share of a picture's values that dynamic thresholding shrinks to fit
+    sampler: str = "ancestral"           # ancestral, ddim or dpm_solver_pp_2m
+    sampling_steps: int = 250            # network calls per image
+    guidance_scale: float = 7.0          # 1 = off, 0 = unconditional
+    threshold: str = "dynamic"           # of x0_hat: none, static (cut at 1) or dynamic (shrunk)
+    percentile: float = 0.995            # share of values that dynamic thresholding shrinks to fit
 
     def __post_init__(self):
         check_choices(self, schedule=SCHEDULES, low_res_schedule=SCHEDULES, sampler=SAMPLERS,
                       threshold=THRESHOLDS)
-        if (
-            not 0 <= self.low_res < self.size
-            or not 0 <= self.crop_size <= self.size
-            or not 0 <= self.augmentation <= 1
-        ):
-            raise ValueError(f"low_res={self.low_res}, crop_size={self.crop_size}, "
-                             f"augmentation={self.augmentation}: "
-                             f"choose low_res below size={self.size}, crop_size up to it, augmentation "
-                             "in [0, 1]")
+        sizes_fit = 0 <= self.low_res < self.size and 0 <= self.crop_size <= self.size
+        if not sizes_fit or not 0 <= self.augmentation <= 1:
+            raise ValueError(
+                f"low_res={self.low_res}, crop_size={self.crop_size}, "
+                f"augmentation={self.augmentation}: choose low_res below size={self.size}, "
+                "crop_size up to it, augmentation in [0, 1]")
         if self.low_res and isinstance(self.net, UNetConfig):
-            raise ValueError(f"low_res={self.low_res}: a stage that enlarges has an EfficientUNetConfig "
-                             "as its net")
+            raise ValueError(f"low_res={self.low_res}: a stage that enlarges has an "
+                             "EfficientUNetConfig as its net")
         if self.net.text_width < 1 or getattr(self.net, "classes", 0):
             raise ValueError(f"text_width={self.net.text_width}: Imagen reads captions, no labels: "
                              "classes=0, text_width > 0")
@@ -108,8 +104,9 @@ class ImagenConfig(FamilyConfig):
     def build(self) -> GaussianDenoiser:
         """The denoiser of this one stage, with random weights."""
         net = UNet if isinstance(self.net, UNetConfig) else EfficientUNet
-        unet = net(self.net, in_channels=6 if self.low_res else 3,
-                   out_channels=6 if self.objective.variance == "learned" else 3)
+        in_channels = 6 if self.low_res else 3
+        out_channels = 6 if self.objective.variance == "learned" else 3
+        unet = net(self.net, in_channels=in_channels, out_channels=out_channels)
         reader = TextPooling(self.encoder_width, self.net.text_width, self.text_length)
         process = variance_preserving(SCHEDULES[self.schedule](self.T))
         return GaussianDenoiser(ImagenNet(reader, unet), process, self.objective)
@@ -117,63 +114,71 @@ class ImagenConfig(FamilyConfig):
     def pipeline(self, model: GaussianDenoiser | None = None) -> Pipeline:
         """The pipeline of this one stage."""
         enlarge = partial(self._enlarge, share=self.augmentation) if self.low_res else None
-        stage = Stage(denoiser=model or self.build(), shape=(3, self.size, self.size),
-                      steps=self.sampling_steps,
-                      guidance_scale=self.guidance_scale,
-                      constrain=THRESHOLDS[self.threshold](self.percentile),
-                      sampler=SAMPLERS[self.sampler], enlarge=enlarge)
+        stage = Stage(
+            denoiser=model or self.build(),
+            shape=(3, self.size, self.size),
+            steps=self.sampling_steps,
+            guidance_scale=self.guidance_scale,
+            constrain=THRESHOLDS[self.threshold](self.percentile),
+            sampler=SAMPLERS[self.sampler],
+            enlarge=enlarge)
         return Pipeline(self.language_model, (stage,))
 
     @cached_property
     def language_model(self) -> FrozenEncoder:
-        """What reads the captions; its weights are loaded with the first caption."""
-        return FrozenEncoder(self.encoder, self.text_length, width=self.encoder_width, cache=self.cache)
+        """Text encoder of the captions; its weights are loaded with the first caption."""
+        return FrozenEncoder(
+            self.encoder, self.text_length, width=self.encoder_width, cache=self.cache)
 
     def _enlarge(self, images: Tensor, generator: Source = None,
                  share: float | None = None) -> dict[str, Tensor]:
         process = variance_preserving(SCHEDULES[self.low_res_schedule](self.T))
-        return augmented(images, generator, small=self.low_res, size=self.size, diffusion=process,
-                         share=share)
+        return augmented(
+            images, generator, small=self.low_res, size=self.size, diffusion=process, share=share)
 
     def check_parts(self) -> None:
         """FileNotFoundError with the command that fetches the encoder, if it is not there."""
         find_encoder(self.encoder)
 
     def as_upsampler_of(self, base: "ImagenConfig") -> "ImagenConfig":
-        """The same model as the stage that enlarges another one's images."""
-        return replace(self, low_res=base.size, encoder=base.encoder, encoder_width=base.encoder_width,
-                       text_length=base.text_length, cache=base.cache)
+        """The same model as the stage that upsamples another one's images."""
+        return replace(
+            self, low_res=base.size, encoder=base.encoder, encoder_width=base.encoder_width,
+            text_length=base.text_length, cache=base.cache)
 
     def to_training_pair(self, batch, generator: torch.Generator):
         """(x0 [B 3 H W] in [-1, 1], Cond) from a batch of images and captions."""
         text, mask = self.language_model(batch.captions)
-        x0, seen = batch.images, self._enlarge(batch.images, generator) if self.low_res else {}
-        if self.crop_size:
-            x0, *low_res = cropped((x0, *([seen["low_res"]] if seen else [])), self.crop_size, generator)
-            seen = seen | ({"low_res": low_res[0]} if seen else {})
+        x0 = batch.images
+        seen = self._enlarge(x0, generator) if self.low_res else {}
+        if self.crop_size and seen:
+            x0, low_res = cropped((x0, seen["low_res"]), self.crop_size, generator)
+            seen = seen | {"low_res": low_res}
+        elif self.crop_size:
+            [x0] = cropped((x0,), self.crop_size, generator)
         return x0, Cond(text, mask, **seen)
 
 
-def augmented(images: Tensor, generator=None, *, small: int, size: int, diffusion: GaussianDiffusion,
-              share: float | None = None) -> dict[str, Tensor]:
-    """What a stage sees of the picture it enlarges: small, smoothly enlarged, and noised by a known amount,
-    in [-1, 1] like every picture.
+def augmented(images: Tensor, generator=None, *, small: int, size: int,
+              diffusion: GaussianDiffusion, share: float | None = None) -> dict[str, Tensor]:
+    """Low-resolution input of an upsampling stage, with noise conditioning augmentation: small,
+    bilinearly enlarged, and noised by a known amount.
 
-    images: [B 3 h w].  share: of the noise, 0..1, as in sampling; None draws one a picture, as in training.
-    Returns cond's low_res [B 3 size size] and aug [B].  Lesson: notebooks/06_imagen.ipynb"""
-    low = F.interpolate(shrink(images, small) if images.shape[-1] > small else images, (size, size),
-                        mode="bilinear", align_corners=False)
+    images: [B 3 h w] in [-1, 1].  share: of the noise, 0..1, as in sampling; None draws one per
+    image, as in training.  Returns cond's low_res [B 3 size size] and aug [B].
+    Lesson: notebooks/06_imagen.ipynb"""
+    low = shrink(images, small) if images.shape[-1] > small else images
+    low = F.interpolate(low, (size, size), mode="bilinear", align_corners=False)
     n = len(images)
     shares = torch.rand(n, generator=generator) if share is None else torch.full((n,), float(share))
-    t = (shares * diffusion.T).round().long()                                               # [B] in 0..T
+    t = (shares * diffusion.T).round().long()               # [B] in 0..T
     low = diffusion.diffuse(low, t, generator)              # Imagen noise conditioning augmentation
     return {"low_res": low, "aug": (t / diffusion.T).to(low)}
 
 
 def cropped(pictures: tuple[Tensor, ...], side: int, generator: torch.Generator) -> list[Tensor]:
-    """One random square of so many pixels of every picture, the same place in each tensor:
-    [B C H W] -> [B C side side]."""
+    """Random square crops, at the same place in each tensor: [B C H W] -> [B C side side]."""
     B, _, H, W = pictures[0].shape
     top, left = (torch.randint(0, n - side + 1, (B,), generator=generator).tolist() for n in (H, W))
-    return [torch.stack([picture[:, y:y + side, x:x + side] for picture, y, x in zip(batch, top, left)])
-            for batch in pictures]
+    crops = [(..., slice(y, y + side), slice(x, x + side)) for y, x in zip(top, left)]
+    return [torch.stack([image[crop] for image, crop in zip(batch, crops)]) for batch in pictures]

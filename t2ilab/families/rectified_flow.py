@@ -1,9 +1,9 @@
 """Rectified flow (Liu, Gong & Liu 2023): data and noise joined by straight lines,
-and a network that says which way they lead.
+and a network that predicts the velocity along them.
 
-The same U-Net and the same loop as DDPM's; what differs are the two tables of the process, the target, and
-the steps, which are Euler's. With labels, some are taken away in training,
-so that guidance can be turned on when sampling.
+The same U-Net and the same loop as DDPM's; what differs are the two tables of the process, the
+target, and the steps, which are Euler's. With labels, some are dropped in training, so that
+guidance can be turned on when sampling.
 """
 from dataclasses import dataclass, field, replace
 
@@ -28,12 +28,12 @@ class RectifiedFlowConfig(FamilyConfig):
     objective: ObjectiveConfig = ObjectiveConfig(predict="velocity")
     sampling_steps: int = 50                 # network calls per image, each an Euler step
     guidance_scale: float = 1.0              # 1 = off, 0 = unconditional; needs labels
-    labels: tuple[str, ...] = ()  # names of the net's classes; training fills them in from the data set
+    labels: tuple[str, ...] = ()             # class names; training fills them in from the data set
 
     def __post_init__(self):
         if self.objective.variance != "small":
-            raise ValueError(f"variance={self.objective.variance!r}: a flow adds no noise on its way, so "
-                             "choose small")
+            raise ValueError(f"variance={self.objective.variance!r}: a flow adds no noise "
+                             "on its way, so choose small")
 
     @property
     def reads(self) -> str:
@@ -45,17 +45,21 @@ class RectifiedFlowConfig(FamilyConfig):
 
     def pipeline(self, model: GaussianDenoiser | None = None) -> Pipeline:
         """One stage, from noise to pixels by Euler's steps."""
-        stage = Stage(denoiser=model or self.build(), shape=(3, self.size, self.size),
-                      steps=self.sampling_steps,
-                      guidance_scale=self.guidance_scale, constrain=(clip,), sampler=ddim(0.0))
+        stage = Stage(
+            denoiser=model or self.build(),
+            shape=(3, self.size, self.size),
+            steps=self.sampling_steps,
+            guidance_scale=self.guidance_scale,
+            constrain=(clip,),
+            sampler=ddim(0.0))
         return Pipeline(Labels(self.labels, self.net.classes), (stage,))
 
     def fit_to_dataset(self, dataset) -> "RectifiedFlowConfig":
-        """The same model with the data set's class names.  ValueError if their number is not the
-        network's."""
+        """The same model with the data set's class names.
+        ValueError if their number is not the network's."""
         check_classes(self.net.classes, dataset)
         return replace(self, labels=tuple(dataset.classes)) if self.net.classes else self
 
     def to_training_pair(self, batch, generator=None):
-        """(x0 [B 3 H W] in [-1, 1], Cond) from a batch of images and labels; a label of -1 is no label."""
+        """(x0 [B 3 H W] in [-1, 1], Cond) from images and labels; a label of -1 is no label."""
         return batch.images, label_cond(batch.labels) if self.net.classes else Cond()

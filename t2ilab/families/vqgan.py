@@ -1,7 +1,7 @@
-"""The first half of VQ-Diffusion (Gu et al. 2022): a VQGAN turns images into a grid of codes, trained before
-anything is drawn, then frozen.
+"""VQGAN (Esser et al. 2021): an autoencoder of images to a grid of codes, trained first and then
+frozen, for VQ-Diffusion (Gu et al. 2022) and latent diffusion.
 
-VQGAN (Esser et al. 2021). The network is vqgan/networks.py, the losses are vqgan/objective.py.
+The network is vqgan/networks.py, the losses are vqgan/objective.py.
 """
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -24,8 +24,8 @@ class VQGANRunConfig(FamilyConfig):
 
     def __post_init__(self):
         if self.size % self.net.factor:
-            raise ValueError(f"size={self.size}: choose a multiple of {self.net.factor}, the side of a "
-                             "code's cell in pixels")
+            raise ValueError(f"size={self.size}: choose a multiple of {self.net.factor}, the side "
+                             "of a code's cell in pixels")
 
     needs_image = True
 
@@ -57,23 +57,20 @@ class Reconstruction:
     encode_text: None = None
 
     @torch.no_grad()
-    def walk(self, captions=1, seed: int = 0, *, low_res_image: Tensor | None = None, negative_prompt=None,
-             edit=None,
-             sources=None) -> Iterator[tuple[str, Tensor]]:
-        """("codes", [B h w]), then ("image", [B 3 H W]).  low_res_image: [B 3 H W] in [-1, 1].
+    def walk(self, captions=1, seed: int = 0, *, low_res_image: Tensor | None = None,
+             negative_prompt=None, edit=None, sources=None) -> Iterator[tuple[str, Tensor]]:
+        """("codes", [B h w]), then ("image", [B 3 H W] in [-1, 1]).
+        low_res_image: [B 3 H W] in [-1, 1].
 
-        Captions and seed change nothing; ValueError for an edit."""
+        Captions and seed change nothing; ValueError for an edit, and without an image."""
         if negative_prompt is not None or edit is not None:
-            raise ValueError(
-                "a codec reads no captions and changes nothing on purpose: give it a picture alone "
-                "(low_res_image=, --low-res-image)"
-            )
+            raise ValueError("a codec reads no captions and changes nothing on purpose: give it a "
+                             "picture alone (low_res_image=, --low-res-image)")
         if low_res_image is None:
-            raise ValueError(
-                "a codec paints pictures again and draws none itself: give it one (low_res_image=, "
-                "--low-res-image)"
-            )
-        codes = self.model.codec.encode(fitted(low_res_image, self.size).to(self.model.seen.device))
+            raise ValueError("a codec paints pictures again and draws none itself: give it one "
+                             "(low_res_image=, --low-res-image)")
+        images = fitted(low_res_image, self.size).to(self.model.seen.device)
+        codes = self.model.codec.encode(images)
         yield "codes", codes
         yield "image", self.model.codec.decode(codes).clamp(-1, 1)
 
@@ -89,7 +86,8 @@ class Reconstruction:
 
 
 def fitted(images: Tensor, size: int) -> Tensor:
-    """Pictures [B 3 H W] at a codec's size."""
+    """Images [B 3 H W] resized to a codec's size, [B 3 size size] in [-1, 1]."""
     if images.shape[-2:] == (size, size):
         return images
-    return torch.nn.functional.interpolate(images, (size, size), mode="bilinear", antialias=True).clamp(-1, 1)
+    resized = torch.nn.functional.interpolate(images, (size, size), mode="bilinear", antialias=True)
+    return resized.clamp(-1, 1)

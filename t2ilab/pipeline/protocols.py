@@ -1,5 +1,4 @@
-"""The two parts of a pipeline that come in several kinds: what reads captions,
-and what stands between pixels and model space."""
+"""Protocols of a pipeline's parts that come in several kinds: text encoder and autoencoder."""
 from collections.abc import Sequence
 from typing import Protocol
 
@@ -7,16 +6,19 @@ from torch import Tensor
 
 
 class TextEncoder(Protocol):
-    """B captions -> (text, mask), as Cond holds them.  "" is no caption: an all-False mask."""
-    kind: str                    # what it reads: "text", "label", or "none" (a model without a condition)
+    """Text encoder: B captions -> (text, mask), as Cond holds them.
+
+    "" is no caption: an all-False mask."""
+    kind: str                    # what it reads: "text", "label", or "none" (unconditional)
 
     def __call__(self, captions: Sequence[str]) -> tuple[Tensor | None, Tensor | None]:
-        """(ids [B L] or features [B L D], mask [B L] bool), ([B 1] labels, [B 1] bool), or (None, None)."""
+        """(ids [B L] or features [B L D], mask [B L] bool), ([B 1] labels, [B 1] bool) or Nones."""
 
 
 class Codec(Protocol):
-    """An autoencoder: images [B 3 H W] in [-1, 1] <-> what the model denoises,
-    tokens [B N] or latents [B C h w]."""
+    """An autoencoder between images and what the model denoises.
+
+    Images [B 3 H W] in [-1, 1] <-> tokens [B N] or latents [B C h w]."""
 
     @property
     def size(self) -> int:

@@ -1,4 +1,4 @@
-"""One denoiser and how to sample from it: a cascade is a list of these."""
+"""Stage: one denoiser and how to sample from it.  A cascade is a list of these."""
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -15,20 +15,19 @@ from .protocols import Codec
 class Stage:
     """One denoiser and how to sample from it."""
     denoiser: nn.Module
-    shape: tuple[int, ...]  # of one sample in model space: (3, H, W), (N,) tokens or (C, h, w) latents
-    steps: int | tuple[int, ...] = 50       # network calls per image; or the falling times themselves, 0 last
-    guidance_scale: float = 1.0             # 1 = off, 0 = unconditional
-    constrain: tuple[Callable, ...] = ()    # functions x0 -> x0, applied in order
-    sampler: Sampler = ancestral            # process -> step
-    temperature: float = 1.0                # of the starting noise: below 1 = calmer images
-    # (smaller image [B 3 h w], generator) -> {"low_res": [B 3 H W], ...}; None = needs none
-    enlarge: Callable | None = None
-    sees_known: bool = False  # whether the network takes the known pixels of an Edit as an input
-    codec: Codec | None = None              # between pixels and model space; None = it denoises pixels
+    shape: tuple[int, ...]                # of a sample: (3, H, W), (N,) tokens or (C, h, w) latents
+    steps: int | tuple[int, ...] = 50     # network calls per image; or the falling times, 0 last
+    guidance_scale: float = 1.0           # 1 = off, 0 = unconditional
+    constrain: tuple[Callable, ...] = ()  # functions x0 -> x0, applied in order
+    sampler: Sampler = ancestral          # process -> step
+    temperature: float = 1.0              # of the starting noise: below 1 = calmer images
+    enlarge: Callable | None = None       # ([B 3 h w], generator) -> {"low_res": [B 3 H W], ...}
+    sees_known: bool = False              # whether an Edit's known pixels are a network input
+    codec: Codec | None = None            # pixels <-> model space; None = it denoises pixels
 
     @property
     def process(self) -> Process:
-        """What is undone."""
+        """The forward process that sampling undoes."""
         return self.denoiser.diffusion
 
     @property
@@ -38,19 +37,15 @@ class Stage:
 
     @property
     def times(self) -> list:
-        """The times a sampling run visits, from noise to 0.  ValueError if they do not fall from T or below
-        to 0."""
+        """The times a sampling run visits, from noise to 0.
+
+        ValueError if they do not fall from T or below to 0."""
         if isinstance(self.steps, int):
             return list(self.process.times(self.steps))
         times, T = list(self.steps), self.process.T
-        falling = times == sorted(set(times), reverse=True)
-        if (
-            len(times) < 2
-            or not falling
-            or times[-1] != 0
-            or times[0] > T
-            or not all(isinstance(t, int) for t in times)
-        ):
+        falling = len(times) >= 2 and times == sorted(set(times), reverse=True)
+        whole = all(isinstance(t, int) for t in times)
+        if not falling or not whole or times[-1] != 0 or times[0] > T:
             raise ValueError(f"steps={times}: whole times fall from at most {T} to 0")
         return times
 
@@ -63,10 +58,11 @@ class Stage:
         return (x0 if self.codec is None else self.codec.decode(x0)).clamp(-1, 1)
 
     def kept(self, edit: Edit | None) -> tuple[Callable, ...]:
-        """The constraint that puts an edit's kept pixels back: of tokens and latents,
-        those whose cell is kept from edge to edge."""
+        """Inpainting: the constraint that puts an edit's kept pixels back, or none.
+
+        Of tokens and latents, those whose cell is kept from edge to edge."""
         if edit is None or edit.keep is None:
             return ()
         cell = 1 if self.codec is None else self.codec.cell
-        known = F.avg_pool2d(edit.keep.float(), cell) == 1                                       # [B 1 h w]
+        known = F.avg_pool2d(edit.keep.float(), cell) == 1                      # [B 1 h w]
         return (self.process.keep(self.encode(edit.image), known),)

@@ -1,6 +1,6 @@
-"""Every named run as one literal: what is built, what it eats, how it trains, and the number it should reach.
+"""Presets: every named run as one row, with its model, data, training and the number it should reach.
 
-`t2ilab train NAME` runs one; every field is an option there. No YAML, no registry. One file a family.
+`t2ilab train NAME` runs one; every field is an option there. No YAML, no registry. One file per family.
 """
 from difflib import get_close_matches
 

@@ -1,4 +1,4 @@
-"""What every named run is made of: a model, the data it eats, how it trains, and how it is saved."""
+"""Preset: a model, its data set, how it trains and how it is saved; and the parts they share."""
 from dataclasses import asdict, dataclass, field
 from typing import Annotated, Generic, TypeVar
 
@@ -12,16 +12,17 @@ from ..training.fit import FitConfig
 
 @dataclass(frozen=True)
 class DataConfig:
+    """The data set of a run, and how its images are read."""
     data: Annotated[str, tyro.conf.arg(help=f"data set: {names_of_datasets()}")] = "shapes"
     root: str | None = None             # folder it lies in; none needed for shapes
     split: str = "train"                # part of it to train on
     crop: str = "centre"                # centre or random
-    flip: bool = False                  # mirror half of the pictures
+    flip: bool = False                  # mirror half of the images
     limit: int | None = None            # use only so many examples, evenly spaced
     download: bool = False              # fetch the data set if it is not there
-    max_broken: float = 0.01            # share of the pictures that may be broken or missing
-    workers: int = 0                    # processes that read pictures ahead
-    validation: float = 0.0  # share held back to measure the loss on; for endless scenes, fresh ones
+    max_broken: float = 0.01            # share of images that may be broken or missing
+    workers: int = 0                    # processes that read images ahead
+    validation: float = 0.0             # share held back to measure the loss on; fresh ones if it is endless
 
     def __post_init__(self):
         if not 0 <= self.validation <= 0.5:
@@ -32,7 +33,8 @@ class DataConfig:
 
 @dataclass(frozen=True)
 class SaveConfig:
-    checkpoint_steps: int = 0           # save every so many steps; 0 = by the clock only
+    """How often a run is saved, sampled from and validated."""
+    checkpoint_steps: int = 0           # save every so many steps; 0 = by time only
     checkpoint_seconds: float = 300.0   # save when this long has passed since the last time
     keep: int = 2                       # checkpoints to keep
     sample_steps: int = 1000            # draw a grid of samples every so many steps; 0 = never
@@ -44,25 +46,37 @@ class SaveConfig:
         check_range(self, "checkpoint_seconds", above=0)
 
 
-# what trains models of the scenes on a laptop
+# ---- parts that several presets share ----
+
+SCENES = DataConfig("shapes")
+FLOWERS102 = DataConfig("flowers102", split="all", crop="random", flip=True, workers=4)
+FOLDER = DataConfig("folder", workers=8)
+
+# trains models of the scenes on a laptop
 LAPTOP = FitConfig(batch_size=32, lr=2e-3, optimizer="muon", decay="linear", ema_decay=0.998)
+
+SAMPLES_5K = SaveConfig(sample_steps=5_000)
+SAMPLES_10K = SaveConfig(sample_steps=10_000)
+HOURLY = SaveConfig(checkpoint_seconds=3600)
+SLOWLY = SaveConfig(checkpoint_seconds=3600, sample_steps=10_000)
+
+# ---- the preset ----
+
 Family = TypeVar("Family", bound=FamilyConfig)
 
 
 @dataclass(frozen=True)
 class Preset(Generic[Family]):
-    """A named run: what is built, what it eats, how it trains, how it is saved,
-    and the number it should reach."""
-    name: Annotated[str, tyro.conf.Suppress]            # of the preset, and of its folder in runs/
+    """A named run: model, data, training and saving, and the number it should reach."""
+    name: Annotated[str, tyro.conf.Suppress]                      # of the preset, and of its folder in runs/
     model: Family
     data: DataConfig = field(default_factory=DataConfig)
     fit: FitConfig = field(default_factory=FitConfig)
     save: SaveConfig = field(default_factory=SaveConfig)
-    init_from: str | None = None  # a run whose weights to begin with; it stays as it is
-    # presets trained after it on the same data, each in a folder inside its run's
-    cascade: Annotated[tuple[str, ...], tyro.conf.Suppress] = ()
-    expected: Annotated[str, tyro.conf.Suppress] = ""       # the number this run should reach
-    hardware: Annotated[str, tyro.conf.Suppress] = ""       # what it was meant for
+    init_from: str | None = None                                  # run whose weights it begins with
+    cascade: Annotated[tuple[str, ...], tyro.conf.Suppress] = ()  # presets of the later stages, trained after
+    expected: Annotated[str, tyro.conf.Suppress] = ""             # the number this run should reach
+    hardware: Annotated[str, tyro.conf.Suppress] = ""             # what it was meant for
 
     def __post_init__(self):
         family_of(self.model)

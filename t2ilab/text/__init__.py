@@ -1,1 +1,1 @@
-"""Words: from captions to what a network reads."""
+"""Text: from captions to what a network reads, token ids or the features of a language model."""

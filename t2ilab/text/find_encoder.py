@@ -1,5 +1,5 @@
-"""Where a frozen text encoder lies: a folder, one that ships with the project,
-or one of the Hugging Face hub that was fetched before."""
+"""Find a frozen text encoder: in a folder, among those that ship with the project, or in the local copy of
+the Hugging Face hub.  And tell one encoder from another by a fingerprint of its files."""
 import hashlib
 import shlex
 from functools import lru_cache
@@ -12,11 +12,9 @@ from ..hub import shipped, shipped_run
 GIB, MIB = 2**30, 2**20
 
 
-# ---- finding and loading ----
-
 def find_encoder(name: str) -> Path:
-    """The folder of an encoder: a folder of that name, one that ships with the project,
-    or one of the hub that was fetched before.
+    """Folder of an encoder: one of that name, one that ships with the project, or one of the Hugging Face hub
+    that was fetched before.
 
     FileNotFoundError in one line, with the command that fetches it, if there is none."""
     if _holds_encoder(Path(name)):
@@ -25,9 +23,9 @@ def find_encoder(name: str) -> Path:
 
 
 def _holds_encoder(folder: Path) -> bool:
-    return (folder / "config.json").is_file() and any(
-        any(folder.glob(kind)) for kind in ("*.safetensors", "pytorch_model*.bin")
-    )
+    if not (folder / "config.json").is_file():
+        return False
+    return any(any(folder.glob(kind)) for kind in ("*.safetensors", "pytorch_model*.bin"))
 
 
 def _fetched(name: str) -> Path:
@@ -41,21 +39,19 @@ def _fetched(name: str) -> Path:
     except LocalEntryNotFoundError:
         folder = None
     if folder is None or not _holds_encoder(folder):
-        raise FileNotFoundError(
-            f"{name}: no folder with an encoder, none that ships with the project, and not on this machine "
-            "yet; fetch it: "
-            f"hf download {shlex.quote(name)} --exclude '*.h5' --exclude '*.msgpack' --exclude '*.ot'"
-        )
+        command = f"hf download {shlex.quote(name)} --exclude '*.h5' --exclude '*.msgpack' --exclude '*.ot'"
+        raise FileNotFoundError(f"{name}: no folder with an encoder, none that ships with the project, "
+                                f"and not on this machine yet; fetch it: {command}")
     return folder
 
 
 def fingerprint(folder: Path) -> str:
-    """What tells one encoder from another: the SHA-256 of its configuration, weights and tokenizer.
+    """SHA-256 of an encoder's configuration, weights and tokenizer, which tells it from others.
 
     Of a file of over 16 MiB only its size and 16 pieces of 1 MiB are read,
     spread evenly from the first to the last."""
-    files = sorted(path for path in folder.iterdir()
-                   if path.suffix in (".json", ".safetensors", ".bin", ".model", ".txt"))
+    kinds = (".json", ".safetensors", ".bin", ".model", ".txt")
+    files = sorted(path for path in folder.iterdir() if path.suffix in kinds)
     return _fingerprint(tuple((path, path.stat().st_size, path.stat().st_mtime_ns) for path in files))
 
 
@@ -64,8 +60,12 @@ def _fingerprint(files: tuple[tuple[Path, int, int], ...]) -> str:
     digest = hashlib.sha256()
     for path, size, _ in files:
         digest.update(f"{path.name} {size} ".encode())
+        if size <= 16 * MIB:
+            starts, length = [0], size
+        else:
+            starts, length = np.linspace(0, size - MIB, 16).astype(int), MIB
         with open(path, "rb") as file:
-            for start in [0] if size <= 16 * MIB else np.linspace(0, size - MIB, 16).astype(int):
+            for start in starts:
                 file.seek(start)
-                digest.update(file.read(size if size <= 16 * MIB else MIB))
+                digest.update(file.read(length))
     return digest.hexdigest()

@@ -1,5 +1,5 @@
-"""T5's span corruption (Raffel et al. 2020, 3.1.4): pieces of a text are cut out;
-the model writes what stood there."""
+"""T5's span corruption (Raffel et al. 2020, 3.1.4): random spans of a text are replaced by sentinels,
+and the model predicts what stood there."""
 from collections.abc import Sequence
 
 import torch
@@ -8,17 +8,17 @@ from torch import Tensor
 
 def corrupt(ids: Tensor, generator: torch.Generator, *, sentinels: Sequence[int], share: float = 0.15,
             span: float = 3.0) -> tuple[Tensor, Tensor]:
-    """(inputs, targets) of one text [n] int64: random spans of it replaced by sentinels,
+    """(inputs [n_in], targets [n_out]) of one text [n], all int64: random spans of it replaced by sentinels,
     and what stood there.  No end tokens.
 
     share of the tokens are masked, in spans of that mean length.  Lesson: notebooks/06_imagen.ipynb"""
-    return cut_out(ids, masked_spans(len(ids), generator, share=share, span=span, most=len(sentinels) - 1),
-                   sentinels)
+    spans = masked_spans(len(ids), generator, share=share, span=span, most=len(sentinels) - 1)
+    return cut_out(ids, spans, sentinels)
 
 
 def cut_out(ids: Tensor, spans: Sequence[tuple[int, int]], sentinels: Sequence[int]) -> tuple[Tensor, Tensor]:
-    """(inputs, targets): each span (start, end) replaced by a sentinel of its own; each sentinel with its
-    span behind it, and one more to end with.
+    """(inputs [n_in], targets [n_out]) of one text [n], all int64: each span (start, end) replaced by a
+    sentinel of its own; each sentinel with its span behind it, and one more to end with.
 
     "Thank you <X> me to your party <Y> week", "<X> for inviting <Y> last <Z>" (T5 Fig. 2)."""
     inputs, targets, last = [], [], 0
@@ -26,13 +26,14 @@ def cut_out(ids: Tensor, spans: Sequence[tuple[int, int]], sentinels: Sequence[i
         inputs += [ids[last:start], sentinel]
         targets += [sentinel, ids[start:end]]
         last = end
-    return torch.cat([*inputs, ids[last:]]), torch.cat([*targets, ids.new_tensor([sentinels[len(spans)]])])
+    closing = ids.new_tensor([sentinels[len(spans)]])
+    return torch.cat([*inputs, ids[last:]]), torch.cat([*targets, closing])
 
 
 def masked_spans(n: int, generator: torch.Generator, *, share: float, span: float,
                  most: int) -> list[tuple[int, int]]:
-    """Where to cut a text of n tokens: (start, end) of spans that do not touch,
-    all ways of laying them equally likely.
+    """Random spans (start, end) of a text of n tokens, which do not touch; all ways of laying them are
+    equally likely.
 
     Both numbers are rounded, so a caption of 14 tokens has one span of 2.  T5's own code lets the last span
     end the text, always: in a line of 512 tokens that is no matter,
@@ -49,6 +50,6 @@ def masked_spans(n: int, generator: torch.Generator, *, share: float, span: floa
 
 
 def _split(total: int, parts: int, generator: torch.Generator) -> Tensor:
-    """[parts] int64 from 1 that add up to total, all ways equally likely."""
+    """Random lengths [parts] int64 from 1 that add up to total, all ways equally likely."""
     cuts = torch.randperm(total - 1, generator=generator)[:parts - 1].sort().values + 1
     return torch.diff(cuts, prepend=torch.tensor([0]), append=torch.tensor([total]))

@@ -1,12 +1,15 @@
-"""An exponential moving average of the weights: what you sample from,
-because it forgets the last batches' jitter."""
+"""EMA: an exponential moving average of the weights, to sample from.
+
+It forgets the last batches' jitter.
+"""
 import torch
 from torch import nn
 
 
 def ema_decay(step: int, decay: float) -> float:
-    """The decay at a step: young averages forget faster,
-    so that samples after 50 steps are not still the random start."""
+    """The EMA's decay at a step: young averages forget faster.
+
+    So samples after 50 steps are not still the random start."""
     return min(decay, (1 + step) / (10 + step))
 
 

@@ -1,8 +1,9 @@
-"""The training loop of every family, as a generator: the caller plots, samples, saves or stops.
+"""Training loop of every family, as a generator: the caller plots, samples, saves or stops.
 
-All randomness of a step is a pure function of (seed, step, shard), so resuming needs no random-number state,
-and the shards of a step may be worked through one after the other (accumulation) or side by side (processes)
-with the same result. Devices and processes are `accelerate`'s.
+All randomness of a step is a pure function of (seed, step, shard), so resuming needs no
+random-number state, and the shards of a step may be worked through one after the other
+(accumulation) or side by side (processes) with the same result. Devices and processes are
+`accelerate`'s.
 """
 import copy
 import math
@@ -25,25 +26,27 @@ from .precision import DTYPES, pick_precision
 
 @dataclass(frozen=True)
 class FitConfig:
-    steps: int = 10_000              # optimiser steps
-    batch_size: int = 64             # examples a step, over all processes and shards together
-    lr: float = 1e-3                 # learning rate after warm-up
-    optimizer: str = "adamw"         # adamw, or muon (for matrices, AdamW for the rest)
-    betas: tuple[float, float] = (0.9, 0.99)    # of AdamW
-    weight_decay: float = 0.0        # pulls every weight towards 0
-    warmup: int = 100                # steps of linear warm-up
-    decay: str = "cosine"  # of the learning rate after warm-up: cosine, linear (both nearly to 0) or none
-    clip: float = 1.0                # gradients longer than this are shortened to it
-    ema_decay: float = 0.999         # of the averaged weights
-    accumulate: int = 1              # shards a step is cut into; several processes share them out
-    precision: str = "auto"          # auto (by what the device does in hardware), fp32, bf16 or fp16
-    seed: int = 0                    # of the weights, the data order and the noise
+    """How a model is trained: steps, optimiser, learning rate, precision and seed."""
+    steps: int = 10_000                       # optimiser steps
+    batch_size: int = 64                      # examples per step, over all processes and shards
+    lr: float = 1e-3                          # learning rate after warm-up
+    optimizer: str = "adamw"                  # adamw, or muon (for matrices, AdamW for the rest)
+    betas: tuple[float, float] = (0.9, 0.99)  # of AdamW
+    weight_decay: float = 0.0                 # pulls every weight towards 0
+    warmup: int = 100                         # steps of linear warm-up
+    decay: str = "cosine"                     # of lr after warm-up: cosine, linear (to ~0) or none
+    clip: float = 1.0                         # maximum gradient norm; longer ones are scaled to it
+    ema_decay: float = 0.999                  # of the averaged weights
+    accumulate: int = 1                       # shards per step; several processes share them out
+    precision: str = "auto"                   # auto (fastest in hardware), fp32, bf16 or fp16
+    seed: int = 0                             # of the weights, the data order and the noise
 
     def __post_init__(self):
         if self.decay not in DECAYS:
             raise ValueError(f"decay={self.decay!r}: choose one of {', '.join(DECAYS)}")
         if self.precision not in ("auto", *DTYPES):
-            raise ValueError(f"precision={self.precision!r}: choose one of auto, {', '.join(DTYPES)}")
+            raise ValueError(f"precision={self.precision!r}: "
+                             f"choose one of auto, {', '.join(DTYPES)}")
         if self.optimizer not in OPTIMIZERS:
             raise ValueError(f"optimizer={self.optimizer!r}: choose one of {', '.join(OPTIMIZERS)}")
         check_range(self, "steps", "batch_size", "accumulate", least=1)
@@ -60,11 +63,13 @@ DECAYS = {
 
 
 def learning_rate(step: int, config: FitConfig) -> float:
-    """The learning rate of step 1..steps: a ramp up, then the decay.
+    """The learning rate of step 1..steps: a linear warm-up, then the decay.
 
     It would be at 0 one step after the last, so that no batch is for nothing."""
-    done = max(0, step - config.warmup) / (max(config.steps, config.warmup) + 1 - config.warmup)
-    return config.lr * min(1.0, step / max(1, config.warmup)) * DECAYS[config.decay](done)
+    steps = max(config.steps, config.warmup)
+    done = max(0, step - config.warmup) / (steps + 1 - config.warmup)
+    warm = min(1.0, step / max(1, config.warmup))
+    return config.lr * warm * DECAYS[config.decay](done)
 
 
 class Log(NamedTuple):
@@ -77,35 +82,38 @@ class Log(NamedTuple):
 
 
 class TrainState:
-    """Everything a run is made of besides its data: the model, its average, the optimisers,
-    and how many steps are done."""
+    """State of a run besides its data: model, averaged weights, optimisers, and the steps done."""
 
     def __init__(self, model: nn.Module, config: FitConfig):
         from accelerate import Accelerator, DistributedDataParallelKwargs
-        handlers = [DistributedDataParallelKwargs(broadcast_buffers=False)]  # `after_step` keeps them equal
-        # `dtype` below decides
+        # `after_step` keeps buffers equal; `dtype` below decides the precision.
+        handlers = [DistributedDataParallelKwargs(broadcast_buffers=False)]
         self.accelerator = Accelerator(mixed_precision="no", kwargs_handlers=handlers)
         _check_whole(self.accelerator)
+        device = self.accelerator.device
         self.config, self.step = config, 0
-        self.model = model.to(self.accelerator.device)
+        self.model = model.to(device)
         self.ema = copy.deepcopy(self.model).eval().requires_grad_(False)
         self.optimizers = make_optimizers(self.model, config)
-        self.dtype = pick_precision(config.precision, self.accelerator.device)
-        self.scaler = torch.amp.GradScaler(self.accelerator.device.type, enabled=self.dtype == torch.float16)
+        self.dtype = pick_precision(config.precision, device)
+        self.scaler = torch.amp.GradScaler(device.type, enabled=self.dtype == torch.float16)
 
     @cached_property
     def shards(self) -> range:
-        """The shards of each step that this process works on."""
+        """The shards of each step that this process works on.
+
+        ValueError unless shards divide by processes, and batch_size by shards."""
         n, rank = self.accelerator.num_processes, self.accelerator.process_index
         total = self.total_shards
         if total % n or self.config.batch_size % total:
-            raise ValueError(f"batch_size={self.config.batch_size} in {total} shards on {n} processes: "
+            raise ValueError(f"batch_size={self.config.batch_size} in {total} shards "
+                             f"on {n} processes: "
                              "shards must divide by processes, and batch_size by shards")
         return range(rank * total // n, (rank + 1) * total // n)
 
     @property
     def total_shards(self) -> int:
-        """Shards a step is cut into, over all processes."""
+        """Shards per step, over all processes."""
         return max(self.config.accumulate, self.accelerator.num_processes)
 
     @cached_property
@@ -132,12 +140,11 @@ class _Loss(nn.Module):
 
 
 def fit(model: nn.Module, batches: Iterable, config: FitConfig = FitConfig(), *,
-        state: TrainState | None = None,
-        ) -> Iterator[tuple[Log, nn.Module]]:
+        state: TrainState | None = None) -> Iterator[tuple[Log, nn.Module]]:
     """Train model.loss(x0, cond, generator) -> [B].  Yields (Log, averaged model) after every step.
 
-    batches: (x0 [B C H W] in [-1, 1], Cond), one for each of this process's shards of each step, starting at
-    state.step.
+    batches: (x0 [B C H W] in [-1, 1], Cond), one for each of this process's shards of each step,
+    starting at state.step.
     Raises FloatingPointError with the step number if the loss or a gradient is not finite.
     Lesson: notebooks/03_ddpm.ipynb"""
     state = state or TrainState(model, config)
@@ -157,24 +164,26 @@ def fit(model: nn.Module, batches: Iterable, config: FitConfig = FitConfig(), *,
 def _gradients(state: TrainState, batches: Iterator, step: int) -> float:
     """Add up the gradients of this process's shards; returns the mean loss over all processes."""
     accelerator, shards, losses = state.accelerator, state.shards, []
+    device, seed = accelerator.device, state.config.seed
     state.model.train()
     state.model.zero_grad()
     for shard in shards:
         x0, cond = next(batches)
-        x0, cond = x0.to(accelerator.device), cond.map(lambda v: v.to(accelerator.device))
-        # dropout: other numbers than the noise's
-        torch.manual_seed(generator(state.config.seed, step, shard, 1).initial_seed())
-        sync = nullcontext() if shard == shards[-1] else accelerator.no_sync(state.objective)
-        with sync, torch.autocast(accelerator.device.type, dtype=state.dtype,
-                                  enabled=state.dtype != torch.float32):
-            loss = state.objective(x0, cond, generator(state.config.seed, step, shard))
+        x0, cond = x0.to(device), cond.map(lambda v: v.to(device))
+        # Dropout draws other numbers than the noise: hence the 1.
+        torch.manual_seed(generator(seed, step, shard, 1).initial_seed())
+        is_last = shard == shards[-1]
+        sync = nullcontext() if is_last else accelerator.no_sync(state.objective)
+        mixed = state.dtype != torch.float32
+        with sync, torch.autocast(device.type, dtype=state.dtype, enabled=mixed):
+            loss = state.objective(x0, cond, generator(seed, step, shard))
             state.scaler.scale(loss / len(shards)).backward()
         losses.append(loss.detach().float())
     return accelerator.reduce(torch.stack(losses).mean(), reduction="mean").item()
 
 
 def _update(state: TrainState, lr: float) -> float:
-    """One clipped optimiser step; returns the gradient's length before clipping."""
+    """One clipped optimiser step; returns the gradient's norm before clipping."""
     for optimizer in state.optimizers:
         if isinstance(optimizer, FlatMuon):
             optimizer.take_gradients()
@@ -189,18 +198,19 @@ def _update(state: TrainState, lr: float) -> float:
 
 
 def _remember(state: TrainState) -> None:
-    """Move what learns without gradients (a codebook's averages, the losses seen at each t), once per step.
+    """Move what learns without gradients, once per step: a codebook's averages, losses seen at t.
 
     The loss changes nothing that a later shard of the step reads; modules note what they see.
-    after_step(gather) moves them by what all shards noted; gather joins [n ...] of each process in shard
-    order, so every process moves alike."""
+    after_step(gather) moves them by what all shards noted; gather joins [n ...] of each process in
+    shard order, so every process moves alike."""
     for module in state.model.modules():
         if hasattr(module, "after_step"):
             module.after_step(state.accelerator.gather)
 
 
 def _check_finite(step: int, loss: float, norm: float, scaler: torch.amp.GradScaler) -> None:
-    # skipped, scale halved; if even a scale of 1 does not help, it is no overflow
+    # An overflow of fp16 is skipped and its scale halved; if even a scale of 1 does not help, it is
+    # no overflow.
     overflow = scaler.is_enabled() and scaler.get_scale() >= 1
     if not (math.isfinite(loss) and (math.isfinite(norm) or overflow)):
         raise FloatingPointError(f"step {step}: loss is {loss}, gradient norm is {norm}; "

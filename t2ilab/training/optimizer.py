@@ -1,9 +1,9 @@
-"""Which optimiser moves which weights: AdamW for everything, or Muon for matrices and AdamW for the rest.
+"""Optimisers: AdamW for every weight, or Muon for matrices and AdamW for the rest.
 
-Muon (Jordan et al. 2024) makes every update of a matrix orthogonal, so that all directions learn at the same
-pace; a small U-Net here needs about half the steps. It moves weights as torch.optim.Muon does, but that one
-orthogonalises in bfloat16 whatever the hardware, 20 times slower on a CPU without bf16 units. A convolution's
-weight is shown to it as the matrix [C_out, C_in * 9].
+Muon (Jordan et al. 2024) makes every update of a matrix orthogonal, so that all directions learn at
+the same pace; a small U-Net here needs about half the steps. It moves weights as torch.optim.Muon
+does, but that one orthogonalises in bfloat16 whatever the hardware, 20 times slower on a CPU
+without bf16 units. A convolution's weight is shown to it as the matrix [C_out, C_in * 9].
 """
 import math
 
@@ -21,8 +21,8 @@ def make_optimizers(model: nn.Module, config) -> list[torch.optim.Optimizer]:
     matrices = _matrices(model) if config.optimizer == "muon" else []
     chosen = set(map(id, matrices))
     rest = [p for p in model.parameters() if p.requires_grad and id(p) not in chosen]
-    adamw = torch.optim.AdamW(rest, lr=config.lr, betas=config.betas, weight_decay=config.weight_decay,
-                              fused=True)
+    adamw = torch.optim.AdamW(rest, lr=config.lr, betas=config.betas,
+                              weight_decay=config.weight_decay, fused=True)
     if not matrices:
         return [adamw]
     return [adamw, FlatMuon(matrices, lr=config.lr, weight_decay=config.weight_decay)]
@@ -30,52 +30,59 @@ def make_optimizers(model: nn.Module, config) -> list[torch.optim.Optimizer]:
 
 def _matrices(model: nn.Module) -> list[Tensor]:
     """The weights of linear layers and convolutions."""
-    return [m.weight for m in model.modules() if isinstance(m, (nn.Linear, nn.Conv2d))
-            and m.weight.requires_grad]
+    weights = (m.weight for m in model.modules() if isinstance(m, (nn.Linear, nn.Conv2d)))
+    return [weight for weight in weights if weight.requires_grad]
 
 
 def orthogonalize(matrix: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
-    """U V^T of a matrix U S V^T [m n], roughly: its singular values become 0.7 to 1.2,
-    those near 0 stay small.
+    """U V^T of a matrix U S V^T [m n], roughly: singular values become 0.7 to 1.2.
 
-    Five Newton-Schulz steps X <- a X + (b S + c S S) X, S = X X^T (Jordan et al. 2024).  dtype:
-    to compute in."""
+    Those near 0 stay small.  Five Newton-Schulz steps X <- a X + (b S + c S S) X, S = X X^T
+    (Jordan et al. 2024).  dtype: to compute in."""
     x = matrix.to(dtype)
-    x = x.mT if len(x) > x.shape[1] else x                                          # the smaller S
-    x = x / x.norm().clamp(min=1e-7)  # a gradient of zeros stays zero
+    x = x.mT if len(x) > x.shape[1] else x                  # the smaller S
+    x = x / x.norm().clamp(min=1e-7)                        # a gradient of zeros stays zero
     for _ in range(5):
         s = x @ x.mT
-        x = torch.addmm(x, torch.addmm(s, s, s, beta=-4.7750, alpha=2.0315), x, beta=3.4445)
+        polynomial = torch.addmm(s, s, s, beta=-4.7750, alpha=2.0315)
+        x = torch.addmm(x, polynomial, x, beta=3.4445)
     return x.mT if len(matrix) > matrix.shape[1] else x
 
 
 class FlatMuon(torch.optim.Optimizer):
-    """Muon for weights of any shape: each is shown to it as the matrix [C_out, everything else] in the same
-    memory.
+    """Muon for weights of any shape.
 
-    Its state is a float32 momentum_buffer of the matrix's shape for each, as torch.optim.Muon's is."""
+    Each is shown to it as the matrix [C_out, everything else] in the same memory. Its state is a
+    float32 momentum_buffer of the matrix's shape for each, as torch.optim.Muon's is."""
 
     def __init__(self, weights: list[Tensor], *, lr: float, weight_decay: float = 0.0):
         self.weights = weights
-        super().__init__([w.detach().view(len(w), -1) for w in weights],
-                         {"lr": lr, "weight_decay": weight_decay})
+        matrices = [w.detach().view(len(w), -1) for w in weights]
+        super().__init__(matrices, {"lr": lr, "weight_decay": weight_decay})
 
     def take_gradients(self) -> None:
-        """Show it the gradients too; after every backward pass, because each may bring new tensors."""
+        """Show it the gradients too.
+
+        After every backward pass, because each may bring new tensors."""
         for weight, matrix in zip(self.weights, self.param_groups[0]["params"]):
             matrix.grad = weight.grad.view_as(matrix)
 
     @torch.no_grad()
     def step(self) -> None:
-        """Move every matrix by the orthogonalised mean of its gradients,
-        of about the size of an AdamW step (Liu et al. 2025)."""
-        lr, weight_decay = (self.param_groups[0][name] for name in ("lr", "weight_decay"))
-        for matrix in self.param_groups[0]["params"]:
+        """Move every matrix by the orthogonalised mean of its gradients.
+
+        Of about the size of an AdamW step (Liu et al. 2025)."""
+        group = self.param_groups[0]
+        lr, weight_decay = group["lr"], group["weight_decay"]
+        for matrix in group["params"]:
             state = self.state[matrix]
             if not state:
                 state["momentum_buffer"] = torch.zeros_like(matrix)
             mean = state["momentum_buffer"].lerp_(matrix.grad, 1 - MOMENTUM)
-            # float32 on every CPU: with bf16 units it costs a step of the laptop presets 0 to 4 % more
-            dtype = torch.bfloat16 if matrix.is_cuda and has_bf16(matrix.device) else torch.float32
-            update = orthogonalize(matrix.grad.lerp(mean, MOMENTUM), dtype)         # Nesterov
-            matrix.mul_(1 - lr * weight_decay).add_(update, alpha=-0.2 * math.sqrt(max(matrix.shape)) * lr)
+            # float32 on every CPU; where there are bf16 units it costs a step of the laptop
+            # presets 0 to 4 % more.
+            fast = matrix.is_cuda and has_bf16(matrix.device)
+            dtype = torch.bfloat16 if fast else torch.float32
+            update = orthogonalize(matrix.grad.lerp(mean, MOMENTUM), dtype)     # Nesterov
+            size = 0.2 * math.sqrt(max(matrix.shape)) * lr
+            matrix.mul_(1 - lr * weight_decay).add_(update, alpha=-size)
