@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-FLOORS = {"tensors": 0, "hub": 0, "config_json": 0, "diffusion": 1, "nets": 1, "data": 1, "viz": 1, "training": 2, "vqgan": 2, "pipeline": 2,
+FLOORS = {"tensors": 0, "hub": 0, "config_json": 0, "ranges": 0, "diffusion": 1, "nets": 1, "data": 1, "viz": 1, "training": 2, "vqgan": 2, "pipeline": 2,
           "text": 3, "evaluation": 4, "families": 4, "presets": 5, "runs": 6, "pretrained": 6, "teach": 6, "cli": 7, "__init__": 8, "__main__": 8}
 TOP = {".ci", ".gitattributes", ".github", ".gitignore", "LICENSE", "README.md", "conftest.py", "data_analysis", "environment.yml", "notebooks", "pyproject.toml",
        "results", "t2ilab", "tests"}

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ..diffusion.cond import Cond
+from ..diffusion.schedules import check_times, timesteps
 
 
 class FamilyConfig:
@@ -84,6 +85,21 @@ def check_choices(config, **allowed) -> None:
     for name, names in allowed.items():
         if (value := getattr(config, name)) not in names:
             raise ValueError(f"{name}={value!r}: choose one of {', '.join(map(str, names))}")
+
+
+def check_steps(config) -> None:
+    """ValueError unless T noising steps allow the config's sampling steps, or falling times."""
+    T, steps = config.T, config.sampling_steps
+    if isinstance(steps, tuple):
+        check_times(steps, T)
+    else:
+        timesteps(T, steps)
+
+
+def check_size(size: int, net, name: str = "size") -> None:
+    """ValueError for images, or latents, that a U-Net's levels do not halve evenly."""
+    if size % net.factor:
+        raise ValueError(f"{name}={size}: this U-Net takes sizes divisible by {net.factor}")
 
 
 def check_classes(classes: int, dataset) -> None:

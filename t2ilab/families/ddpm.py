@@ -19,7 +19,8 @@ from ..diffusion.schedules import SCHEDULES
 from ..nets.unet import UNet, UNetConfig
 from ..pipeline.stage import Stage
 from ..pipeline.walk import Pipeline
-from .base import FamilyConfig, check_choices, check_classes, label_cond
+from ..ranges import check_ranges
+from .base import FamilyConfig, check_choices, check_classes, check_size, check_steps, label_cond
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,11 @@ class DDPMConfig(FamilyConfig):
     labels: tuple[str, ...] = ()             # class names; training fills them in from the data set
 
     def __post_init__(self):
+        check_ranges(self)
         check_choices(self, schedule=SCHEDULES, sampler=SAMPLERS)
+        SCHEDULES[self.schedule](self.T)                        # its error is this config's too
+        check_steps(self)
+        check_size(self.size, self.net)
 
     @property
     def reads(self) -> str:

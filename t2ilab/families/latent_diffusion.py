@@ -20,8 +20,9 @@ from ..diffusion.schedules import SCHEDULES
 from ..nets.unet import UNet, UNetConfig
 from ..pipeline.stage import Stage
 from ..pipeline.walk import Pipeline
+from ..ranges import check_ranges
 from ..training.checkpoint import find_weights
-from .base import FamilyConfig, check_choices, check_classes, label_cond
+from .base import FamilyConfig, check_choices, check_classes, check_size, check_steps, label_cond
 from .ddpm import Labels
 from .frozen_codec import FrozenCodec, fingerprint
 from .vqgan import fitted
@@ -47,7 +48,11 @@ class LatentDiffusionConfig(FamilyConfig):
     labels: tuple[str, ...] = ()         # class names; training fills them in from the data set
 
     def __post_init__(self):
+        check_ranges(self)
         check_choices(self, schedule=SCHEDULES, sampler=SAMPLERS)
+        SCHEDULES[self.schedule](self.T)                        # its error is this config's too
+        check_steps(self)
+        check_size(self.grid, self.net, "grid")
 
     @property
     def reads(self) -> str:

@@ -15,7 +15,8 @@ from ..diffusion.sampling import ddim
 from ..nets.unet import UNet, UNetConfig
 from ..pipeline.stage import Stage
 from ..pipeline.walk import Pipeline
-from .base import FamilyConfig, check_classes, label_cond
+from ..ranges import check_ranges
+from .base import FamilyConfig, check_classes, check_size, check_steps, label_cond
 from .ddpm import Labels
 
 
@@ -31,6 +32,9 @@ class RectifiedFlowConfig(FamilyConfig):
     labels: tuple[str, ...] = ()             # class names; training fills them in from the data set
 
     def __post_init__(self):
+        check_ranges(self)
+        check_steps(self)
+        check_size(self.size, self.net)
         if self.objective.variance != "small":
             raise ValueError(f"variance={self.objective.variance!r}: a flow adds no noise "
                              "on its way, so choose small")

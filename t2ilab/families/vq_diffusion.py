@@ -21,6 +21,7 @@ from ..diffusion.unmasking import TOKEN_SAMPLERS
 from ..nets.token_transformer import TokenTransformer, TokenTransformerConfig
 from ..pipeline.stage import Stage
 from ..pipeline.walk import Pipeline
+from ..ranges import check_ranges
 from ..text.find_encoder import find_encoder
 from ..text.frozen_encoder import FrozenEncoder
 from ..training.checkpoint import find_weights
@@ -58,12 +59,8 @@ class VQDiffusionConfig(FamilyConfig):
     labels: tuple[str, ...] = ()      # class names; training fills them in from the data set
 
     def __post_init__(self):
+        check_ranges(self)
         check_choices(self, sampler=TOKEN_SAMPLERS)
-        if self.sampling_steps < 1 or self.grid < 1 or self.top_k < 0 or self.prior_weight < 0:
-            raise ValueError(
-                f"sampling_steps={self.sampling_steps}, grid={self.grid}, top_k={self.top_k}, "
-                f"prior_weight={self.prior_weight}: "
-                "steps and grid are at least 1, the others at least 0")
         if self.zero_shot and not self.net.text_width:
             raise ValueError("zero_shot: an empty caption is for models that read captions")
         if self.prior_weight and self.sampler != "purity":

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from ..diffusion.process import Process, Sampler
 from ..diffusion.sampling import ancestral
+from ..diffusion.schedules import check_times
 from .edit import Edit
 from .protocols import Codec
 
@@ -42,12 +43,8 @@ class Stage:
         ValueError if they do not fall from T or below to 0."""
         if isinstance(self.steps, int):
             return list(self.process.times(self.steps))
-        times, T = list(self.steps), self.process.T
-        falling = len(times) >= 2 and times == sorted(set(times), reverse=True)
-        whole = all(isinstance(t, int) for t in times)
-        if not falling or not whole or times[-1] != 0 or times[0] > T:
-            raise ValueError(f"steps={times}: whole times fall from at most {T} to 0")
-        return times
+        check_times(self.steps, self.process.T)
+        return list(self.steps)
 
     def encode(self, images: Tensor) -> Tensor:
         """Images [B 3 H W] in model space."""

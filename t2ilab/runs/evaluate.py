@@ -12,12 +12,12 @@ import torch
 from ..evaluation.registry import ABLATIONS, ALL, METRICS, Subject, applicable
 from ..hub import reports
 from ..presets import Preset
+from ..ranges import check_numbers
 from ..training.checkpoint import write_text
 from ..viz.notebook import show
 from .codebook_usage import _pictures
 from .folder import find
 from .load import load
-from .sample import check_settings
 from .train import data_of
 
 
@@ -60,7 +60,7 @@ def _check(n: int, scales: Sequence[float]) -> None:
     for scale in scales:
         if not math.isfinite(scale):
             raise ValueError(f"scales: {scale} is no finite number")
-        check_settings({"guidance_scale": scale})
+        check_numbers({"guidance_scale": scale})
 
 
 def _that_apply(run: str, preset: Preset, names: Iterable[str]) -> list[str]:

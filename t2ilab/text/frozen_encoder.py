@@ -24,6 +24,7 @@ from torch import Tensor, nn
 
 from ..data.captions import clean
 from ..hub import cache_root
+from ..ranges import check_ranges
 from .feature_cache import FeatureCache
 from .find_encoder import GIB, find_encoder, fingerprint
 
@@ -68,8 +69,7 @@ class FrozenEncoder:
         if self.dtype not in DTYPES:
             why = ": T5's activations grow beyond what half precision holds" if self.dtype == "fp16" else ""
             raise ValueError(f"dtype={self.dtype!r}{why}; choose one of {', '.join(DTYPES)}")
-        if self.text_length < 1 or self.width < 1:
-            raise ValueError(f"text_length={self.text_length}, width={self.width}: choose 1 or more")
+        check_ranges(self)
 
     def __call__(self, captions: Sequence[str | None]) -> tuple[Tensor, Tensor]:
         texts = _texts(captions)

@@ -17,7 +17,7 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
-from ..config_json import check_range
+from ..ranges import check_ranges
 from ..tensors import generator
 from .ema import ema_decay, update_ema
 from .optimizer import OPTIMIZERS, FlatMuon, make_optimizers
@@ -49,10 +49,7 @@ class FitConfig:
                              f"choose one of auto, {', '.join(DTYPES)}")
         if self.optimizer not in OPTIMIZERS:
             raise ValueError(f"optimizer={self.optimizer!r}: choose one of {', '.join(OPTIMIZERS)}")
-        check_range(self, "steps", "batch_size", "accumulate", least=1)
-        check_range(self, "lr", "clip", above=0)
-        check_range(self, "warmup", "weight_decay", least=0)
-        check_range(self, "betas", "ema_decay", least=0, below=1)
+        check_ranges(self)
 
 
 DECAYS = {
