@@ -5,9 +5,11 @@ In the paper's order: the forward process, the network and what it predicts, the
 sampling. With labels, some are dropped in training, so that guidance (Ho & Salimans 2022) can be
 turned on when sampling.
 """
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import torch
+from torch import Tensor
 
 from ..data.captions import clean
 from ..diffusion.cond import Cond
@@ -89,7 +91,7 @@ class Labels:
         """"label", or "none" for a model without classes."""
         return "label" if self.classes else "none"
 
-    def __call__(self, captions):
+    def __call__(self, captions: Sequence[str | int]) -> tuple[Tensor | None, Tensor | None]:
         if not self.classes:
             if any(caption != "" for caption in captions):
                 raise ValueError("this model takes no captions: "

@@ -106,10 +106,13 @@ class ImagenConfig(FamilyConfig):
 
     def build(self) -> GaussianDenoiser:
         """The denoiser of this one stage, with random weights."""
-        net = UNet if isinstance(self.net, UNetConfig) else EfficientUNet
-        in_channels = 6 if self.low_res else 3
-        out_channels = 6 if self.objective.variance == "learned" else 3
-        unet = net(self.net, in_channels=in_channels, out_channels=out_channels)
+        channels = 6 if self.objective.variance == "learned" else 3
+        unet: UNet | EfficientUNet
+        if isinstance(self.net, UNetConfig):
+            unet = UNet(self.net, out_channels=channels)
+        else:
+            seen = 6 if self.low_res else 3
+            unet = EfficientUNet(self.net, in_channels=seen, out_channels=channels)
         reader = TextPooling(self.encoder_width, self.net.text_width, self.text_length)
         process = variance_preserving(SCHEDULES[self.schedule](self.T))
         return GaussianDenoiser(ImagenNet(reader, unet), process, self.objective)

@@ -5,6 +5,7 @@ that denoise, each at its own size.
 """
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -30,7 +31,7 @@ class Pipeline:
     def walk(self, captions: int | Sequence[str], seed: int = 0, *,
              negative_prompt: Sequence[str] | None = None, edit: Edit | None = None,
              low_res_image: Tensor | None = None,
-             sources: Sequence[torch.Generator] | None = None) -> Iterator[tuple[str, object]]:
+             sources: Sequence[torch.Generator] | None = None) -> Iterator[tuple[str, Any]]:
         """Every intermediate as (name, value), from caption to pixels.
 
         In order: cond, then (low_res,) x_T and frames for each stage, then image.
@@ -133,7 +134,7 @@ def _check_start(first: Stage, edit: Edit | None, low_res_image: Tensor | None) 
 def _seen(stage: Stage, low_res_image: Tensor | None, edit: Edit | None,
           noise: Source) -> dict[str, Tensor]:
     """Network inputs besides the caption: the previous stage's image, the known pixels."""
-    seen = {}
+    seen: dict[str, Tensor] = {}
     if stage.enlarge is not None:
         if low_res_image is None:
             raise ValueError("this model enlarges pictures and draws none itself: "

@@ -201,8 +201,9 @@ def _remember(state: TrainState) -> None:
     after_step(gather) moves them by what all shards noted; gather joins [n ...] of each process in
     shard order, so every process moves alike."""
     for module in state.model.modules():
-        if hasattr(module, "after_step"):
-            module.after_step(state.accelerator.gather)
+        after_step = getattr(module, "after_step", None)
+        if after_step is not None:
+            after_step(state.accelerator.gather)
 
 
 def _check_finite(step: int, loss: float, norm: float, scaler: torch.amp.GradScaler) -> None:

@@ -36,6 +36,7 @@ class VQGANLossConfig:
 
 class VQGANObjective(nn.Module):
     """A VQGAN with its losses: training/fit.py minimises `.loss`; `.codec` is used afterwards."""
+    seen: Tensor                 # [] int64: training steps so far
 
     def __init__(self, config: VQGANConfig, loss: VQGANLossConfig = VQGANLossConfig()):
         super().__init__()
