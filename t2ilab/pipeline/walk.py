@@ -15,7 +15,7 @@ from ..diffusion.cond import Cond
 from ..diffusion.guidance import constrained, guided
 from ..diffusion.sampling import trajectory
 from ..tensors import Source, generator_per_image
-from .edit import Edit, _repeated, given
+from .edit import Edit, given, repeated
 from .protocols import TextEncoder
 from .stage import Stage
 
@@ -53,7 +53,7 @@ class Pipeline:
         yield "cond", cond
         x = None
         if low_res_image is not None:
-            x = _repeated(low_res_image, B, "low_res_image").to(self.device)
+            x = repeated(low_res_image, B, "low_res_image").to(self.device)
         _check_start(self.stages[0], edit, low_res_image)
         for stage in self.stages:
             fitted = None if edit is None else edit.at(B, stage.size, self.device)

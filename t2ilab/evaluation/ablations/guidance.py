@@ -6,7 +6,7 @@ from ...viz.plots import lines
 from ...viz.tiles import beside
 from ..alignment import alignment
 from ..caption_metrics import fresh_scenes
-from ..image_metrics import _variety, colourfulness
+from ..image_metrics import colourfulness, variety
 from ..scene_metrics import drawn, sample_many
 
 KINDS = ("one_object", "two_objects", "held_out_one")
@@ -29,7 +29,7 @@ def guidance_sweep(pipeline, scales: Sequence[float], *, n: int = 128, seed: int
         for kind, images in samples.items():
             result[kind].append(round(alignment(images, captions[kind]).score, 4))
         result["colourfulness"].append(round(colourfulness(samples["one_object"]), 4))
-        result["variety"].append(round(_variety(at, scenes["one_object"][:8], seed), 4))
+        result["variety"].append(round(variety(at, scenes["one_object"][:8], seed), 4))
     truth = drawn([scene for scene, _ in scenes["one_object"]], pipeline.stages[-1].shape[-1])
     return result | {"true_colourfulness": round(colourfulness(truth), 4), "samples": n}
 
