@@ -3,7 +3,7 @@ import pytest
 import torch
 from PIL import Image, ImageChops
 
-from t2ilab.viz import notebook, plots, tiles
+from t2ilab.viz import diagram, figures, notebook, plots, tiles
 from t2ilab.viz.tiles import GAP
 
 IMAGES = torch.linspace(-1, 1, 5 * 3 * 4 * 6).view(5, 3, 4, 6)             # B=5, H=4, W=6
@@ -125,6 +125,26 @@ def test_a_heat_map_has_a_row_and_a_column_per_name():
     assert plots.heatmap([[0.1, 0.9], [1.0, 0.0]], rows=("a", "b"), columns=("x", "y"), title="attention").width > 100
     with pytest.raises(ValueError, match=r"values \[2\] for 2 rows and 1 columns"):
         plots.heatmap([0.1, 0.9], rows=("a", "b"), columns=("x",))
+
+
+FIGURES = [figure for name, figure in vars(figures).items() if name.endswith("_figure")]
+
+
+@pytest.mark.parametrize("figure", FIGURES, ids=lambda figure: figure.__name__)
+def test_in_a_drawn_figure_no_box_covers_another_and_it_fits_into_a_notebook(figure, monkeypatch):
+    seen = {}
+    monkeypatch.setattr(figures, "diagram", lambda boxes, arrows, **options: seen.update(boxes) or diagram.diagram(boxes, arrows, **options))
+    assert figure().width <= 1000
+    boxes = list(seen.values())
+    for k, a in enumerate(boxes):
+        for b in boxes[k + 1:]:
+            assert abs(a.x - b.x) >= (a.width + b.width) / 2 or abs(a.y - b.y) >= (a.height + b.height) / 2, (a.text, b.text)
+
+
+def test_an_arrow_between_boxes_that_are_not_there_is_refused():
+    assert len(FIGURES) == 5
+    with pytest.raises(KeyError):
+        diagram.diagram({"a": diagram.Box("a", 0, 0)}, [diagram.Arrow("a", "b")])
 
 
 def test_progress_passes_everything_on_and_outside_a_notebook_prints_nothing(capfd):

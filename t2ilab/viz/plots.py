@@ -1,6 +1,6 @@
 """Line plots, scatter plots and bars as pillow images.
 
-The only module that imports matplotlib, and it does so late.
+Only this module and diagram.py import matplotlib, and they do so late.
 """
 import io
 import logging
