@@ -119,7 +119,7 @@ def test_a_private_name_that_is_taken_is_found(name, line):
 
 def test_only_viz_imports_matplotlib_and_ipywidgets():
     users = {name for name, tree in MODULES.items() for t in imports(name, tree) if t.split(".")[0] in ("/matplotlib", "/ipywidgets", "/IPython")}
-    assert users == {"viz.notebook", "viz.plots"}
+    assert users == {"viz.diagram", "viz.notebook", "viz.plots"}
 
 
 def test_importing_the_package_loads_nothing_heavy():

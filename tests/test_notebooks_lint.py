@@ -40,14 +40,20 @@ def opens_anywhere(notebook, path):
     """One kernel name, no widget state (GitHub refuses it), PNG only, light enough for git."""
     if notebook["metadata"].get("kernelspec", {}).get("name") != "python3" or notebook["nbformat"] != 4:
         yield "kernelspec is not python3"
-    if notebook["metadata"].keys() - {"kernelspec", "language_info"} or "version" in notebook["metadata"].get("language_info", {}):
+    if notebook["metadata"].keys() - {"kernelspec", "language_info", "t2ilab"} or "version" in notebook["metadata"].get("language_info", {}):
         yield f"metadata of one machine: {sorted(notebook['metadata'])}"
     size = len(json.dumps(notebook, indent=1))
-    if size >= 300_000:
-        yield f"{size // 1000} KB, and at most 300 are allowed"
+    if size >= 600_000:
+        yield f"{size // 1000} KB, and at most 600 are allowed"
     for n, output in outputs(notebook):
         if kinds := output.get("data", {}).keys() - {"text/plain", "text/markdown", "text/html", "image/png"}:
             yield f"cell {n} shows {sorted(kinds)}"
+
+
+def is_fresh(notebook, path):
+    """Neither a cell, nor the code that it runs, nor a run that it loads has changed since the outputs were made."""
+    if notebook["metadata"].get("t2ilab") != {"built_from": build.built_from(notebook, path)}:
+        yield "older than what it was built from: run notebooks/build.py"
 
 
 def is_executed(notebook, path):
@@ -67,10 +73,13 @@ def names_no_machine(notebook, path):
             yield f"cell {n} names a place on one machine: {found.group()}"
 
 
-def has_badge_and_setup(notebook, path):
-    """Both are generated: badge below the title, and the first code cell."""
-    if build.badge(path) not in "".join(notebook["cells"][0]["source"]).splitlines():
+def has_badge_links_and_setup(notebook, path):
+    """All are generated: badge and links below the title, the first code cell, and the links at the end."""
+    first = "".join(notebook["cells"][0]["source"]).splitlines()
+    if build.badge(path) not in first:
         yield "the first cell has not the badge of its own path: run notebooks/build.py"
+    if build.links(path) not in first or "".join(notebook["cells"][-1]["source"]) != build.links(path):
+        yield "the first or the last cell has not the links to its neighbours: run notebooks/build.py"
     if code(notebook)[0][2] != build.setup_cell(path):
         yield "the first code cell is not the generated setup cell: run notebooks/build.py"
 
@@ -82,20 +91,21 @@ def reads_well(notebook, path):
     for n, _, source in code(notebook):
         if len(source.splitlines()) > 25:
             yield f"cell {n} has {len(source.splitlines())} lines, and at most 25 are allowed"
+        if n > 1 and (wide := max(map(len, source.splitlines()))) > 100:
+            yield f"cell {n} has a line of {wide} characters, and Colab shows 100"
 
 
 def replays(notebook, path):
-    """Nothing that changes from run to run or floods the tests; panels and bars stand under a fixed text, and code moves every panel."""
+    """Nothing that changes from run to run or floods the tests; panels and bars stand under a fixed text, panels with their first picture."""
     for n, _, source in code(notebook):
         if found := re.search(r"clear_output|\binteract\(|\bOutput\(\)|\btqdm\b|\.cuda\(\)|;\s*$|\.svg\b", source):
             yield f"cell {n} uses {found.group()!r}"
-        for panel in re.finditer(r"""(?:(\w+) = )?\bpanel\(\s*["']([^"']+)["']""", source):
-            shown = [text(output) for output in notebook["cells"][n]["outputs"]]
-            later = "".join(after for m, _, after in code(notebook) if m > n)
-            if f"<panel {panel[2]}>" not in shown:
-                yield f"cell {n} does not show <panel {panel[2]}>"
-            if not panel[1] or not re.search(rf"\b{panel[1]}\.sliders\[.*\.value = ", later):
-                yield f"no cell after {n} moves the panel {panel[2]!r}"
+        for panel in re.finditer(r"""\bpanel\(\s*["']([^"']+)["']""", source):
+            shown = [output for output in notebook["cells"][n]["outputs"] if text(output) == f"<panel {panel[1]}>"]
+            if not shown or "image/png" not in shown[0]["data"]:
+                yield f"cell {n} does not show <panel {panel[1]}> and its first picture"
+        if ".controls[" in source:
+            yield f"cell {n} moves a panel: build.py does"
     for n, output in outputs(notebook):
         if re.search(r"[HV]Box\(|Slider\(|object at 0x|NOT OK|NOT YET", text(output)):
             yield f"cell {n} prints {text(output)[:60]!r}"
@@ -113,7 +123,7 @@ def has_exercises(notebook, path):
         yield f"exercises {sorted(names)}, but {solution.relative_to(ROOT)} solves {sorted(solved)}"
 
 
-EVERYWHERE = (opens_anywhere, is_executed, names_no_machine, has_badge_and_setup, replays)
+EVERYWHERE = (opens_anywhere, is_fresh, is_executed, names_no_machine, has_badge_links_and_setup, replays)
 IN_LESSONS = (reads_well, has_exercises)
 
 
@@ -136,21 +146,27 @@ def cell(source, count=1, *outputs):
     return {"cell_type": "code", "source": source, "execution_count": count, "outputs": list(outputs), "metadata": {}}
 
 
+def markdown(source):
+    return {"cell_type": "markdown", "source": source, "metadata": {}}
+
+
 def printed(words, kind="stream", **data):
     return {"output_type": kind, "name": "stdout", "text": words} if kind == "stream" else {"output_type": kind, "data": {"text/plain": words, **data}}
 
 
 PATH = NOTEBOOKS / "03_ddpm.ipynb"
-MOVED = (cell('p = panel("x", draw, {})', 2, printed("<panel x>", "display_data")), cell('p.sliders["t"].value = 1', 3))
+PANEL = cell('panel("x", draw, {})', 2, printed("<panel x>", "display_data", **{"image/png": ""}))
 
 
 def notebook(*cells, metadata=None):
-    first = {"cell_type": "markdown", "source": f"# 03\n\n{build.badge(PATH)}\n", "metadata": {}}
-    return {"nbformat": 4, "metadata": metadata or dict(build.KERNEL), "cells": [first, cell(build.setup_cell(PATH)), *cells]}
+    first, last = (markdown(source) for source in (f"# 03\n\n{build.badge(PATH)}\n\n{build.links(PATH)}", build.links(PATH)))
+    made = {"nbformat": 4, "metadata": metadata or dict(build.KERNEL), "cells": [first, cell(build.setup_cell(PATH)), *cells, last]}
+    made["metadata"].setdefault("t2ilab", {"built_from": build.built_from(made, PATH)})
+    return made
 
 
 def test_a_good_notebook_breaks_no_rule():
-    good = notebook(*MOVED, cell("1", 4, printed("1", "execute_result", **{"image/png": ""})))
+    good = notebook(PANEL, cell("1", 3, printed("1", "execute_result", **{"image/png": ""})))
     assert [wrong for rule in EVERYWHERE for wrong in rule(good, PATH)] == []
 
 
@@ -158,16 +174,18 @@ def test_a_good_notebook_breaks_no_rule():
     (opens_anywhere, notebook(metadata={"kernelspec": {"name": "mine"}})),
     (opens_anywhere, notebook(metadata={**build.KERNEL, "widgets": {}})),
     (opens_anywhere, notebook(cell("1", 2, printed("x", "display_data", **{"image/svg+xml": ""})))),
-    (opens_anywhere, notebook(cell("1", 2, printed("x" * 300_000)))),
+    (opens_anywhere, notebook(cell("1", 2, printed("x" * 600_000)))),
+    (is_fresh, notebook(cell("1", 2), metadata={**build.KERNEL, "t2ilab": {"built_from": "an older state"}})),
     (is_executed, notebook(cell("1", None))),
     (is_executed, notebook(cell("1", 2, {"output_type": "stream", "name": "stderr", "text": "Warning"}))),
     (names_no_machine, notebook(cell("open('/home/me/x')", 2))),
-    (has_badge_and_setup, {**notebook(), "cells": [cell("1")]}),
-    (reads_well, notebook(cell("1\n" * 26, 2), {"cell_type": "markdown", "source": ""}, {"cell_type": "markdown", "source": ""})),
+    (has_badge_links_and_setup, {**notebook(), "cells": [cell("1")]}),
+    (reads_well, notebook(cell("1\n" * 26, 2), markdown(""), markdown(""))),
+    (reads_well, notebook(cell("1" * 101, 2), markdown(""), markdown(""))),
     (reads_well, notebook(*[cell("1", 2)] * 9)),
     (replays, notebook(cell("plt.plot(x);", 2))),
-    (replays, notebook(MOVED[0])),
-    (replays, notebook(cell('p = panel("x", draw, {})', 2, printed("VBox()", "display_data")), MOVED[1])),
+    (replays, notebook(cell('panel("x", draw, {})', 2, printed("<panel x>", "display_data")))),
+    (replays, notebook(PANEL, cell('p.controls["t"].value = 1', 3))),
     (has_exercises, notebook(cell('check("03a", ...)', 2))),
 ])
 def test_a_broken_rule_is_found(rule, bad):
@@ -193,14 +211,42 @@ def test_setup_cell_on_colab_clones_once_and_moves_no_package(monkeypatch):
     assert sum("pip" in command for command in ran) == 1
 
 
-def test_badge_and_setup_are_put_in_once_and_stay():
+def test_badge_links_and_setup_are_put_in_once_and_stay():
     import nbformat
     made = nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell("# 03 · DDPM\nyou will"), nbformat.v4.new_code_cell("1")])
     build.dress(made, PATH)
     once = json.dumps(made)
     build.dress(made, PATH)
-    assert json.dumps(made) == once and len(made.cells) == 3
-    assert made.cells[0].source == f"# 03 · DDPM\n\n{build.badge(PATH)}\n\nyou will"
+    assert json.dumps(made) == once and len(made.cells) == 4
+    assert made.cells[0].source == f"# 03 · DDPM\n\n{build.badge(PATH)}\n\n{build.links(PATH)}\n\nyou will"
+    assert made.cells[-1].source == build.links(PATH)
+
+
+def test_links_go_to_the_neighbours_and_the_page_of_the_course():
+    before, behind = build.links(PATH).split(" · [the course](README.md) · ")
+    assert before.startswith("← [02 · ") and before.endswith("](02_noising.ipynb)")
+    assert behind.startswith("[04 · ") and behind.endswith("](04_faster_sampling.ipynb) →")
+    assert build.links(NOTEBOOKS / "solutions" / PATH.name) == "[the lesson](../03_ddpm.ipynb) · [the course](../README.md)"
+
+
+def test_what_a_lesson_was_built_from_moves_with_its_code_its_runs_and_its_cells(tmp_path, monkeypatch):
+    def made(source):
+        return {"cells": [cell(source), markdown("links")]}
+    (tmp_path / "t2ilab" / "nets").mkdir(parents=True)
+    (tmp_path / "results" / "my-run").mkdir(parents=True)
+    files = {"t2ilab/nets/__init__.py": "", "t2ilab/nets/unet.py": "from .layers import a\n", "t2ilab/nets/layers.py": '"""Old."""\na = 1   # one\n',
+             "t2ilab/nets/other.py": "b = 1\n", "results/my-run/config.json": "{}"}
+    for name, words in files.items():
+        (tmp_path / name).write_text(words, encoding="utf8")
+    monkeypatch.setattr(build, "ROOT", tmp_path)
+    source = 'from t2ilab.nets.unet import a\nload("my-run")'
+    first = build.built_from(made(source), PATH)
+    for name, words, moves in (("t2ilab/nets/other.py", "b = 2\n", False), ("t2ilab/nets/layers.py", '"""New."""\na = 1  # none\n', False),
+                               ("t2ilab/nets/layers.py", "a = 2\n", True), ("results/my-run/config.json", "{ }", True)):
+        (tmp_path / name).write_text(words, encoding="utf8")
+        assert (build.built_from(made(source), PATH) != first) == moves, name
+        (tmp_path / name).write_text(files[name], encoding="utf8")
+    assert build.built_from(made(source), PATH) == first != build.built_from(made(source + " "), PATH)
 
 
 def test_saving_drops_what_belongs_to_one_machine_and_refuses_what_cannot_be_dropped():

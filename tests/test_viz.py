@@ -3,7 +3,7 @@ import pytest
 import torch
 from PIL import Image, ImageChops
 
-from t2ilab.viz import notebook, plots, tiles
+from t2ilab.viz import diagram, figures, notebook, plots, tiles
 from t2ilab.viz.tiles import GAP
 
 IMAGES = torch.linspace(-1, 1, 5 * 3 * 4 * 6).view(5, 3, 4, 6)             # B=5, H=4, W=6
@@ -93,10 +93,58 @@ def test_moving_a_slider_draws_again():
     p = notebook.panel("demo", lambda n, word: IMAGES[:n] * len(word), {"n": range(1, 5), "word": ("one", "three")})
     before = p.image.value
     assert len(p.picture) == 1 and repr(p) == "<panel demo>"
-    p.sliders["n"].value = 3
+    p.controls["n"].value = 3
     assert len(p.picture) == 3 and p.image.value != before
-    p.sliders["word"].value = "three"
+    p.controls["word"].value = "three"
     assert torch.equal(p.picture, IMAGES[:3] * 5)
+
+
+def test_a_caption_box_shows_what_is_typed_and_says_what_is_refused():
+    def draw(caption):
+        if "wug" in caption:
+            raise ValueError("this model has never read 'wug'")
+        return IMAGES[:len(caption.split())]
+    p = notebook.panel("demo", draw, {"caption": "a red circle"})
+    p.controls["caption"].value = "a circle"
+    before = p.image.value
+    assert len(p.picture) == 2 and p.message == ""
+    p.controls["caption"].value = "a wug"
+    assert p.message == "this model has never read 'wug'" and p.image.value == before
+    p.controls["caption"].value = "a red circle"
+    assert len(p.picture) == 3 and p.message == ""
+
+
+def test_few_colours_keep_the_hue_of_a_small_thing():
+    sheet = Image.effect_noise((64, 64), 30).convert("RGB")
+    sheet.paste((220, 30, 30), (30, 30, 34, 34))
+    red, green, blue = tiles.few_colours(sheet, 32).convert("RGB").getpixel((32, 32))
+    assert red > 190 and green < 60 and blue < 60
+
+
+def test_a_heat_map_has_a_row_and_a_column_per_name():
+    assert plots.heatmap([[0.1, 0.9], [1.0, 0.0]], rows=("a", "b"), columns=("x", "y"), title="attention").width > 100
+    with pytest.raises(ValueError, match=r"values \[2\] for 2 rows and 1 columns"):
+        plots.heatmap([0.1, 0.9], rows=("a", "b"), columns=("x",))
+
+
+FIGURES = [figure for name, figure in vars(figures).items() if name.endswith("_figure")]
+
+
+@pytest.mark.parametrize("figure", FIGURES, ids=lambda figure: figure.__name__)
+def test_in_a_drawn_figure_no_box_covers_another_and_it_fits_into_a_notebook(figure, monkeypatch):
+    seen = {}
+    monkeypatch.setattr(figures, "diagram", lambda boxes, arrows, **options: seen.update(boxes) or diagram.diagram(boxes, arrows, **options))
+    assert figure().width <= 1000
+    boxes = list(seen.values())
+    for k, a in enumerate(boxes):
+        for b in boxes[k + 1:]:
+            assert abs(a.x - b.x) >= (a.width + b.width) / 2 or abs(a.y - b.y) >= (a.height + b.height) / 2, (a.text, b.text)
+
+
+def test_an_arrow_between_boxes_that_are_not_there_is_refused():
+    assert len(FIGURES) == 5
+    with pytest.raises(KeyError):
+        diagram.diagram({"a": diagram.Box("a", 0, 0)}, [diagram.Arrow("a", "b")])
 
 
 def test_progress_passes_everything_on_and_outside_a_notebook_prints_nothing(capfd):
@@ -113,7 +161,7 @@ def test_in_a_notebook_everything_stands_under_a_text_that_never_changes(monkeyp
     notebook.panel("demo", lambda n: IMAGES, {"n": (1, 2)})
     assert list(notebook.progress(range(3), 3, "train")) == [0, 1, 2]
     view = {"application/vnd.jupyter.widget-view+json"}
-    assert shown == [({"image/png"}, "<picture: noise>"), ({"image/png"}, "<picture>"), (view, "<panel demo>"), (view, "<progress train>")]
+    assert shown == [({"image/png"}, "<picture: noise>"), ({"image/png"}, "<picture>"), (view | {"image/png"}, "<panel demo>"), (view, "<progress train>")]
 
 
 def test_progress_updates_at_most_twice_a_second(monkeypatch):

@@ -60,37 +60,50 @@ def _display(data, text):
 # Things that move
 
 class Panel:
-    """Sliders over an image.  .sliders: label -> widget, whose .value you may set in code.
+    """Sliders and boxes over an image.  .controls: label -> widget, whose .value you may set in code.
 
-    .picture: what draw returned last."""
+    .picture: what draw returned last.  .message: what was wrong with the last values, or ""."""
 
-    def __init__(self, name: str, draw, sliders: dict):
+    def __init__(self, name: str, draw, controls: dict):
         import ipywidgets as widgets
         self.name, self.draw, self.picture = name, draw, None
-        self.image = widgets.Image(format="png")
-        self.sliders = {label: _slider(label, options) for label, options in sliders.items()}
-        self.box = widgets.VBox([*self.sliders.values(), self.image])
-        for slider in self.sliders.values():
-            slider.observe(self.redraw, names="value")
-        self.redraw()
+        self.image, self.label = widgets.Image(format="png"), widgets.Label()
+        self.controls = {label: _control(label, given) for label, given in controls.items()}
+        self.box = widgets.VBox([*self.controls.values(), self.label, self.image])
+        self._draw()
+        for control in self.controls.values():
+            control.observe(self.redraw, names="value")
+
+    @property
+    def message(self) -> str:
+        return self.label.value
 
     def redraw(self, change=None):
-        self.picture = self.draw(*(slider.value for slider in self.sliders.values()))
-        self.image.value = _png(self.picture)
+        """Draw anew.  What draw refuses, such as a word that the model has never read, is said below
+        the controls, and the last picture stays."""
+        try:
+            self._draw()
+        except ValueError as error:
+            self.label.value = str(error)
+
+    def _draw(self):
+        self.picture = self.draw(*(control.value for control in self.controls.values()))
+        self.image.value, self.label.value = _png(self.picture), ""
 
     def __repr__(self):
         return f"<panel {self.name}>"
 
 
-def panel(name: str, draw, sliders: dict) -> Panel:
-    """An image that you change by moving sliders, shown in the notebook.
+def panel(name: str, draw, controls: dict) -> Panel:
+    """An image that you change by moving sliders or typing a text, shown in the notebook.
 
-    draw(*values) returns a pillow image or images [B 3 H W] in [-1, 1].
-    sliders: label -> the values to choose from, starting at the first; words become a menu.
-    The next cell tests it without a mouse: `p.sliders["t"].value = 500`, then look at `p.picture`.
+    draw(*values) returns a pillow image or images [B 3 H W] in [-1, 1]; a ValueError is shown as a line.
+    controls: label -> the values to choose from, starting at the first: numbers become a slider, words
+    a menu. A single string becomes a box to type in: {"caption": "a red circle", "t": range(0, 1000, 50)}.
+    Where nothing runs, as on GitHub, the first picture stands in its place.
     Lesson: notebooks/02_noising.ipynb"""
-    made = Panel(name, draw, sliders)
-    _display_widget(made.box, repr(made))
+    made = Panel(name, draw, controls)
+    _display_widget(made.box, repr(made), picture=_png(made.picture))
     return made
 
 
@@ -110,15 +123,20 @@ def progress(iterable, total: int, name: str):
             bar.value, text.value, drawn = n, f"{n} / {total}", time.monotonic()
 
 
-def _slider(label, options):
+def _control(label, given):
     import ipywidgets as widgets
-    options = [(str(value), value) for value in options]
+    if isinstance(given, str):
+        box = widgets.Layout(width="36em")
+        return widgets.Text(value=given, description=label, continuous_update=False, layout=box)
+    options = [(str(value), value) for value in given]
     if isinstance(options[0][1], str):
         return widgets.Dropdown(options=options, description=label)
     return widgets.SelectionSlider(options=options, description=label, continuous_update=False)
 
 
-def _display_widget(widget, text):
+def _display_widget(widget, text, picture=None):
+    """Show a widget, and where there is none to talk to, its picture (PNG bytes) or text."""
     if in_notebook():
         view = {"version_major": 2, "version_minor": 0, "model_id": widget.model_id}
-        _display({"application/vnd.jupyter.widget-view+json": view}, text)
+        data = {"application/vnd.jupyter.widget-view+json": view}
+        _display(data | ({"image/png": picture} if picture else {}), text)

@@ -1,6 +1,6 @@
 """Line plots, scatter plots and bars as pillow images.
 
-The only module that imports matplotlib, and it does so late.
+Only this module and diagram.py import matplotlib, and they do so late.
 """
 import io
 import logging
@@ -50,6 +50,28 @@ def bars(series: dict, *, xlabel="", ylabel="", title=None, log=()) -> Image.Ima
     if len(series) > 1:
         # bars may be of full height: no room among them
         figure.legend(loc="outside upper center", ncols=len(series))
+    return _render(figure, axes)
+
+
+def heatmap(values, *, rows, columns, xlabel="", ylabel="", title=None) -> Image.Image:
+    """A table of numbers as shades, each number written in its cell.
+
+    values: [R C], a tensor or lists.  rows, columns: R and C names.  ValueError if they do not fit."""
+    values = torch.as_tensor(values, dtype=torch.float64).cpu()
+    if values.shape != (len(rows), len(columns)):
+        raise ValueError(f"values {list(values.shape)} for {len(rows)} rows and {len(columns)} columns")
+    figure, axes = _axes(xlabel, ylabel, title, ())
+    figure.set_size_inches(max(5, 1.2 + 0.55 * len(columns)), max(2, 1 + 0.32 * len(rows)))
+    axes.grid(False)
+    axes.imshow(values.numpy(), aspect="auto", cmap="Blues")
+    letters = len(columns) * max(len(str(name)) for name in columns)
+    axes.set_xticks(range(len(columns)), columns, rotation=45 if letters > 60 else 0)
+    axes.set_yticks(range(len(rows)), rows)
+    middle = (values.min() + values.max()) / 2
+    for i, row in enumerate(values):
+        for j, value in enumerate(row):
+            axes.text(j, i, f"{value:.2f}", ha="center", va="center", fontsize=8,
+                      color="white" if value > middle else "black")
     return _render(figure, axes)
 
 

@@ -103,3 +103,11 @@ def beside(*pictures: Image.Image) -> Image.Image:
     for k, picture in enumerate(pictures):
         sheet.paste(picture, (sum(p.width for p in pictures[:k]), 0))
     return sheet
+
+
+def few_colours(picture: Image.Image, colours: int = 96) -> Image.Image:
+    """The same picture in at most so many colours, each near its own hue: it weighs a third as a PNG.
+
+    An octree, because a median cut spends its colours where most pixels are, and turns a small red
+    circle on a large white background brown.  colours: 2..256."""
+    return picture.convert("RGB").quantize(colours, method=Image.Quantize.FASTOCTREE)
