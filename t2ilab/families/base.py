@@ -102,10 +102,16 @@ def check_size(size: int, net, name: str = "size") -> None:
         raise ValueError(f"{name}={size}: this U-Net takes sizes divisible by {net.factor}")
 
 
-def check_classes(classes: int, dataset) -> None:
-    """ValueError if a network's classes are not as many as the data set's."""
-    if classes and classes != (n := len(dataset.classes)):
+def class_names(config, dataset) -> tuple[str, ...]:
+    """The data set's class names, or a config's own labels where its network has no classes.
+
+    ValueError if the network's classes are not as many as the data set's."""
+    classes = config.net.classes
+    if not classes:
+        return config.labels
+    if classes != (n := len(dataset.classes)):
         raise ValueError(f"classes={classes}, but the data set has {n}: train with --classes {n}")
+    return tuple(dataset.classes)
 
 
 def label_cond(labels: Tensor) -> Cond:

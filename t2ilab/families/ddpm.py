@@ -22,7 +22,7 @@ from ..nets.unet import UNet, UNetConfig
 from ..pipeline.stage import Stage
 from ..pipeline.walk import Pipeline
 from ..ranges import check_ranges
-from .base import FamilyConfig, check_choices, check_classes, check_size, check_steps, label_cond
+from .base import FamilyConfig, check_choices, check_size, check_steps, class_names, label_cond
 
 
 @dataclass(frozen=True)
@@ -69,8 +69,7 @@ class DDPMConfig(FamilyConfig):
     def fit_to_dataset(self, dataset) -> "DDPMConfig":
         """The same model with the data set's class names.
         ValueError if their number is not the network's."""
-        check_classes(self.net.classes, dataset)
-        return replace(self, labels=tuple(dataset.classes)) if self.net.classes else self
+        return replace(self, labels=class_names(self, dataset))
 
     def to_training_pair(self, batch, generator=None):
         """(x0 [B 3 H W] in [-1, 1], Cond) from images and labels; a label of -1 is no label."""

@@ -24,10 +24,9 @@ from ..pipeline.walk import Pipeline
 from ..ranges import check_ranges
 from ..text.find_encoder import find_encoder
 from ..text.frozen_encoder import FrozenEncoder
-from ..training.checkpoint import find_weights
-from .base import FamilyConfig, check_choices, check_classes, label_cond
+from .base import FamilyConfig, check_choices, class_names, label_cond
 from .ddpm import Labels
-from .frozen_codec import FrozenCodec, fingerprint
+from .frozen_codec import FrozenCodec, fingerprint, present
 
 
 @dataclass(frozen=True)
@@ -152,8 +151,7 @@ class VQDiffusionConfig(FamilyConfig):
         so that a later count changes nothing.
 
         ValueError if the classes are not as many as the network's."""
-        check_classes(self.net.classes, dataset)
-        labels = tuple(dataset.classes) if self.net.classes else self.labels
+        labels = class_names(self, dataset)
         used = self.frozen_codec.kept
         weights = self.codec_weights or fingerprint(self.frozen_codec.whole)
         return replace(self, labels=labels, used=used, codec_weights=weights)
@@ -161,11 +159,7 @@ class VQDiffusionConfig(FamilyConfig):
     def adapt_to_checkpoint(self, first: "VQDiffusionConfig") -> "VQDiffusionConfig":
         """The same model with what the weights of another one know: its codes, its positions, and
         its codec where this one's is missing."""
-        try:
-            find_weights(self.codec)
-            codec = self.codec
-        except FileNotFoundError:
-            codec = first.codec
+        codec = present(self.codec, first.codec)
         net = replace(self.net, flat_positions=first.net.flat_positions)
         return replace(
             self, used=first.used, codec=codec, codec_weights=first.codec_weights, net=net)
