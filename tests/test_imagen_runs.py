@@ -21,6 +21,8 @@ from t2ilab.runs.load import load
 from t2ilab.runs.sample import read_captions
 from t2ilab.runs.train import train
 from t2ilab.tensors import generator
+from t2ilab.text import frozen_encoder
+from t2ilab.text.find_encoder import fingerprint
 from t2ilab.training.fit import FitConfig
 
 LATER = "imagen-shapes-upsampler"
@@ -198,3 +200,10 @@ def test_an_encoder_trained_on_a_file_of_texts_reads_captions_for_a_run(tmp_path
     preset = replace(SMALL["imagen-shapes"], model=replace(BASE, encoder="reader", text_length=40))
     list(train(preset, tmp_path / "run"))
     assert load(tmp_path / "run", cascade=False)(["a dog sleeps"]).shape == (1, 3, 8, 8)
+
+
+def test_an_encoder_is_told_from_others_once_per_run(tmp_path, monkeypatch):
+    told = []
+    monkeypatch.setattr(frozen_encoder, "fingerprint", lambda folder: told.append(folder) or fingerprint(folder))
+    preset = replace(SMALL["imagen-shapes"], save=SaveConfig(2, sample_steps=2))
+    assert len(list(train(preset, tmp_path))) == 4 and len(told) == 1

@@ -116,7 +116,7 @@ def test_kept_features_are_the_fresh_ones_and_never_those_without_padding(clip, 
 def test_what_was_kept_before_padding_could_be_read_is_found(clip):
     encoder = FrozenEncoder(clip[0], 77, width=16)
     mark = fingerprint(encoder.folder)
-    assert encoder._key(mark, "a") == hashlib.sha256(json.dumps([mark, "fp32", 77, "a"]).encode()).digest()
+    assert encoder._key("a") == hashlib.sha256(json.dumps([mark, "fp32", 77, "a"]).encode()).digest()
 
 
 @pytest.mark.slow
