@@ -205,5 +205,5 @@ def test_an_encoder_trained_on_a_file_of_texts_reads_captions_for_a_run(tmp_path
 def test_an_encoder_is_told_from_others_once_per_run(tmp_path, monkeypatch):
     told = []
     monkeypatch.setattr(frozen_encoder, "fingerprint", lambda folder: told.append(folder) or fingerprint(folder))
-    preset = replace(SMALL["imagen-shapes"], save=SaveConfig(2, sample_steps=2))
+    preset = replace(SMALL["imagen-shapes"], model=replace(BASE), save=SaveConfig(2, sample_steps=2))
     assert len(list(train(preset, tmp_path))) == 4 and len(told) == 1
