@@ -79,6 +79,8 @@ def test_a_path_gets_a_png_and_its_folder(tmp_path):
 def test_plots_draw_what_they_are_given():
     flat, steep = (plots.lines({"a": ([0, 1], torch.tensor([0.0, y])), "b": ([0, 1], [0, 9])}) for y in (1.0, 9.0))
     assert flat.size == steep.size and ImageChops.difference(flat, steep).getbbox()
+    assert plots.lines({"a": ([1, 2], [1, 2])}).tobytes() != plots.lines({"a": ([1, 2], [1, 2])}, dashed=("a",)).tobytes()
+    assert plots.lines({"a": ([1, 2], [1, 2])}).tobytes() != plots.lines({"a": ([1, 2], [1, 2], [0.5, 0.5])}).tobytes()
     assert plots.bars({"a": {"x": 1, "y": 2}}).tobytes() != plots.bars({"a": {"x": 2, "y": 1}}).tobytes()
     assert plots.points({"a": ([1, 2], [1, 9])}).tobytes() != plots.points({"a": ([1, 2], [1, 9])}, log=("y",)).tobytes()
 
