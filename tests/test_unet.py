@@ -262,3 +262,13 @@ def test_impossible_configurations_are_refused():
         UNetConfig(channel_mult=(1, 2, 2))
     with pytest.raises(ValueError, match="head_channels=48: choose a divisor of the 32 channels"):
         UNet(replace(TINY, head_channels=48))
+
+
+@pytest.mark.parametrize("bf16", [False, True])
+def test_features_are_channels_last_but_not_in_bf16_on_a_cpu_where_group_norm_is_slow_with_it(bf16):
+    net = UNet(replace(TINY, patch=2))
+    seen = []
+    net.conv_out[0].register_forward_pre_hook(lambda layer, given: seen.append(given[0]))
+    with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+        net(torch.zeros(2, 3, 32, 32), torch.ones(2), Cond())
+    assert seen[0].is_contiguous(memory_format=torch.contiguous_format if bf16 else torch.channels_last)

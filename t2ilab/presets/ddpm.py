@@ -63,7 +63,7 @@ PRESETS = [
            expected="FID 3.17 (DDPM Table 1)"),
     Preset("iddpm-cifar10",   CIFAR10_IDDPM, hardware="1 GPU, about 2 days",
            data=CIFAR10,    fit=replace(FULL, steps=500_000, lr=1e-4, warmup=1),    save=SAMPLES_10K,
-           expected="FID 2.90 (improved DDPM Table 2)"),
+           expected="FID 3.19, 3.17 bits per dimension (improved DDPM Table 2)"),
     Preset("ddpm-flowers102", FLOWERS_64,    hardware="1 GPU, about 1 day",
            data=FLOWERS102, fit=FLOWERS_FIT,                                        save=SAMPLES_5K,
            expected="flowers you would recognise"),
