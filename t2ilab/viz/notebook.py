@@ -103,8 +103,7 @@ def panel(name: str, draw, controls: dict) -> Panel:
     Where nothing runs, as on GitHub, the first picture stands in its place.
     Lesson: notebooks/02_noising.ipynb"""
     made = Panel(name, draw, controls)
-    # a widget keeps bytes as a memoryview, which the kernel would send as a list of numbers
-    _display_widget(made.box, repr(made), picture=bytes(made.image.value))
+    _display_widget(made.box, repr(made), picture=_png(made.picture))
     return made
 
 
