@@ -1,4 +1,4 @@
-"""Checkers of lesson 03: where a sampler needs its noise, a step with a bug, a training that beats a number."""
+"""Checkers of lesson 03: where a sampler needs its noise, a step with a bug, a number to beat."""
 import torch
 
 from ...diffusion.cond import Prediction
@@ -29,7 +29,7 @@ def noise_in_the_first_half(sampler):
 
 
 def steps_as_algorithm_2(function):
-    """A checker for (x0_hat, x_t, t, alpha_bar, generator) -> x_{t-1}: DDPM's step with the small variance."""
+    """A checker for (x0_hat, x_t, t, alpha_bar, generator) -> x_{t-1}: DDPM's step, small variance."""
     diffusion = variance_preserving(linear())
     for t in (1000, 300, 2, 1):
         x0_hat, x_t = (randn((2, 3, 8, 8), generator(t, k), dtype=torch.float64) for k in (1, 2))
