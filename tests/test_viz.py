@@ -157,12 +157,14 @@ def test_progress_passes_everything_on_and_outside_a_notebook_prints_nothing(cap
 def test_in_a_notebook_everything_stands_under_a_text_that_never_changes(monkeypatch):
     shown = []
     monkeypatch.setattr(notebook, "in_notebook", lambda: True)
-    monkeypatch.setattr(notebook, "_display", lambda data, text: shown.append((set(data), text)))
+    pictures = []
+    monkeypatch.setattr(notebook, "_display", lambda data, text: (shown.append((set(data), text)), pictures.append(data.get("image/png", b""))))
     notebook.show_grid(IMAGES, title="noise")
     notebook.film_strip([IMAGES])
     notebook.panel("demo", lambda n: IMAGES, {"n": (1, 2)})
     assert list(notebook.progress(range(3), 3, "train")) == [0, 1, 2]
     view = {"application/vnd.jupyter.widget-view+json"}
+    assert {type(picture) for picture in pictures} == {bytes}               # a memoryview is sent as a list of numbers
     assert shown == [({"image/png"}, "<picture: noise>"), ({"image/png"}, "<picture>"), (view | {"image/png"}, "<panel demo>"), (view, "<progress train>")]
 
 
