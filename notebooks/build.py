@@ -83,12 +83,12 @@ def title(path: Path) -> str:
 def links(path: Path) -> str:
     """One line of Markdown: the lesson before, the course, and the lesson behind; a solution's: its lesson."""
     if path.parent != NOTEBOOKS:
-        return f"[the lesson](../{path.name}) · [the course](../../README.md)"
+        return f"[the lesson](../{path.name}) · [the course](../README.md)"
     lessons = sorted(NOTEBOOKS.glob("[0-9][0-9]_*.ipynb"))
     k = lessons.index(path) if path in lessons else len(lessons)
     before = [f"← [{title(p)}]({p.name})" for p in lessons[max(k - 1, 0):k]]
     behind = [f"[{title(p)}]({p.name}) →" for p in lessons[k + 1:k + 2]]
-    return " · ".join([*before, "[the course](../README.md)", *behind])
+    return " · ".join([*before, "[the course](README.md)", *behind])
 
 
 def dress(notebook, path: Path):

@@ -223,10 +223,10 @@ def test_badge_links_and_setup_are_put_in_once_and_stay():
 
 
 def test_links_go_to_the_neighbours_and_the_page_of_the_course():
-    before, behind = build.links(PATH).split(" · [the course](../README.md) · ")
+    before, behind = build.links(PATH).split(" · [the course](README.md) · ")
     assert before.startswith("← [02 · ") and before.endswith("](02_noising.ipynb)")
     assert behind.startswith("[04 · ") and behind.endswith("](04_faster_sampling.ipynb) →")
-    assert build.links(NOTEBOOKS / "solutions" / PATH.name) == "[the lesson](../03_ddpm.ipynb) · [the course](../../README.md)"
+    assert build.links(NOTEBOOKS / "solutions" / PATH.name) == "[the lesson](../03_ddpm.ipynb) · [the course](../README.md)"
 
 
 def test_what_a_lesson_was_built_from_moves_with_its_code_its_runs_and_its_cells(tmp_path, monkeypatch):

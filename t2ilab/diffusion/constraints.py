@@ -22,10 +22,10 @@ def dynamic_threshold(percentile: float = 0.995):
         raise ValueError(f"percentile={percentile}: choose a number above 0, at most 1")
 
     def constraint(x0: Tensor) -> Tensor:
-        magnitude = x0.float().flatten(1).abs()                     # [B C*H*W]
-        s = magnitude.quantile(percentile, dim=1).clamp(min=1)      # Imagen dynamic thresholding
-        s = s.to(x0.dtype).view(-1, *[1] * (x0.ndim - 1))
-        return x0.clamp(-s, s) / s
+        magnitude = x0.float().flatten(1).abs()                         # [B C*H*W]
+        kappa = magnitude.quantile(percentile, dim=1).clamp(min=1)  # Imagen dynamic thresholding
+        kappa = kappa.to(x0.dtype).view(-1, *[1] * (x0.ndim - 1))
+        return x0.clamp(-kappa, kappa) / kappa
     return constraint
 
 
