@@ -103,7 +103,7 @@ def panel(name: str, draw, controls: dict) -> Panel:
     Where nothing runs, as on GitHub, the first picture stands in its place.
     Lesson: notebooks/02_noising.ipynb"""
     made = Panel(name, draw, controls)
-    _display_widget(made.box, repr(made), picture=made.image.value)
+    _display_widget(made.box, repr(made), picture=_png(made.picture))
     return made
 
 
