@@ -49,6 +49,15 @@ def test_the_walk_of_a_pipeline_is_its_denoiser_sampled_by_hand():
     assert_close(values["image"], x.clamp(-1, 1))
 
 
+def test_with_changes_the_first_stage_and_nothing_else():
+    two = replace(PIPELINE, stages=PIPELINE.stages * 2)
+    other = two.with_(guidance_scale=3, steps=7)
+    assert other.stages == (replace(PIPELINE.stages[0], guidance_scale=3, steps=7), PIPELINE.stages[0])
+    assert two.stages == PIPELINE.stages * 2 and other.encode_text is two.encode_text
+    with pytest.raises(TypeError, match="no_such_setting"):
+        two.with_(no_such_setting=1)
+
+
 def test_pictures_are_in_range_and_hold_no_gradient_whatever_the_stage_and_the_encoder_do():
     weight = torch.ones(2, 1, requires_grad=True)
     wild = replace(PIPELINE, stages=(replace(PIPELINE.stages[0], constrain=()),))

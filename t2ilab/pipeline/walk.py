@@ -91,6 +91,12 @@ class Pipeline:
         """The device that holds the networks."""
         return next(self.model.parameters()).device
 
+    def with_(self, **changes) -> "Pipeline":
+        """The same pipeline with other settings of its first stage: `with_(guidance_scale=3)`.
+
+        changes: fields of Stage.  Lesson: notebooks/05_glide.ipynb"""
+        return replace(self, stages=(replace(self.stages[0], **changes), *self.stages[1:]))
+
     def to(self, device) -> "Pipeline":
         """This pipeline with its networks moved."""
         for stage in self.stages:

@@ -1,6 +1,5 @@
 """Ablation of guidance: alignment, diversity and colour over guidance scales (Ho & Salimans 2022)."""
 from collections.abc import Sequence
-from dataclasses import replace
 
 from ...viz.plots import lines
 from ...viz.tiles import beside
@@ -23,8 +22,7 @@ def guidance_sweep(pipeline, scales: Sequence[float], *, n: int = 128, seed: int
     result: dict = {"scales": list(scales), **{kind: [] for kind in KINDS}}
     result |= {"colourfulness": [], "variety": []}
     for scale in scales:
-        first = replace(pipeline.stages[0], guidance_scale=scale)
-        at = replace(pipeline, stages=(first, *pipeline.stages[1:]))
+        at = pipeline.with_(guidance_scale=scale)
         samples = {kind: sample_many(at, captions[kind], seed=seed) for kind in KINDS}
         for kind, images in samples.items():
             result[kind].append(round(alignment(images, captions[kind]).score, 4))
