@@ -187,7 +187,7 @@ class GumbelQuantizer(Quantizer):
         if not self.training:
             codes = logits.argmax(1)                                         # [B h w]
             return self.embed(codes), codes, even
-        soft = ((logits + _noise(logits, generator)) / self.temperature).softmax(1)
+        soft = ((logits + _noise(logits, generator)) / self.temperature).softmax(1)  # Gumbel-softmax
         codes = soft.argmax(1)                                               # [B h w]
         hard = torch.zeros_like(soft).scatter_(1, codes[:, None], 1.0)       # [B K h w]
         self.noted.append((self._taken(codes),))
