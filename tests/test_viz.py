@@ -85,6 +85,20 @@ def test_plots_draw_what_they_are_given():
     assert plots.points({"a": ([1, 2], [1, 9])}).tobytes() != plots.points({"a": ([1, 2], [1, 9])}, log=("y",)).tobytes()
 
 
+def test_a_dashed_curve_leaves_the_one_below_it_visible():
+    both = {"a": ([0, 1], [0, 1]), "b": ([0, 1], [0, 1])}
+    solid, dashed = plots.lines(both), plots.lines(both, dashed=("b",))
+    def blue(picture):
+        return sum(n for n, (r, g, b) in picture.convert("RGB").getcolors(9999) if b > r + 60)
+    assert blue(dashed) > 1.5 * blue(solid)
+
+
+def test_bars_named_after_a_colour_have_it():
+    picture = plots.bars({"red": {"x": 1}, "blue": {"x": 1}}).convert("RGB")
+    found = {colour: n for n, colour in picture.getcolors(9999)}
+    assert min(found.get((255, 0, 0), 0), found.get((0, 0, 255), 0)) > 1000
+
+
 def test_beside_keeps_both_pictures():
     left, right = Image.new("RGB", (3, 5), "red"), Image.new("RGB", (2, 4), "blue")
     both = tiles.beside(left, right)

@@ -10,7 +10,7 @@ from PIL import Image
 
 from .notebook import show
 
-COLOURS = ("red", "green", "blue")              # curves of these names are drawn in them
+COLOURS = ("red", "green", "blue")              # curves and bars of these names are drawn in them
 
 
 def lines(curves: dict, *, xlabel="", ylabel="", title=None, log=(), marker="",
@@ -41,14 +41,15 @@ def points(clouds: dict, *, xlabel="", ylabel="", title=None, log=()) -> Image.I
 def bars(series: dict, *, xlabel="", ylabel="", title=None, log=()) -> Image.Image:
     """Bars side by side.  series: name -> {label: number}; every series has the labels of the first.
 
-    log: ("y",) or ()."""
+    Series named red, green and blue are drawn so.  log: ("y",) or ()."""
     figure, axes = _axes(xlabel, ylabel, title, log)
     labels = list(next(iter(series.values())))
     width = 0.8 / len(series)
     for k, (name, values) in enumerate(series.items()):
         offset = (k - (len(series) - 1) / 2) * width
         x = [i + offset for i in range(len(labels))]
-        axes.bar(x, [float(values[label]) for label in labels], width, label=name)
+        colour = name if name in COLOURS else None
+        axes.bar(x, [float(values[label]) for label in labels], width, label=name, color=colour)
     letters = len(labels) * max(len(str(label)) for label in labels)
     axes.set_xticks(range(len(labels)), labels, rotation=90 if letters > 75 else 0)
     if len(series) > 1:
