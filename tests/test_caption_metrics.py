@@ -77,10 +77,11 @@ def test_a_sweep_draws_each_scale_with_it_and_measures_variety():
         def __call__(self, captions, seed=0, **options):
             scales.append(self.stages[0].guidance_scale)
             return super().__call__(captions)
-    scales, painter = [], Scaled()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("t2ilab.evaluation.ablations.guidance.replace", lambda thing, **k: Scaled(**k) if isinstance(thing, Painter) else replace(thing, **k))
-        result = guidance_sweep(painter, [0.0, 2.5], n=8)
+
+        def with_(self, **changes):
+            return Scaled(stages=(replace(self.stages[0], **changes),))
+    scales = []
+    result = guidance_sweep(Scaled(), [0.0, 2.5], n=8)
     assert set(scales) == {0.0, 2.5} and result["scales"] == [0.0, 2.5] and result["one_object"] == [1.0, 1.0]
     assert result["variety"] == [0.0, 0.0] and result["colourfulness"] == [result["true_colourfulness"]] * 2
     assert draw_sweep(result).width > 400

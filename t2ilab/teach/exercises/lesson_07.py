@@ -44,8 +44,9 @@ def renumbers(function):
 
 
 def beats_tiles(answer):
-    """A checker for a linear codec of tiles: (mean [192], basis [192 8]) -> more than 24 dB on fresh scenes."""
-    if not (isinstance(answer, tuple) and len(answer) == 2 and all(isinstance(v, torch.Tensor) for v in answer)):
+    """A checker for a linear codec of tiles, (mean [192], basis [192 8]): over 24 dB on fresh scenes."""
+    is_pair = isinstance(answer, tuple) and len(answer) == 2
+    if not (is_pair and all(isinstance(v, torch.Tensor) for v in answer)):
         return "give a tuple of two tensors: the mean tile [192] and the basis [192, 8]"
     mean, basis = (v.detach().float() for v in answer)
     if mean.shape != (192,) or basis.shape != (192, 8):
