@@ -99,3 +99,34 @@ def test_the_fast_bug_leaves_most_tokens_to_the_last_call():
         left *= s / (s + 1)
     assert EXERCISES["08c"](left) is None
     assert EXERCISES["08c"](6.4) == EXERCISES["08c"](52.6) == EXERCISES["08c"](64 * 0.99 ** 9)                 # the exact posterior; t to t - 1; always 1 %
+
+
+def test_a_normaliser_is_tried_on_every_level_and_must_make_floats():
+    check = EXERCISES["01a"]
+    assert check(lambda u: u.float() / 127.5 - 1) is None
+    assert "float32" in check(lambda u: u) and "-1" in check(lambda u: u.float() / 255)
+
+
+def test_a_reader_of_colours_must_beat_the_mean_of_all_pixels():
+    from t2ilab.data.shapes import COLOURS
+    check, names = EXERCISES["01b"], list(COLOURS)
+    palette = torch.tensor(list(COLOURS.values())) / 127.5 - 1
+
+    def nearest(pixels):
+        return [names[i] for i in torch.cdist(pixels, palette).argmin(1)]
+
+    def furthest_from_the_corner(images):
+        pixels = images.flatten(2).mT                                                           # [B 1024 3]
+        distance = (pixels - pixels[:, :1]).norm(dim=2)
+        return nearest(pixels[torch.arange(len(pixels)), distance.argmax(1)])
+    assert check(furthest_from_the_corner) is None
+    assert "23% are right" in check(lambda images: nearest(images.mean((2, 3))))
+    assert "one name" in check(lambda images: "red")
+
+
+def test_swapped_captions_are_found_by_their_alignment_only():
+    from t2ilab.evaluation.alignment import alignment
+    from t2ilab.teach.exercises.lesson_01 import swapped_captions
+    false = (alignment(*swapped_captions()).per_image < 1).nonzero().flatten().tolist()
+    assert 3 <= len(false) <= 6 and EXERCISES["01c"](false) is None
+    assert "smallest first" in EXERCISES["01c"](false[::-1]) and "smallest first" in EXERCISES["01c"](false[:2])
