@@ -130,3 +130,17 @@ def test_swapped_captions_are_found_by_their_alignment_only():
     false = (alignment(*swapped_captions()).per_image < 1).nonzero().flatten().tolist()
     assert 3 <= len(false) <= 6 and EXERCISES["01c"](false) is None
     assert "smallest first" in EXERCISES["01c"](false[::-1]) and "smallest first" in EXERCISES["01c"](false[:2])
+
+
+def test_noise_of_a_batch_must_not_go_along_the_columns():
+    check = EXERCISES["02d"]
+
+    def buggy(x0, alpha_bar, t, eps):
+        return alpha_bar[t].sqrt() * x0 + (1 - alpha_bar[t]).sqrt() * eps
+
+    def right(x0, alpha_bar, t, eps):
+        kept = alpha_bar[t].view(-1, 1, 1, 1)
+        return kept.sqrt() * x0 + (1 - kept).sqrt() * eps
+    assert check(right) is None
+    assert "another image's t" in check(buggy) and "as large as x0" in check(lambda x0, *others: 0)
+    assert "stops" in check(lambda x0, alpha_bar, t, eps: right(x0, alpha_bar, t, eps) if len(x0) == 8 else buggy(x0, alpha_bar, t, eps))

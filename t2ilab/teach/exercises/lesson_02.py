@@ -47,8 +47,27 @@ def tells_the_time(function):
                     "which entry of the table is nearest?")
 
 
+def noises_each_image(function):
+    """A checker for (x0 [B 3 H W], alpha_bar [T+1], t [B], eps) -> x_t, each image at its own t."""
+    alpha_bar, g = cosine(100), generator(4)
+    for B, size in ((8, 8), (5, 8), (1, 4)):
+        t = torch.randint(0, 101, (B,), generator=g)
+        x0, eps = (torch.randn(B, 3, size, size, generator=g, dtype=torch.float64) for _ in range(2))
+        try:
+            x_t = call(function, x0, alpha_bar, t, eps)
+        except RuntimeError as error:
+            return f"with {B} images of {size} x {size} pixels it stops: {error}"
+        if not isinstance(x_t, torch.Tensor) or x_t.shape != x0.shape:
+            return "return a tensor as large as x0"
+        wanted = [alpha_bar[k].sqrt() * x + (1 - alpha_bar[k]).sqrt() * e for k, x, e in zip(t, x0, eps)]
+        if not torch.allclose(x_t, torch.stack(wanted)):
+            return (f"with {B} images of {size} x {size} pixels some pixel gets another image's t: "
+                    "along which axis does a tensor [B] line up with [B 3 H W]?")
+
+
 EXERCISES = {
     "02a": jumps,
     "02b": quarters_the_snr,
     "02c": tells_the_time,
+    "02d": noises_each_image,
 }
