@@ -2,7 +2,6 @@
 
 Left out: which dataclass it is (runs/folder.py).
 """
-import math
 import typing
 from dataclasses import fields, is_dataclass
 from types import UnionType
@@ -19,22 +18,6 @@ def from_dict(cls, values: dict, **types):
         raise ValueError(f"{cls.__name__} has no field {', '.join(sorted(unknown))}: "
                          "the run is of another version of t2ilab")
     return cls(**{k: _value(v, hints[k], f"{cls.__name__}.{k}") for k, v in values.items()})
-
-
-def check_range(config, *names: str, least=-math.inf, most=math.inf, above=-math.inf, below=math.inf) -> None:
-    """ValueError unless these fields are finite and within the bounds.
-
-    A tuple's numbers are checked one by one.  None passes."""
-    for name in names:
-        value = getattr(config, name)
-        if value is None:
-            continue
-        numbers = value if isinstance(value, tuple) else (value,)
-        if not all(math.isfinite(v) and least <= v <= most and above < v < below for v in numbers):
-            bounds = {f"{least} or more": least, f"more than {above}": above,
-                      f"{most} or less": most, f"less than {below}": below}
-            allowed = [words for words, bound in bounds.items() if math.isfinite(bound)]
-            raise ValueError(f"{name}={value}: choose {' and '.join(allowed) or 'a finite number'}")
 
 
 def _fields_in_common(kind, values: dict) -> int:

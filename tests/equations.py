@@ -42,6 +42,7 @@ LEDGER = {
     "VQ-VAE loss": "||sg(z) - e||^2 + beta ||z - sg(e)||^2, beside the error of the picture",
     "VQ-VAE moving averages": "a code as the mean of what takes it, sums and counts forgetting at one pace (appendix A.1)",
     "straight-through": "forward e, backward z",
+    "Gumbel-softmax": "softmax((logits + Gumbel noise) / temperature) (Jang, Gu, Poole 2017)",
     "VQGAN adaptive weight": "|gradient of the error| / |gradient of the discriminator's mark| at the decoder's last layer",
     # Gu et al. 2022, Vector Quantized Diffusion Model; Tang et al. 2022, Improved Vector Quantized Diffusion Models
     "VQ-Diffusion Eq. 4": "q(x_t | x_0), the product of all steps",

@@ -22,6 +22,8 @@ from t2ilab.nets.text_transformer import TextConfig
 from t2ilab.nets.unet import UNetConfig
 from t2ilab.pipeline.stage import Stage
 
+pytestmark = pytest.mark.slow           # it trains, samples or converts models
+
 TRUTH = {caption: scene for kind in KINDS for scene, caption in fresh_scenes(kind, 64)}
 NET = UNetConfig(channels=8, channel_mult=(1,), blocks=1, attention=(True,), dropout=0.0, text_width=8)
 
@@ -55,7 +57,6 @@ def test_a_perfect_painter_has_every_attribute_right():
     assert metrics["two_objects_relation"] > 0.98 and metrics["samples"] == 64
 
 
-@pytest.mark.slow
 def test_a_painter_who_does_not_listen_has_a_low_mark_and_is_hardly_ever_all_right():
     metrics = caption_metrics(Painter(shift=1), n=64)
     assert all(metrics[kind] < 0.7 and metrics[f"{kind}_all"] < 0.1 for kind in KINDS)
@@ -77,10 +78,11 @@ def test_a_sweep_draws_each_scale_with_it_and_measures_variety():
         def __call__(self, captions, seed=0, **options):
             scales.append(self.stages[0].guidance_scale)
             return super().__call__(captions)
-    scales, painter = [], Scaled()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("t2ilab.evaluation.ablations.guidance.replace", lambda thing, **k: Scaled(**k) if isinstance(thing, Painter) else replace(thing, **k))
-        result = guidance_sweep(painter, [0.0, 2.5], n=8)
+
+        def with_(self, **changes):
+            return Scaled(stages=(replace(self.stages[0], **changes),))
+    scales = []
+    result = guidance_sweep(Scaled(), [0.0, 2.5], n=8)
     assert set(scales) == {0.0, 2.5} and result["scales"] == [0.0, 2.5] and result["one_object"] == [1.0, 1.0]
     assert result["variety"] == [0.0, 0.0] and result["colourfulness"] == [result["true_colourfulness"]] * 2
     assert draw_sweep(result).width > 400

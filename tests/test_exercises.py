@@ -1,6 +1,9 @@
 """Checkers of exercises tell the right answer from the mistakes that people make."""
 import torch
+import torch.nn.functional as F
 
+from t2ilab.data.loaders import stream
+from t2ilab.data.shapes import Scenes
 from t2ilab.teach.exercises import EXERCISES
 
 
@@ -66,6 +69,16 @@ def test_an_unused_code_must_go_to_the_nearest_used_one():
     assert "not in use" in check(all_to_the_first)
     assert "should become 0, 1, 2" in check(lambda entries, in_use: torch.tensor(in_use)[torch.cdist(entries, entries[in_use]).argmin(1)])
     assert "int64" in check(lambda entries, in_use: torch.cdist(entries, entries[in_use]))
+
+
+def test_a_linear_codec_must_beat_k_means():
+    check = EXERCISES["07d"]
+    x = F.pixel_unshuffle(next(stream(Scenes(size=64), batch_size=100)).images, 8).movedim(1, -1).flatten(0, 2)
+    mean = x.mean(0)
+    basis = torch.linalg.svd(x - mean, full_matrices=False)[2][:8].T
+    assert check((mean, basis)) is None
+    assert "beaten" in check((mean, torch.eye(192)[:, :8])) and "orthonormal" in check((mean, 2 * basis))
+    assert "tuple" in check(basis) and "[192, 8]" in check((mean, basis.T))
 
 
 def test_masks_shown_are_a_share_of_those_there():

@@ -89,7 +89,7 @@ def test_examples_carry_labels_and_a_missing_one_is_no_label():
 def test_training_fills_in_the_names_of_the_classes():
     assert tiny().model.fit_to_dataset(Scenes(size=8)).labels == Scenes.classes
     model = tiny(net={"classes": 0}).model
-    assert model.fit_to_dataset(Scenes(size=8)) is model
+    assert model.fit_to_dataset(Scenes(size=8)) == model
     with pytest.raises(ValueError, match="classes=7, but the data set has 18: train with --classes 18"):
         tiny(net={"classes": 7}).model.fit_to_dataset(Scenes(size=8))
 

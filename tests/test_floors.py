@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-FLOORS = {"tensors": 0, "hub": 0, "config_json": 0, "diffusion": 1, "nets": 1, "data": 1, "viz": 1, "training": 2, "vqgan": 2, "pipeline": 2,
+FLOORS = {"tensors": 0, "hub": 0, "config_json": 0, "ranges": 0, "diffusion": 1, "nets": 1, "data": 1, "viz": 1, "training": 2, "vqgan": 2, "pipeline": 2,
           "text": 3, "evaluation": 4, "families": 4, "presets": 5, "runs": 6, "pretrained": 6, "teach": 6, "cli": 7, "__init__": 8, "__main__": 8}
 TOP = {".ci", ".gitattributes", ".github", ".gitignore", "LICENSE", "README.md", "conftest.py", "data_analysis", "environment.yml", "notebooks", "pyproject.toml",
        "results", "t2ilab", "tests"}
@@ -85,11 +85,44 @@ def test_an_import_that_goes_up_or_sideways_is_found(name, line):
     assert len(list(misplaced({name: ast.parse(line)}))) == 1
 
 
+def borrowed(name, tree):
+    """Private names that a module takes from another module of ours: imported, or asked of one that it imported."""
+    package, ours = name.split(".")[:-1], set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and (node.level or (node.module or "").split(".")[0] == "t2ilab"):
+            base = package[:len(package) - node.level + 1] if node.level else []
+            source = ".".join([*base, *(part for part in (node.module or "").split(".") if part not in ("", "t2ilab"))])
+            ours |= {alias.asname or alias.name for alias in node.names if f"{source}.{alias.name}".strip(".") in MODULES}
+            yield from (f"{source}.{alias.name}" for alias in node.names if is_private(alias.name))
+    yield from (ast.unparse(node) for node in ast.walk(tree) if isinstance(node, ast.Attribute) and is_private(node.attr)
+                and isinstance(node.value, ast.Name) and node.value.id in ours)
+
+
+def is_private(name):
+    """Whether a name is its module's own: _name, not __name__."""
+    return name.startswith("_") and not name.startswith("__")
+
+
+TO_RENAME = [("runs.train", "runs.log._Logger")]               # its last private name that is shared
+
+
+def test_no_module_uses_anothers_private_name():
+    assert [(name, taken) for name, tree in MODULES.items() for taken in borrowed(name, tree)] == TO_RENAME
+
+
+@pytest.mark.parametrize("name, line", [
+    ("data.sets.coco", "from .listing import _compare"), ("runs.train", "from t2ilab.runs.log import _Logger"), ("runs.train", "def f():\n    from .log import _Logger"),
+    ("cli.train", "from ..text import pretraining\npretraining._learn()"), ("cli.train", "from ..text import pretraining as p\np._learn()")])
+def test_a_private_name_that_is_taken_is_found(name, line):
+    assert len(list(borrowed(name, ast.parse(line)))) == 1
+
+
 def test_only_viz_imports_matplotlib_and_ipywidgets():
     users = {name for name, tree in MODULES.items() for t in imports(name, tree) if t.split(".")[0] in ("/matplotlib", "/ipywidgets", "/IPython")}
     assert users == {"viz.diagram", "viz.notebook", "viz.plots"}
 
 
+@pytest.mark.slow
 def test_importing_the_package_loads_nothing_heavy():
     code = "import sys, t2ilab, t2ilab.viz, t2ilab.teach; print(*{name.split('.')[0] for name in sys.modules})"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT).stdout.split()

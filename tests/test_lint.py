@@ -8,7 +8,6 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 CHECKED = ["t2ilab", "tests", "results/tools", "notebooks/build.py", "conftest.py"]
-TYPE_ERRORS = 26                        # of November 2026; a number that may only fall
 RETURNS = "def f(x):\n    if x:\n        return 1\n    else:\n        return 2"
 
 
@@ -32,8 +31,11 @@ def test_ruff_reads_the_rules_of_this_project(rule, line):
 
 
 @pytest.mark.slow
-def test_types_of_the_core_get_no_worse(tmp_path):
+def test_the_types_of_the_core_are_right(tmp_path):
     found = tool("mypy", "--cache-dir", str(tmp_path))
-    errors = [line for line in found.stdout.splitlines() if ": error: " in line]
-    assert found.returncode in (0, 1) and "checked" in found.stdout.replace("no issues found in", "checked"), found.stdout + found.stderr
-    assert len(errors) <= TYPE_ERRORS, "\n".join(errors)
+    assert found.returncode == 0 and "Success" in found.stdout, found.stdout + found.stderr
+
+
+def test_no_type_error_of_the_core_is_waved_through():
+    files = [path for name in ("diffusion", "pipeline", "families", "training") for path in (ROOT / "t2ilab" / name).rglob("*.py")]
+    assert [path.name for path in files if "type: ignore" in (text := path.read_text(encoding="utf8")) or " cast(" in text] == []

@@ -64,6 +64,15 @@ def test_muon_moves_weights_as_torchs_own_does_within_the_rounding_of_bf16(dtype
         assert (mine - other).norm() <= within * (other - wave(*other.shape, seed=k).float()).norm()
 
 
+def test_muon_leaves_weights_without_a_gradient_as_they_are():
+    used, unused = nn.Parameter(torch.ones(2, 3)), nn.Parameter(torch.ones(3, 2))
+    muon = FlatMuon([used, unused], lr=0.1, weight_decay=0.1)
+    used.grad = wave(2, 3).float()
+    muon.take_gradients()
+    muon.step()
+    assert torch.equal(unused, torch.ones(3, 2)) and not torch.equal(used, torch.ones(2, 3)) and len(muon.state) == 1
+
+
 def test_on_a_cpu_muon_never_computes_in_bf16(monkeypatch):
     from t2ilab.training import optimizer as module
     seen = []

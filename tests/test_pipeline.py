@@ -49,6 +49,15 @@ def test_the_walk_of_a_pipeline_is_its_denoiser_sampled_by_hand():
     assert_close(values["image"], x.clamp(-1, 1))
 
 
+def test_with_changes_the_first_stage_and_nothing_else():
+    two = replace(PIPELINE, stages=PIPELINE.stages * 2)
+    other = two.with_(guidance_scale=3, steps=7)
+    assert other.stages == (replace(PIPELINE.stages[0], guidance_scale=3, steps=7), PIPELINE.stages[0])
+    assert two.stages == PIPELINE.stages * 2 and other.encode_text is two.encode_text
+    with pytest.raises(TypeError, match="no_such_setting"):
+        two.with_(no_such_setting=1)
+
+
 def test_pictures_are_in_range_and_hold_no_gradient_whatever_the_stage_and_the_encoder_do():
     weight = torch.ones(2, 1, requires_grad=True)
     wild = replace(PIPELINE, stages=(replace(PIPELINE.stages[0], constrain=()),))
@@ -125,9 +134,9 @@ def test_no_captions_or_a_bare_string_is_one_line_too(captions, said):
 
 
 def test_more_steps_than_the_model_was_trained_with_are_refused():
-    for steps in (0, 1001):
-        with pytest.raises(ValueError, match=f"steps={steps}: choose 1 to 1000"):
-            built(steps)(1)
+    for steps, allowed in ((0, "1 or more"), (1001, "1 to 1000")):
+        with pytest.raises(ValueError, match=f"^sampling_steps={steps}: choose {allowed}"):
+            built(steps)
 
 
 def test_labels_are_found_by_name_in_any_case_and_by_number():

@@ -143,7 +143,7 @@ def test_gumbel_draws_each_code_as_often_as_its_network_says():
 
 
 def test_the_gradient_of_a_gumbel_choice_is_that_of_the_soft_choice():
-    """straight-through: the picture is made of the hard choice, the gradient is the soft one's."""
+    """straight-through, Gumbel-softmax: the picture is made of the hard choice, the gradient is the soft one's."""
     quantizer, z = started("gumbel"), z_of().requires_grad_()
     w, logits = z_of(seed=1), quantizer.choose(z)
     soft = ((logits + gumbel(logits.shape, generator(1))) / quantizer.temperature).softmax(1)

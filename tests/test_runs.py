@@ -160,6 +160,7 @@ def test_the_log_loses_what_was_written_after_the_checkpoint_and_tensorboard_sho
         assert [(e.step, e.value) for e in events.Scalars(name)] == [(row["step"], pytest.approx(row[name])) for row in logged(tmp_path)]
 
 
+@pytest.mark.slow
 def test_sampling_on_the_way_changes_no_weight(tmp_path):
     list(train(TINY, tmp_path / "1"))
     list(train(tiny(save={"sample_steps": 1}), tmp_path / "2"))

@@ -79,6 +79,8 @@ def test_a_path_gets_a_png_and_its_folder(tmp_path):
 def test_plots_draw_what_they_are_given():
     flat, steep = (plots.lines({"a": ([0, 1], torch.tensor([0.0, y])), "b": ([0, 1], [0, 9])}) for y in (1.0, 9.0))
     assert flat.size == steep.size and ImageChops.difference(flat, steep).getbbox()
+    assert plots.lines({"a": ([1, 2], [1, 2])}).tobytes() != plots.lines({"a": ([1, 2], [1, 2])}, dashed=("a",)).tobytes()
+    assert plots.lines({"a": ([1, 2], [1, 2])}).tobytes() != plots.lines({"a": ([1, 2], [1, 2], [0.5, 0.5])}).tobytes()
     assert plots.bars({"a": {"x": 1, "y": 2}}).tobytes() != plots.bars({"a": {"x": 2, "y": 1}}).tobytes()
     assert plots.points({"a": ([1, 2], [1, 9])}).tobytes() != plots.points({"a": ([1, 2], [1, 9])}, log=("y",)).tobytes()
 
@@ -169,12 +171,14 @@ def test_progress_passes_everything_on_and_outside_a_notebook_prints_nothing(cap
 def test_in_a_notebook_everything_stands_under_a_text_that_never_changes(monkeypatch):
     shown = []
     monkeypatch.setattr(notebook, "in_notebook", lambda: True)
-    monkeypatch.setattr(notebook, "_display", lambda data, text: shown.append((set(data), text)))
+    pictures = []
+    monkeypatch.setattr(notebook, "_display", lambda data, text: (shown.append((set(data), text)), pictures.append(data.get("image/png", b""))))
     notebook.show_grid(IMAGES, title="noise")
     notebook.film_strip([IMAGES])
     notebook.panel("demo", lambda n: IMAGES, {"n": (1, 2)})
     assert list(notebook.progress(range(3), 3, "train")) == [0, 1, 2]
     view = {"application/vnd.jupyter.widget-view+json"}
+    assert {type(picture) for picture in pictures} == {bytes}               # a memoryview is sent as a list of numbers
     assert shown == [({"image/png"}, "<picture: noise>"), ({"image/png"}, "<picture>"), (view | {"image/png"}, "<panel demo>"), (view, "<progress train>")]
 
 

@@ -164,6 +164,7 @@ def test_guidance_is_a_lerp_of_log_probabilities():
 
 # ---------------------------------------------------------------------------------------------------------------------------- six ways
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", METHODS)
 def test_every_method_draws_codes_and_pictures(method):
     pipeline, calls = built(**METHODS[method]), []
@@ -193,7 +194,7 @@ def test_the_smallest_truncation_is_the_likeliest_code():
 
 @pytest.mark.parametrize("changes, message", [
     (dict(sampler="ddim"), "ancestral, even, purity"), (dict(truncation=0.0), "truncation=0.0"), (dict(top_k=-1), "top_k=-1"),
-    (dict(sampling_steps=0), "sampling_steps=0"), (dict(replaced=2.0), "add up to 1"), (dict(prior_weight=-1.0), "prior_weight=-1"),
+    (dict(sampling_steps=0), "sampling_steps=0"), (dict(replaced=2.0), "replaced=2.0"), (dict(replaced=0.5), "add up to 1"), (dict(prior_weight=-1.0), "prior_weight=-1"),
     (dict(prior_weight=1.0), "for sampler='purity'"), (dict(sampler="even", replaced=1.0, masked=0.0), "choose ancestral")])
 def test_options_that_make_no_sense_are_one_line(changes, message):
     with pytest.raises(ValueError, match=message):

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from ..ranges import check_ranges
 from ..tensors import like
 from .cond import Cond, Prediction, conditioned
 from .gaussian import PREDICTS, GaussianDiffusion
@@ -27,6 +28,7 @@ class ObjectiveConfig:
     cond_drop_prob: float = 0.0        # share of captions or labels dropped, for guidance
 
     def __post_init__(self):
+        check_ranges(self)
         choices = {
             "predict": PREDICTS,
             "variance": ("small", "large", "learned"),
@@ -40,9 +42,6 @@ class ObjectiveConfig:
                 raise ValueError(f"{name}={value!r}: choose one of {', '.join(sorted(allowed))}")
         if self.loss == "hybrid" and self.variance != "learned":
             raise ValueError("loss='hybrid' trains a learned variance: set variance='learned'")
-        if not 0 <= self.cond_drop_prob < 1:
-            raise ValueError(f"cond_drop_prob={self.cond_drop_prob}: "
-                             "choose a share from 0 up to (not including) 1")
 
 
 class GaussianDenoiser(nn.Module):

@@ -76,5 +76,5 @@ def bits_per_dim(denoise, diffusion, x0: Tensor, times: list[int], *,
     zero = torch.zeros_like(x0)
     prior = normal_kl(signal * x0, zero + 2 * noise.log(), zero, zero)
     prior = prior.flatten(1).mean(1) / math.log(2)
-    vlb = torch.stack(vlb, 1)
-    return {"total": vlb.sum(1) + prior, "prior": prior, "vlb": vlb, "mse": torch.stack(mse, 1)}
+    terms = torch.stack(vlb, 1)                                                 # [B n]
+    return {"total": terms.sum(1) + prior, "prior": prior, "vlb": terms, "mse": torch.stack(mse, 1)}

@@ -5,7 +5,7 @@ Two exist: `GaussianDiffusion` (pixels or latents, DDPM's or rectified flow's) a
 Left out: networks, and where captions come from.
 """
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 from torch import Tensor
 
@@ -40,6 +40,7 @@ class Process(Protocol):
 
 
 # A step is Process.step or another with its arguments; a sampler makes one, so that a solver with a
-# memory starts each run anew.
+# memory starts each run anew.  Any: not all take every process; DDIM and DPM-Solver++ are for
+# Gaussian ones.
 Step = Callable[..., Tensor]
-Sampler = Callable[[Process], Step]
+Sampler = Callable[[Any], Step]

@@ -4,6 +4,7 @@ alpha_bar[0] = 1, because t = 0 is data. DDPM (Ho et al. 2020) and improved DDPM
 2021). Left out: a respacing class; a shorter list of times is respacing.
 """
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -41,8 +42,17 @@ def timesteps(T: int, n: int) -> list[int]:
 
     Raises ValueError unless 1 <= n <= T.  Lesson: notebooks/04_faster_sampling.ipynb"""
     if not 1 <= n <= T:
-        raise ValueError(f"steps={n}: choose 1 to {T} (the model was trained with T={T})")
+        raise ValueError(f"sampling_steps={n}: choose 1 to {T} "
+                         f"(the model was trained with T={T})")
     return torch.linspace(T, 0, n + 1, dtype=torch.float64).round().int().tolist()
+
+
+def check_times(times: Sequence[int], T: int) -> None:
+    """ValueError unless these are whole times that fall from at most T to 0."""
+    falling = len(times) >= 2 and list(times) == sorted(set(times), reverse=True)
+    whole = all(isinstance(t, int) for t in times)
+    if not falling or not whole or times[-1] != 0 or times[0] > T:
+        raise ValueError(f"sampling_steps={tuple(times)}: whole times fall from at most {T} to 0")
 
 
 def sections(T: int, counts: tuple[int, ...]) -> list[int]:

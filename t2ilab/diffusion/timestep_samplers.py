@@ -35,6 +35,8 @@ class ImportanceTimes(nn.Module):
     order. The history is a buffer, so a resumed run goes on exactly."""
     KEEP = 10           # losses remembered per t
     UNIFORM = 0.001     # the share of evenly drawn t that keeps every t alive
+    history: Tensor     # [T 10] losses
+    seen: Tensor        # [T] int64: how many of each t there were
 
     def __init__(self, T: int):
         super().__init__()

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..ranges import check_ranges
 from ..tensors import one_hot
 from .cond import Cond, Prediction, conditioned
 from .mask_replace import MaskReplaceDiffusion
@@ -25,12 +26,10 @@ class TokenObjectiveConfig:
     cond_drop_prob: float = 0.0           # share of captions or labels dropped, for guidance
 
     def __post_init__(self):
+        check_ranges(self)
         if self.timestep_sampler not in ("uniform", "importance"):
             raise ValueError(f"timestep_sampler={self.timestep_sampler!r}: "
                              "choose one of importance, uniform")
-        if not 0 <= self.cond_drop_prob < 1:
-            raise ValueError(f"cond_drop_prob={self.cond_drop_prob}: "
-                             "choose a share from 0 up to (not including) 1")
 
 
 class TokenDenoiser(nn.Module):

@@ -12,7 +12,7 @@ def colourfulness(images: Tensor) -> float:
     return ((images.amax(1) - images.amin(1)) / 2).mean().item()
 
 
-def _variety(pipeline, pairs, seed: int) -> float:
+def variety(pipeline, pairs, seed: int) -> float:
     """Mean standard deviation over 8 samples per caption; pairs: (scene, caption)."""
     captions = [caption for _, caption in pairs for _ in range(8)]
     images = sample_many(pipeline, captions, seed=seed)

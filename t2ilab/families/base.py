@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ..diffusion.cond import Cond
+from ..diffusion.schedules import check_times, timesteps
 
 
 class FamilyConfig:
@@ -86,10 +87,31 @@ def check_choices(config, **allowed) -> None:
             raise ValueError(f"{name}={value!r}: choose one of {', '.join(map(str, names))}")
 
 
-def check_classes(classes: int, dataset) -> None:
-    """ValueError if a network's classes are not as many as the data set's."""
-    if classes and classes != (n := len(dataset.classes)):
+def check_steps(config) -> None:
+    """ValueError unless T noising steps allow the config's sampling steps, or falling times."""
+    T, steps = config.T, config.sampling_steps
+    if isinstance(steps, tuple):
+        check_times(steps, T)
+    else:
+        timesteps(T, steps)
+
+
+def check_size(size: int, net, name: str = "size") -> None:
+    """ValueError for images, or latents, that a U-Net's levels do not halve evenly."""
+    if size % net.factor:
+        raise ValueError(f"{name}={size}: this U-Net takes sizes divisible by {net.factor}")
+
+
+def class_names(config, dataset) -> tuple[str, ...]:
+    """The data set's class names, or a config's own labels where its network has no classes.
+
+    ValueError if the network's classes are not as many as the data set's."""
+    classes = config.net.classes
+    if not classes:
+        return config.labels
+    if classes != (n := len(dataset.classes)):
         raise ValueError(f"classes={classes}, but the data set has {n}: train with --classes {n}")
+    return tuple(dataset.classes)
 
 
 def label_cond(labels: Tensor) -> Cond:

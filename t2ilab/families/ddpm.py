@@ -5,9 +5,11 @@ In the paper's order: the forward process, the network and what it predicts, the
 sampling. With labels, some are dropped in training, so that guidance (Ho & Salimans 2022) can be
 turned on when sampling.
 """
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import torch
+from torch import Tensor
 
 from ..data.captions import clean
 from ..diffusion.cond import Cond
@@ -19,7 +21,8 @@ from ..diffusion.schedules import SCHEDULES
 from ..nets.unet import UNet, UNetConfig
 from ..pipeline.stage import Stage
 from ..pipeline.walk import Pipeline
-from .base import FamilyConfig, check_choices, check_classes, label_cond
+from ..ranges import check_ranges
+from .base import FamilyConfig, check_choices, check_size, check_steps, class_names, label_cond
 
 
 @dataclass(frozen=True)
@@ -36,7 +39,11 @@ class DDPMConfig(FamilyConfig):
     labels: tuple[str, ...] = ()             # class names; training fills them in from the data set
 
     def __post_init__(self):
+        check_ranges(self)
         check_choices(self, schedule=SCHEDULES, sampler=SAMPLERS)
+        SCHEDULES[self.schedule](self.T)                        # its error is this config's too
+        check_steps(self)
+        check_size(self.size, self.net)
 
     @property
     def reads(self) -> str:
@@ -62,8 +69,7 @@ class DDPMConfig(FamilyConfig):
     def fit_to_dataset(self, dataset) -> "DDPMConfig":
         """The same model with the data set's class names.
         ValueError if their number is not the network's."""
-        check_classes(self.net.classes, dataset)
-        return replace(self, labels=tuple(dataset.classes)) if self.net.classes else self
+        return replace(self, labels=class_names(self, dataset))
 
     def to_training_pair(self, batch, generator=None):
         """(x0 [B 3 H W] in [-1, 1], Cond) from images and labels; a label of -1 is no label."""
@@ -84,7 +90,7 @@ class Labels:
         """"label", or "none" for a model without classes."""
         return "label" if self.classes else "none"
 
-    def __call__(self, captions):
+    def __call__(self, captions: Sequence[str | int]) -> tuple[Tensor | None, Tensor | None]:
         if not self.classes:
             if any(caption != "" for caption in captions):
                 raise ValueError("this model takes no captions: "

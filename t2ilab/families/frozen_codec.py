@@ -35,6 +35,15 @@ def fingerprint(codec: VQGAN) -> str:
     return digest.hexdigest()[:16]
 
 
+def present(codec: str, other: str) -> str:
+    """The run of a codec, or another's where there is no such run."""
+    try:
+        find_weights(codec)
+    except FileNotFoundError:
+        return other
+    return codec
+
+
 @dataclass(frozen=True)
 class FrozenCodec:
     """A trained VQGAN, loaded with the first image: images [B 3 H W] in [-1, 1] <-> codes [B N],

@@ -23,9 +23,10 @@ from ..nets.unet import UNet, UNetConfig
 from ..pipeline.edit import given
 from ..pipeline.stage import Stage
 from ..pipeline.walk import Pipeline
+from ..ranges import check_ranges
 from ..tensors import Source, from_uint8, randn, to_uint8
 from ..text.tokenizer import Tokenizer, learn_merges
-from .base import FamilyConfig, check_choices
+from .base import FamilyConfig, check_choices, check_size, check_steps
 
 
 class GlideNet(nn.Module):
@@ -73,14 +74,16 @@ class GLIDEConfig(FamilyConfig):
     merges: tuple[str, ...] = ()                 # byte pairs; training learns them from captions
 
     def __post_init__(self):
+        check_ranges(self, sampling_steps=None)                 # check_steps does
         check_choices(self, schedule=SCHEDULES, sampler=SAMPLERS)
+        SCHEDULES[self.schedule](self.T)                        # its error is this config's too
+        check_steps(self)
+        check_size(self.size, self.net)
         if self.net.classes or self.net.text_width < 1:
             raise ValueError(f"classes={self.net.classes}, text_width={self.net.text_width}: "
                              "GLIDE reads captions, no labels: classes=0, text_width > 0")
-        if not 0 <= self.low_res < self.size or not 0 <= self.known <= 1 or self.low_res_noise < 0:
-            raise ValueError(
-                f"low_res={self.low_res}, known={self.known}, low_res_noise={self.low_res_noise}: "
-                f"choose low_res below size={self.size}, known in [0, 1], low_res_noise from 0")
+        if self.low_res >= self.size:
+            raise ValueError(f"low_res={self.low_res}: choose low_res below size={self.size}")
 
     reads = "text"
 

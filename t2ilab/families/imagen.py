@@ -25,10 +25,11 @@ from ..nets.text_pooling import TextPooling
 from ..nets.unet import UNet, UNetConfig
 from ..pipeline.stage import Stage
 from ..pipeline.walk import Pipeline
+from ..ranges import check_ranges
 from ..tensors import Source
 from ..text.find_encoder import find_encoder
 from ..text.frozen_encoder import FrozenEncoder
-from .base import FamilyConfig, check_choices
+from .base import FamilyConfig, check_choices, check_size, check_steps
 from .glide import shrink
 
 # The paper's base, 64 px.
@@ -79,21 +80,23 @@ class ImagenConfig(FamilyConfig):
     percentile: float = 0.995            # share of values that dynamic thresholding shrinks to fit
 
     def __post_init__(self):
+        check_ranges(self)
         check_choices(self, schedule=SCHEDULES, low_res_schedule=SCHEDULES, sampler=SAMPLERS,
                       threshold=THRESHOLDS)
-        sizes_fit = 0 <= self.low_res < self.size and 0 <= self.crop_size <= self.size
-        if not sizes_fit or not 0 <= self.augmentation <= 1:
-            raise ValueError(
-                f"low_res={self.low_res}, crop_size={self.crop_size}, "
-                f"augmentation={self.augmentation}: choose low_res below size={self.size}, "
-                "crop_size up to it, augmentation in [0, 1]")
+        for schedule in (self.schedule, *(self.low_res_schedule,) * bool(self.low_res)):
+            SCHEDULES[schedule](self.T)                         # its error is this config's too
+        check_steps(self)
+        check_size(self.size, self.net)
+        check_size(self.crop_size, self.net, "crop_size")
+        if self.low_res >= self.size or self.crop_size > self.size:
+            raise ValueError(f"low_res={self.low_res}, crop_size={self.crop_size}: choose low_res "
+                             f"below size={self.size}, crop_size up to it")
         if self.low_res and isinstance(self.net, UNetConfig):
             raise ValueError(f"low_res={self.low_res}: a stage that enlarges has an "
                              "EfficientUNetConfig as its net")
         if self.net.text_width < 1 or getattr(self.net, "classes", 0):
             raise ValueError(f"text_width={self.net.text_width}: Imagen reads captions, no labels: "
                              "classes=0, text_width > 0")
-        THRESHOLDS[self.threshold](self.percentile)
 
     reads = "text"
 
@@ -103,10 +106,13 @@ class ImagenConfig(FamilyConfig):
 
     def build(self) -> GaussianDenoiser:
         """The denoiser of this one stage, with random weights."""
-        net = UNet if isinstance(self.net, UNetConfig) else EfficientUNet
-        in_channels = 6 if self.low_res else 3
-        out_channels = 6 if self.objective.variance == "learned" else 3
-        unet = net(self.net, in_channels=in_channels, out_channels=out_channels)
+        channels = 6 if self.objective.variance == "learned" else 3
+        unet: UNet | EfficientUNet
+        if isinstance(self.net, UNetConfig):
+            unet = UNet(self.net, out_channels=channels)
+        else:
+            seen = 6 if self.low_res else 3
+            unet = EfficientUNet(self.net, in_channels=seen, out_channels=channels)
         reader = TextPooling(self.encoder_width, self.net.text_width, self.text_length)
         process = variance_preserving(SCHEDULES[self.schedule](self.T))
         return GaussianDenoiser(ImagenNet(reader, unet), process, self.objective)

@@ -20,10 +20,10 @@ from ..diffusion.schedules import SCHEDULES
 from ..nets.unet import UNet, UNetConfig
 from ..pipeline.stage import Stage
 from ..pipeline.walk import Pipeline
-from ..training.checkpoint import find_weights
-from .base import FamilyConfig, check_choices, check_classes, label_cond
+from ..ranges import check_ranges
+from .base import FamilyConfig, check_choices, check_size, check_steps, class_names, label_cond
 from .ddpm import Labels
-from .frozen_codec import FrozenCodec, fingerprint
+from .frozen_codec import FrozenCodec, fingerprint, present
 from .vqgan import fitted
 
 
@@ -47,7 +47,11 @@ class LatentDiffusionConfig(FamilyConfig):
     labels: tuple[str, ...] = ()         # class names; training fills them in from the data set
 
     def __post_init__(self):
+        check_ranges(self)
         check_choices(self, schedule=SCHEDULES, sampler=SAMPLERS)
+        SCHEDULES[self.schedule](self.T)                        # its error is this config's too
+        check_steps(self)
+        check_size(self.grid, self.net, "grid")
 
     @property
     def reads(self) -> str:
@@ -83,7 +87,7 @@ class LatentDiffusionConfig(FamilyConfig):
         and with the standard deviation of the latents of some of its images.
 
         ValueError if classes or latent channels are not as many as the network's."""
-        check_classes(self.net.classes, dataset)
+        labels = class_names(self, dataset)
         width = self.latents.codec.config.net.codebook_dim
         if width != self.latent_channels:
             raise ValueError(f"latent_channels={self.latent_channels}: the latents of "
@@ -92,17 +96,12 @@ class LatentDiffusionConfig(FamilyConfig):
         scale = self.scale
         if not self.codec_weights:
             scale = self.latents.encode(images).std().item() * self.scale
-        labels = tuple(dataset.classes) if self.net.classes else self.labels
         weights = self.codec_weights or fingerprint(self.latents.codec.whole)
         return replace(self, scale=scale, labels=labels, codec_weights=weights)
 
     def adapt_to_checkpoint(self, first: "LatentDiffusionConfig") -> "LatentDiffusionConfig":
         """The same model with the codec that the weights of another one know, and their scale."""
-        try:
-            find_weights(self.codec)
-            codec = self.codec
-        except FileNotFoundError:
-            codec = first.codec
+        codec = present(self.codec, first.codec)
         return replace(self, codec=codec, codec_weights=first.codec_weights, scale=first.scale)
 
     def to_training_pair(self, batch, generator=None):

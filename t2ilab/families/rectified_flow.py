@@ -15,7 +15,8 @@ from ..diffusion.sampling import ddim
 from ..nets.unet import UNet, UNetConfig
 from ..pipeline.stage import Stage
 from ..pipeline.walk import Pipeline
-from .base import FamilyConfig, check_classes, label_cond
+from ..ranges import check_ranges
+from .base import FamilyConfig, check_size, check_steps, class_names, label_cond
 from .ddpm import Labels
 
 
@@ -31,6 +32,9 @@ class RectifiedFlowConfig(FamilyConfig):
     labels: tuple[str, ...] = ()             # class names; training fills them in from the data set
 
     def __post_init__(self):
+        check_ranges(self)
+        check_steps(self)
+        check_size(self.size, self.net)
         if self.objective.variance != "small":
             raise ValueError(f"variance={self.objective.variance!r}: a flow adds no noise "
                              "on its way, so choose small")
@@ -57,8 +61,7 @@ class RectifiedFlowConfig(FamilyConfig):
     def fit_to_dataset(self, dataset) -> "RectifiedFlowConfig":
         """The same model with the data set's class names.
         ValueError if their number is not the network's."""
-        check_classes(self.net.classes, dataset)
-        return replace(self, labels=tuple(dataset.classes)) if self.net.classes else self
+        return replace(self, labels=class_names(self, dataset))
 
     def to_training_pair(self, batch, generator=None):
         """(x0 [B 3 H W] in [-1, 1], Cond) from images and labels; a label of -1 is no label."""

@@ -21,12 +21,12 @@ from ..diffusion.unmasking import TOKEN_SAMPLERS
 from ..nets.token_transformer import TokenTransformer, TokenTransformerConfig
 from ..pipeline.stage import Stage
 from ..pipeline.walk import Pipeline
+from ..ranges import check_ranges
 from ..text.find_encoder import find_encoder
 from ..text.frozen_encoder import FrozenEncoder
-from ..training.checkpoint import find_weights
-from .base import FamilyConfig, check_choices, check_classes, label_cond
+from .base import FamilyConfig, check_choices, class_names, label_cond
 from .ddpm import Labels
-from .frozen_codec import FrozenCodec, fingerprint
+from .frozen_codec import FrozenCodec, fingerprint, present
 
 
 @dataclass(frozen=True)
@@ -58,12 +58,8 @@ class VQDiffusionConfig(FamilyConfig):
     labels: tuple[str, ...] = ()      # class names; training fills them in from the data set
 
     def __post_init__(self):
+        check_ranges(self)
         check_choices(self, sampler=TOKEN_SAMPLERS)
-        if self.sampling_steps < 1 or self.grid < 1 or self.top_k < 0 or self.prior_weight < 0:
-            raise ValueError(
-                f"sampling_steps={self.sampling_steps}, grid={self.grid}, top_k={self.top_k}, "
-                f"prior_weight={self.prior_weight}: "
-                "steps and grid are at least 1, the others at least 0")
         if self.zero_shot and not self.net.text_width:
             raise ValueError("zero_shot: an empty caption is for models that read captions")
         if self.prior_weight and self.sampler != "purity":
@@ -155,8 +151,7 @@ class VQDiffusionConfig(FamilyConfig):
         so that a later count changes nothing.
 
         ValueError if the classes are not as many as the network's."""
-        check_classes(self.net.classes, dataset)
-        labels = tuple(dataset.classes) if self.net.classes else self.labels
+        labels = class_names(self, dataset)
         used = self.frozen_codec.kept
         weights = self.codec_weights or fingerprint(self.frozen_codec.whole)
         return replace(self, labels=labels, used=used, codec_weights=weights)
@@ -164,11 +159,7 @@ class VQDiffusionConfig(FamilyConfig):
     def adapt_to_checkpoint(self, first: "VQDiffusionConfig") -> "VQDiffusionConfig":
         """The same model with what the weights of another one know: its codes, its positions, and
         its codec where this one's is missing."""
-        try:
-            find_weights(self.codec)
-            codec = self.codec
-        except FileNotFoundError:
-            codec = first.codec
+        codec = present(self.codec, first.codec)
         net = replace(self.net, flat_positions=first.net.flat_positions)
         return replace(
             self, used=first.used, codec=codec, codec_weights=first.codec_weights, net=net)

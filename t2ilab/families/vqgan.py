@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ..diffusion.cond import Cond
+from ..ranges import check_ranges
 from ..vqgan.networks import VQGANConfig
 from ..vqgan.objective import VQGANLossConfig, VQGANObjective
 from .base import FamilyConfig
@@ -23,6 +24,7 @@ class VQGANRunConfig(FamilyConfig):
     loss: VQGANLossConfig = field(default_factory=VQGANLossConfig)
 
     def __post_init__(self):
+        check_ranges(self)
         if self.size % self.net.factor:
             raise ValueError(f"size={self.size}: choose a multiple of {self.net.factor}, the side "
                              "of a code's cell in pixels")

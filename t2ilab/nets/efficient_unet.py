@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..ranges import COUNT, check_ranges
 from .attention import Attention
 from .layers import (
     Checkpointed,
@@ -17,6 +18,7 @@ from .layers import (
     Layer,
     ResBlock,
     Upsample,
+    check_embedding,
     check_images,
     in_patches,
     output_layers,
@@ -42,11 +44,18 @@ class EfficientUNetConfig:
     gradient_checkpointing: bool = False                       # less memory, a third slower
 
     def __post_init__(self):
+        check_ranges(self, text_width=COUNT)
         levels = [len(v) for v in (self.channel_mult, self.blocks, self.attention, self.cross)]
         if len(set(levels)) > 1:
             raise ValueError("channel_mult, blocks, attention, cross have "
                              f"{', '.join(map(str, levels))} levels: "
                              "give one entry a level in each")
+        check_embedding(self.channels)
+
+    @property
+    def factor(self) -> int:
+        """Pixels that H and W must divide by."""
+        return self.patch * 2 ** len(self.channel_mult)
 
 
 class Level(nn.Module):
@@ -126,7 +135,7 @@ class EfficientUNet(Checkpointed):
         """ValueError unless x_t and cond have the shapes that this network was built for."""
         c, inputs = self.config, (x, cond.low_res, cond.aug, cond.text, cond.mask)
         x, low_res, aug, text, mask = map(shape_of, inputs)
-        check_images(f"x_t {x}", x, channels=3, factor=c.patch * 2 ** len(c.channel_mult))
+        check_images(f"x_t {x}", x, channels=3, factor=c.factor)
         wanted, said = ([], []), "neither"
         if self.in_channels > 3:
             wanted, said = (x, x[:1]), f"{x} and {x[:1]}"

@@ -36,6 +36,13 @@ def timestep_embedding(t: Tensor, channels: int, *, last: int = 0) -> Tensor:
     return torch.cat([angles.cos(), angles.sin()], dim=1)
 
 
+def check_embedding(channels: int) -> None:
+    """ValueError for channels that have no half for the cosines and one for the sines."""
+    if channels % 2:
+        raise ValueError(f"channels={channels}: choose an even number, "
+                         "half of it for the timestep's sines")
+
+
 def time_mlp(channels: int, width: int) -> nn.Sequential:
     """MLP over a timestep embedding: [B channels] -> [B width]."""
     return nn.Sequential(nn.Linear(channels, width), nn.SiLU(), nn.Linear(width, width))

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from ..ranges import check_ranges
 from .attention import MultiHeadAttention
 
 
@@ -20,6 +21,9 @@ class TextConfig:
     text_length: int = 128           # L: positions; longer captions are cut
     text_layers: int = 16            # transformer blocks
     text_heads: int = 8              # attention heads per block
+
+    def __post_init__(self):
+        check_ranges(self)
 
 
 class TextBlock(nn.Module):
@@ -44,7 +48,7 @@ class TextTransformer(nn.Module):
     def __init__(self, config: TextConfig, width: int):
         super().__init__()
         heads = config.text_heads
-        if heads < 1 or width < 1 or width % heads:
+        if width < 1 or width % heads:
             raise ValueError(f"text_width={width}: "
                              f"choose a positive multiple of text_heads={heads}")
         self.tokens = nn.Embedding(config.vocabulary, width)

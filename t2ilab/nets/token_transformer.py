@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..ranges import check_ranges
 from .attention import MultiHeadAttention
 from .layers import Checkpointed
 
@@ -32,7 +33,8 @@ class TokenTransformerConfig:
     # mistake count along its rows: their weights need flat_positions.
 
     def __post_init__(self):
-        if self.heads < 1 or self.width % self.heads:
+        check_ranges(self)
+        if self.width % self.heads:
             raise ValueError(f"width={self.width}: choose a multiple of heads={self.heads}")
         if self.mlp not in ("linear", "conv"):
             raise ValueError(f"mlp={self.mlp!r}: choose one of conv, linear")

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..ranges import check_ranges
 from .attention import Attention
 from .layers import (
     Checkpointed,
@@ -17,6 +18,7 @@ from .layers import (
     Layer,
     ResBlock,
     Upsample,
+    check_embedding,
     check_images,
     in_patches,
     output_layers,
@@ -45,11 +47,18 @@ class UNetConfig:
     gradient_checkpointing: bool = False                      # less memory, a third slower
 
     def __post_init__(self):
+        check_ranges(self)
         if len(self.channel_mult) != len(self.attention):
             raise ValueError(f"channel_mult has {len(self.channel_mult)} levels, "
                              f"attention {len(self.attention)}: give one entry a level in both")
         if self.resample not in ("conv", "block"):
             raise ValueError(f"resample={self.resample!r}: choose conv or block")
+        check_embedding(self.channels)
+
+    @property
+    def factor(self) -> int:
+        """Pixels that H and W must divide by."""
+        return self.patch * 2 ** (len(self.channel_mult) - 1)
 
 
 class UNet(Checkpointed):
@@ -164,9 +173,8 @@ class UNet(Checkpointed):
         x, low_res, known, text, mask = map(shape_of, inputs)
         beside = " and ".join(["low_res"] * bool(low_res) + ["known"] * bool(known))
         channels = self.in_channels - 3 * bool(low_res) - 4 * bool(known or self.known)
-        factor = c.patch * 2 ** (len(c.channel_mult) - 1)
         said = f"x_t {x} with {beside}" if beside else f"x_t {x}"
-        check_images(said, x, channels=channels, factor=factor)
+        check_images(said, x, channels=channels, factor=c.factor)
         if low_res not in ([], x):
             raise ValueError(f"low_res {low_res}: this U-Net takes it at the size of x_t {x}")
         if known and known != [x[0], 4, *x[2:]]:

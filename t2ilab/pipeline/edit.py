@@ -32,9 +32,9 @@ class Edit:
         ValueError unless there is one image for all, or one each."""
         image = _resized(self.image, size)
         keep = None if self.keep is None else _resized(self.keep.float(), size) > 0.999
-        image = _repeated(image, batch, "image").to(device)
+        image = repeated(image, batch, "image").to(device)
         if keep is not None:
-            keep = _repeated(keep, batch, "keep").to(device)
+            keep = repeated(keep, batch, "keep").to(device)
         return replace(self, image=image, keep=keep)
 
 
@@ -49,7 +49,7 @@ def _resized(images: Tensor, size: Sequence[int]) -> Tensor:
     return F.interpolate(images, tuple(size), mode="bilinear", antialias=True)
 
 
-def _repeated(images: Tensor, batch: int, name: str) -> Tensor:
+def repeated(images: Tensor, batch: int, name: str) -> Tensor:
     """[1 or B, C H W] -> [B C H W]"""
     if images.ndim != 4 or len(images) not in (1, batch):
         raise ValueError(f"{name} {list(images.shape)} for {batch} pictures: "

@@ -9,7 +9,10 @@ class TextEncoder(Protocol):
     """Text encoder: B captions -> (text, mask), as Cond holds them.
 
     "" is no caption: an all-False mask."""
-    kind: str                    # what it reads: "text", "label", or "none" (unconditional)
+
+    @property
+    def kind(self) -> str:
+        """What it reads: "text", "label", or "none" (unconditional)."""
 
     def __call__(self, captions: Sequence[str]) -> tuple[Tensor | None, Tensor | None]:
         """(ids [B L] or features [B L D], mask [B L] bool), ([B 1] labels, [B 1] bool) or Nones."""

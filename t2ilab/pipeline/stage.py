@@ -3,10 +3,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
+from ..diffusion.gaussian_denoiser import GaussianDenoiser
 from ..diffusion.process import Process, Sampler
 from ..diffusion.sampling import ancestral
+from ..diffusion.schedules import check_times
+from ..diffusion.token_denoiser import TokenDenoiser
 from .edit import Edit
 from .protocols import Codec
 
@@ -14,7 +17,7 @@ from .protocols import Codec
 @dataclass(frozen=True, kw_only=True)
 class Stage:
     """One denoiser and how to sample from it."""
-    denoiser: nn.Module
+    denoiser: GaussianDenoiser | TokenDenoiser
     shape: tuple[int, ...]                # of a sample: (3, H, W), (N,) tokens or (C, h, w) latents
     steps: int | tuple[int, ...] = 50     # network calls per image; or the falling times, 0 last
     guidance_scale: float = 1.0           # 1 = off, 0 = unconditional
@@ -33,7 +36,10 @@ class Stage:
     @property
     def size(self) -> tuple[int, int]:
         """(H, W) of its images."""
-        return self.shape[1:] if self.codec is None else (self.codec.size,) * 2
+        if self.codec is not None:
+            return self.codec.size, self.codec.size
+        _, H, W = self.shape
+        return H, W
 
     @property
     def times(self) -> list:
@@ -42,12 +48,8 @@ class Stage:
         ValueError if they do not fall from T or below to 0."""
         if isinstance(self.steps, int):
             return list(self.process.times(self.steps))
-        times, T = list(self.steps), self.process.T
-        falling = len(times) >= 2 and times == sorted(set(times), reverse=True)
-        whole = all(isinstance(t, int) for t in times)
-        if not falling or not whole or times[-1] != 0 or times[0] > T:
-            raise ValueError(f"steps={times}: whole times fall from at most {T} to 0")
-        return times
+        check_times(self.steps, self.process.T)
+        return list(self.steps)
 
     def encode(self, images: Tensor) -> Tensor:
         """Images [B 3 H W] in model space."""

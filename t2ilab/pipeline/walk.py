@@ -5,6 +5,7 @@ that denoise, each at its own size.
 """
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +15,7 @@ from ..diffusion.cond import Cond
 from ..diffusion.guidance import constrained, guided
 from ..diffusion.sampling import trajectory
 from ..tensors import Source, generator_per_image
-from .edit import Edit, _repeated, given
+from .edit import Edit, given, repeated
 from .protocols import TextEncoder
 from .stage import Stage
 
@@ -30,7 +31,7 @@ class Pipeline:
     def walk(self, captions: int | Sequence[str], seed: int = 0, *,
              negative_prompt: Sequence[str] | None = None, edit: Edit | None = None,
              low_res_image: Tensor | None = None,
-             sources: Sequence[torch.Generator] | None = None) -> Iterator[tuple[str, object]]:
+             sources: Sequence[torch.Generator] | None = None) -> Iterator[tuple[str, Any]]:
         """Every intermediate as (name, value), from caption to pixels.
 
         In order: cond, then (low_res,) x_T and frames for each stage, then image.
@@ -52,7 +53,7 @@ class Pipeline:
         yield "cond", cond
         x = None
         if low_res_image is not None:
-            x = _repeated(low_res_image, B, "low_res_image").to(self.device)
+            x = repeated(low_res_image, B, "low_res_image").to(self.device)
         _check_start(self.stages[0], edit, low_res_image)
         for stage in self.stages:
             fitted = None if edit is None else edit.at(B, stage.size, self.device)
@@ -89,6 +90,12 @@ class Pipeline:
     def device(self) -> torch.device:
         """The device that holds the networks."""
         return next(self.model.parameters()).device
+
+    def with_(self, **changes) -> "Pipeline":
+        """The same pipeline with other settings of its first stage: `with_(guidance_scale=3)`.
+
+        changes: fields of Stage.  Lesson: notebooks/05_glide.ipynb"""
+        return replace(self, stages=(replace(self.stages[0], **changes), *self.stages[1:]))
 
     def to(self, device) -> "Pipeline":
         """This pipeline with its networks moved."""
@@ -133,7 +140,7 @@ def _check_start(first: Stage, edit: Edit | None, low_res_image: Tensor | None) 
 def _seen(stage: Stage, low_res_image: Tensor | None, edit: Edit | None,
           noise: Source) -> dict[str, Tensor]:
     """Network inputs besides the caption: the previous stage's image, the known pixels."""
-    seen = {}
+    seen: dict[str, Tensor] = {}
     if stage.enlarge is not None:
         if low_res_image is None:
             raise ValueError("this model enlarges pictures and draws none itself: "

@@ -4,9 +4,9 @@ from typing import Annotated, Generic, TypeVar
 
 import tyro
 
-from ..config_json import check_range
 from ..data.datasets import names_of_datasets
 from ..families import FamilyConfig, family_of
+from ..ranges import check_ranges
 from ..training.fit import FitConfig
 
 
@@ -25,10 +25,7 @@ class DataConfig:
     validation: float = 0.0             # share held back to measure the loss on; fresh ones if it is endless
 
     def __post_init__(self):
-        if not 0 <= self.validation <= 0.5:
-            raise ValueError(f"validation={self.validation}: choose a share from 0 to 0.5")
-        if not 0 <= self.max_broken <= 1:
-            raise ValueError(f"max_broken={self.max_broken}: choose a share from 0 to 1")
+        check_ranges(self)
 
 
 @dataclass(frozen=True)
@@ -41,9 +38,7 @@ class SaveConfig:
     validate_steps: int = 1000          # measure the loss on what is held back every so many steps; 0 = never
 
     def __post_init__(self):
-        check_range(self, "keep", least=1)
-        check_range(self, "checkpoint_steps", "sample_steps", "validate_steps", least=0)
-        check_range(self, "checkpoint_seconds", above=0)
+        check_ranges(self)
 
 
 # ---- parts that several presets share ----

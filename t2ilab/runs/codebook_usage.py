@@ -30,7 +30,7 @@ def count_used(run: str, n: int, *, data: str | None = None, root: str | None = 
         raise ValueError(f"n={n}: choose 1 or more")
     given = {name: value for name, value in (("data", data), ("root", root)) if value is not None}
     dataset, _ = data_of(replace(preset.data, **given), preset.model.size)
-    pictures = _pictures(dataset, min(n, len(dataset)), preset.data.workers, run)
+    pictures = pictures_of(dataset, min(n, len(dataset)), preset.data.workers, run)
     counts = count_codes(load(found).model.codec, pictures)
     order = counts.argsort(descending=True, stable=True)
     path = reports(run) / USED_CODES
@@ -40,7 +40,7 @@ def count_used(run: str, n: int, *, data: str | None = None, root: str | None = 
     return path, counts
 
 
-def _pictures(dataset, n: int, workers: int, label: str) -> Iterator[Tensor]:
+def pictures_of(dataset, n: int, workers: int, label: str) -> Iterator[Tensor]:
     """n different images of a data set, in batches [B 3 H W], under a progress bar."""
     from tqdm import tqdm
     with tqdm(total=n, desc=label, unit="picture") as bar:

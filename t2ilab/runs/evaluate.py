@@ -12,12 +12,12 @@ import torch
 from ..evaluation.registry import ABLATIONS, ALL, METRICS, Subject, applicable
 from ..hub import reports
 from ..presets import Preset
+from ..ranges import check_numbers
 from ..training.checkpoint import write_text
 from ..viz.notebook import show
-from .codebook_usage import _pictures
+from .codebook_usage import pictures_of
 from .folder import find
 from .load import load
-from .sample import check_settings
 from .train import data_of
 
 
@@ -60,7 +60,7 @@ def _check(n: int, scales: Sequence[float]) -> None:
     for scale in scales:
         if not math.isfinite(scale):
             raise ValueError(f"scales: {scale} is no finite number")
-        check_settings({"guidance_scale": scale})
+        check_numbers({"guidance_scale": scale})
 
 
 def _that_apply(run: str, preset: Preset, names: Iterable[str]) -> list[str]:
@@ -112,5 +112,5 @@ def _read(preset: Preset, n: int) -> tuple[torch.Tensor, bool]:
     """n images [n 3 H W] of a run's data set, of its validation set if there is one; and whether there is."""
     dataset, held = data_of(preset.data, preset.model.size)
     source = dataset if held is None else held
-    pictures = _pictures(source, min(n, len(source)), preset.data.workers, preset.name)
+    pictures = pictures_of(source, min(n, len(source)), preset.data.workers, preset.name)
     return torch.cat(list(pictures)), held is not None

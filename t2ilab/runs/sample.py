@@ -3,7 +3,6 @@
 Options and files in, tensors through the pipeline, named files and a record out.
 """
 import json
-import math
 import re
 import sys
 import time
@@ -23,6 +22,7 @@ from ..data.shapes import Scenes
 from ..pipeline.edit import Edit
 from ..pipeline.walk import Pipeline, listed
 from ..presets import Preset
+from ..ranges import check_numbers, check_ranges
 from ..tensors import from_uint8, generator_per_image, to_uint8
 from ..viz.notebook import show_grid
 from .folder import RunFolder, find
@@ -77,7 +77,7 @@ def method_settings(run: RunFolder, method: str | None, given: dict) -> dict:
 
     method: None for the run's own way.  ValueError for a way that is not there, a run without tokens, or a
     setting out of range."""
-    check_settings(given)
+    check_numbers({name: v for name, v in given.items() if not isinstance(v, tuple)})
     if method is None:
         return given
     from ..evaluation.ablations.unmasking import methods
@@ -94,24 +94,6 @@ def method_settings(run: RunFolder, method: str | None, given: dict) -> dict:
     return fields | given
 
 
-RANGES = {      # of sampling settings, those that are numbers: (what is allowed, in words)
-    "sampling_steps": (lambda v: v >= 1, "1 or more"),
-    "guidance_scale": (lambda v: abs(v) <= 1000, "a number from -1000 to 1000; 1 = off"),
-    "truncation": (lambda v: 0 < v <= 1, "a number above 0, at most 1"),
-    "temperature": (lambda v: 0 < v < math.inf, "a number above 0"),
-    "top_k": (lambda v: v >= 0, "0 or more"),
-    "prior_weight": (lambda v: 0 <= v < math.inf, "0 or more"),
-}
-
-
-def check_settings(settings: dict) -> None:
-    """Before anything is loaded: ValueError for a sampling setting out of range, NaN too."""
-    for name, (allowed, words) in RANGES.items():
-        value = settings.get(name)
-        if isinstance(value, int | float) and not allowed(value):
-            raise ValueError(f"{name}={value}: choose {words}")
-
-
 @dataclass(frozen=True)
 class SamplingOptions:
     """How to sample: options that override a run's own fields."""
@@ -125,7 +107,7 @@ class SamplingOptions:
     zero_shot: bool = False                 # VQ-Diffusion: guide away from the empty caption, not the learned
 
     def __post_init__(self):
-        check_settings(asdict(self))
+        check_ranges(self)
 
 
 @dataclass(frozen=True)

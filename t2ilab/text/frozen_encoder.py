@@ -24,6 +24,7 @@ from torch import Tensor, nn
 
 from ..data.captions import clean
 from ..hub import cache_root
+from ..ranges import check_ranges
 from .feature_cache import FeatureCache
 from .find_encoder import GIB, find_encoder, fingerprint
 
@@ -68,8 +69,7 @@ class FrozenEncoder:
         if self.dtype not in DTYPES:
             why = ": T5's activations grow beyond what half precision holds" if self.dtype == "fp16" else ""
             raise ValueError(f"dtype={self.dtype!r}{why}; choose one of {', '.join(DTYPES)}")
-        if self.text_length < 1 or self.width < 1:
-            raise ValueError(f"text_length={self.text_length}, width={self.width}: choose 1 or more")
+        check_ranges(self)
 
     def __call__(self, captions: Sequence[str | None]) -> tuple[Tensor, Tensor]:
         texts = _texts(captions)
@@ -96,30 +96,34 @@ class FrozenEncoder:
         """Folder of its files.  FileNotFoundError if there is none."""
         return find_encoder(self.name).resolve()
 
+    @cached_property
+    def mark(self) -> str:
+        """Fingerprint of its files, looked up once: files that change later are another FrozenEncoder's."""
+        return fingerprint(self.folder)
+
     def _encoded(self, texts: list[str]) -> dict[str, Encoded]:
         """Features of some different texts, from the cache as far as it has them."""
         if not texts:
             return {}
-        mark = fingerprint(self.folder)
-        file = f"{Path(self.name).name}-{mark[:16]}.sqlite"
+        file = f"{Path(self.name).name}-{self.mark[:16]}.sqlite"
         cache = FeatureCache(cache_root() / "features" / file) if self.cache else None
-        keys = {text: self._key(mark, text) for text in texts}
+        keys = {text: self._key(text) for text in texts}
         kept = cache.read(list(keys.values())) if cache else {}
         dtype = DTYPES[self.dtype]
         known = {text: _unpack(kept[key], dtype) for text, key in keys.items() if key in kept}
         self._check_width({encoded.features.shape[1] for encoded in known.values()})
         missing = [text for text in texts if text not in known]
         for start in range(0, len(missing), BATCH):
-            fresh = self._encode(missing[start:start + BATCH], mark)
+            fresh = self._encode(missing[start:start + BATCH])
             known |= fresh
             if cache:
                 cache.write({keys[text]: _pack(encoded) for text, encoded in fresh.items()})
         return known
 
-    def _encode(self, texts: list[str], mark: str) -> dict[str, Encoded]:
+    def _encode(self, texts: list[str]) -> dict[str, Encoded]:
         device = self.device or ("cuda" if torch.cuda.is_available() else "cpu")
-        self._check_width({_encoder_half(_skeleton(self.folder, mark)[0]).config.hidden_size})
-        tokenizer, encoder = _loaded(self.folder, mark, self.dtype, device)
+        self._check_width({_encoder_half(_skeleton(self.folder, self.mark)[0]).config.hidden_size})
+        tokenizer, encoder = _loaded(self.folder, self.mark, self.dtype, device)
         self._check_length(encoder, tokenizer)
         lengths = [len(ids) for ids in tokenizer(texts, verbose=False)["input_ids"]]
         codes = tokenizer(
@@ -138,9 +142,9 @@ class FrozenEncoder:
         return {text: Encoded(f[m], n > self.text_length)
                 for text, f, m, n in zip(texts, features, mask.bool(), lengths)}
 
-    def _key(self, mark: str, text: str) -> bytes:
+    def _key(self, text: str) -> bytes:
         """Key of a caption's features in the cache."""
-        settings = [mark, self.dtype, self.text_length]
+        settings = [self.mark, self.dtype, self.text_length]
         if self.attend_padding:
             settings.append("attend_padding")
         return hashlib.sha256(json.dumps([*settings, text]).encode()).digest()

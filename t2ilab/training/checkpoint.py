@@ -140,7 +140,7 @@ class Checkpoints:
         self.every_steps, self.every_seconds = every_steps, every_seconds
         self.keep = keep
         self.last = time.monotonic()                        # when it saved
-        self.step = None                                    # after which step it saved
+        self.step: int | None = None                        # after which step it saved
 
     def due(self, state: TrainState) -> bool:
         """Is it time to save?  Always after the last step."""

@@ -17,7 +17,7 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
-from ..config_json import check_range
+from ..ranges import check_ranges
 from ..tensors import generator
 from .ema import ema_decay, update_ema
 from .optimizer import OPTIMIZERS, FlatMuon, make_optimizers
@@ -49,10 +49,7 @@ class FitConfig:
                              f"choose one of auto, {', '.join(DTYPES)}")
         if self.optimizer not in OPTIMIZERS:
             raise ValueError(f"optimizer={self.optimizer!r}: choose one of {', '.join(OPTIMIZERS)}")
-        check_range(self, "steps", "batch_size", "accumulate", least=1)
-        check_range(self, "lr", "clip", above=0)
-        check_range(self, "warmup", "weight_decay", least=0)
-        check_range(self, "betas", "ema_decay", least=0, below=1)
+        check_ranges(self)
 
 
 DECAYS = {
@@ -204,8 +201,9 @@ def _remember(state: TrainState) -> None:
     after_step(gather) moves them by what all shards noted; gather joins [n ...] of each process in
     shard order, so every process moves alike."""
     for module in state.model.modules():
-        if hasattr(module, "after_step"):
-            module.after_step(state.accelerator.gather)
+        after_step = getattr(module, "after_step", None)
+        if after_step is not None:
+            after_step(state.accelerator.gather)
 
 
 def _check_finite(step: int, loss: float, norm: float, scaler: torch.amp.GradScaler) -> None:

@@ -65,16 +65,18 @@ class FlatMuon(torch.optim.Optimizer):
 
         After every backward pass, because each may bring new tensors."""
         for weight, matrix in zip(self.weights, self.param_groups[0]["params"]):
-            matrix.grad = weight.grad.view_as(matrix)
+            matrix.grad = None if weight.grad is None else weight.grad.view_as(matrix)
 
     @torch.no_grad()
     def step(self) -> None:
-        """Move every matrix by the orthogonalised mean of its gradients.
+        """Move every matrix that has a gradient by the orthogonalised mean of its gradients.
 
         Of about the size of an AdamW step (Liu et al. 2025)."""
         group = self.param_groups[0]
         lr, weight_decay = group["lr"], group["weight_decay"]
         for matrix in group["params"]:
+            if matrix.grad is None:
+                continue
             state = self.state[matrix]
             if not state:
                 state["momentum_buffer"] = torch.zeros_like(matrix)

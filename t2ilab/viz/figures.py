@@ -35,7 +35,7 @@ def text_attention_figure() -> Image.Image:
         "pixels": Box("pixels of a U-Net level\n[h w, C]", 2.2, 2.8, 3.2, 1, "image"),
         "q": Box("queries Q\n[h w, d]", 6, 3.6, 2.2, 0.9, "image"),
         "kv": Box("keys K, values V\n[h w + L, d]", 6, 1.9, 2.4, 0.9),
-        "attention": Box("softmax(Q K / sqrt(d)) V", 9.6, 2.8, 3.4, 1),
+        "attention": Box("softmax(Q K^T / sqrt(d)) V", 9.6, 2.8, 3.4, 1),
         "out": Box("pixels that have\nread the caption", 13.2, 2.8, 2.6, 1, "image"),
     }
     arrows = [

@@ -13,14 +13,18 @@ from .notebook import show
 COLOURS = ("red", "green", "blue")              # curves and bars of these names are drawn in them
 
 
-def lines(curves: dict, *, xlabel="", ylabel="", title=None, log=(), marker="", dashed=()) -> Image.Image:
-    """A line plot.  curves: name -> (x, y), sequences or tensors; red, green and blue are drawn so.
+def lines(curves: dict, *, xlabel="", ylabel="", title=None, log=(), marker="",
+          dashed=()) -> Image.Image:
+    """A line plot.  curves: name -> (x, y) or (x, y, error), sequences or tensors.
 
-    log: logarithmic axes, e.g. ("y",).  dashed: names of curves, such as those that cover another."""
+    error: half the height of an error bar at each point.  Curves named red, green and blue are drawn
+    so.  log: logarithmic axes, e.g. ("y",).  dashed: names of curves to draw with dashes, so that a
+    curve below can be seen."""
     figure, axes = _axes(xlabel, ylabel, title, log)
-    for name, (x, y) in curves.items():
-        style = {"color": name if name in COLOURS else None, "linestyle": "--" if name in dashed else "-"}
-        axes.plot(_numbers(x), _numbers(y), label=name, marker=marker, **style)
+    for name, (x, y, *error) in curves.items():
+        colour, style = name if name in COLOURS else None, "--" if name in dashed else "-"
+        axes.errorbar(_numbers(x), _numbers(y), *map(_numbers, error), label=name, marker=marker,
+                      color=colour, linestyle=style, capsize=3 if error else 0)
     return _render(figure, axes, legend=len(curves) > 1)
 
 

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..nets.layers import group_norm
+from ..ranges import check_ranges
 
 
 @dataclass(frozen=True)
@@ -16,6 +17,9 @@ class DiscriminatorConfig:
     """The size of a discriminator."""
     discriminator_channels: int = 64      # width after the first layer; doubles per layer, up to 8x
     discriminator_layers: int = 3         # stride-2 layers; 3 = receptive field of 70x70 pixels
+
+    def __post_init__(self):
+        check_ranges(self)
 
 
 class Discriminator(nn.Module):

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from ..nets.attention import Attention
 from ..nets.layers import Downsample, Upsample, check_images, group_norm
+from ..ranges import check_ranges
 from .quantizers import QUANTIZERS
 
 
@@ -31,14 +32,13 @@ class VQGANConfig:
     patch: int = 1                                               # patch side (pixels) of the stem
 
     def __post_init__(self):
+        check_ranges(self)
         if len(self.channel_mult) != len(self.attention):
             raise ValueError(f"channel_mult has {len(self.channel_mult)} levels and "
                              f"attention {len(self.attention)}: give one entry a level in each")
         if self.quantizer not in QUANTIZERS:
             known = ", ".join(QUANTIZERS)
             raise ValueError(f"quantizer={self.quantizer!r}: choose one of {known}")
-        if self.codebook_size < 2:
-            raise ValueError(f"codebook_size={self.codebook_size}: choose 2 or more")
 
     @property
     def factor(self) -> int:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from ..diffusion.cond import Cond
+from ..ranges import check_ranges
 from .discriminator import Discriminator, DiscriminatorConfig, hinge
 from .networks import VQGAN, VQGANConfig
 from .perceptual import PERCEPTUAL
@@ -28,12 +29,14 @@ class VQGANLossConfig:
     discriminator: DiscriminatorConfig = field(default_factory=DiscriminatorConfig)
 
     def __post_init__(self):
+        check_ranges(self)
         if self.perceptual_net not in PERCEPTUAL:
             raise ValueError(f"perceptual_net={self.perceptual_net!r}: choose one of {', '.join(PERCEPTUAL)}")
 
 
 class VQGANObjective(nn.Module):
     """A VQGAN with its losses: training/fit.py minimises `.loss`; `.codec` is used afterwards."""
+    seen: Tensor                 # [] int64: training steps so far
 
     def __init__(self, config: VQGANConfig, loss: VQGANLossConfig = VQGANLossConfig()):
         super().__init__()

@@ -187,7 +187,8 @@ class GumbelQuantizer(Quantizer):
         if not self.training:
             codes = logits.argmax(1)                                         # [B h w]
             return self.embed(codes), codes, even
-        soft = ((logits + _noise(logits, generator)) / self.temperature).softmax(1)
+        noisy = logits + _noise(logits, generator)                           # [B K h w]
+        soft = (noisy / self.temperature).softmax(1)                         # Gumbel-softmax
         codes = soft.argmax(1)                                               # [B h w]
         hard = torch.zeros_like(soft).scatter_(1, codes[:, None], 1.0)       # [B K h w]
         self.noted.append((self._taken(codes),))

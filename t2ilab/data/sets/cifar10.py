@@ -3,8 +3,8 @@ from pathlib import Path
 
 import numpy as np
 
-from .listing import Listing, _compare, _warn, choose, home_of, named
-from .safe_pickle import _arrays_only
+from .listing import Listing, choose, home_of, named, unlike_published, warn_unlike
+from .safe_pickle import arrays_only
 
 
 def cifar10(root: Path, split: str, download: bool) -> Listing:
@@ -16,7 +16,7 @@ def cifar10(root: Path, split: str, download: bool) -> Listing:
     home = home_of(root, CIFAR10.base_folder)
     meta = CIFAR10.meta
     published = dict([*CIFAR10.train_list, *CIFAR10.test_list, (meta["filename"], meta["md5"])])
-    odd = _compare(home, published, download and (lambda: CIFAR10(home.parent, download=True)))
+    odd = unlike_published(home, published, download and (lambda: CIFAR10(home.parent, download=True)))
     if odd:
         lists = [CIFAR10.train_list if train else CIFAR10.test_list for train in parts]
         return _altered_cifar10(home, [name for files in lists for name, _ in files], meta, odd)
@@ -31,13 +31,13 @@ def _altered_cifar10(home, names, meta, odd):
     if not present or not (home / meta["filename"]).is_file():
         raise FileNotFoundError(f"{home}: needs {meta['filename']} and at least one of {', '.join(names)}")
     try:
-        batches = [_arrays_only(home / name) for name in present]
+        batches = [arrays_only(home / name) for name in present]
         data = np.concatenate([batch["data"] for batch in batches])             # [N 3072]
         pixels = data.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)              # [N 32 32 3]
         labels = [int(label) for batch in batches for label in batch["labels"]]
-        classes = _arrays_only(home / meta["filename"])[meta["key"]]
+        classes = arrays_only(home / meta["filename"])[meta["key"]]
         listing = named(classes, pixels, labels)
     except Exception as error:                  # damaged pickles raise nearly every type there is
         raise ValueError(f"{home}: not in CIFAR-10's layout: {error}") from error
-    _warn(home, odd)
+    warn_unlike(home, odd)
     return listing

@@ -4,7 +4,7 @@ from functools import partial
 from pathlib import Path
 
 from ..captions import cleaned, lines, read_text, warn_guessed
-from .listing import Listing, _compare, _warn, choose, home_of, named
+from .listing import Listing, choose, home_of, named, unlike_published, warn_unlike
 from .prompt_templates import flower_captions
 
 
@@ -20,7 +20,7 @@ def flowers102(root: Path, split: str, download: bool) -> Listing:
     parts = choose(split, {part: [part] for part in splits} | {"all": splits})
     home = home_of(root, "flowers-102")
     published = {**dict(Flowers102._file_dict[key] for key in ("label", "setid")), "jpg": None}
-    odd = _compare(home, published, download and (lambda: Flowers102(home.parent, download=True)))
+    odd = unlike_published(home, published, download and (lambda: Flowers102(home.parent, download=True)))
     if "is missing" in odd.values():
         missing = ", ".join(name for name, how in odd.items() if how == "is missing")
         raise FileNotFoundError(f"{home}: needs {', '.join(published)}; missing: {missing}")
@@ -29,7 +29,7 @@ def flowers102(root: Path, split: str, download: bool) -> Listing:
         sets = [flowers(home.parent, split=part) for part in parts]
     except Exception as error:                  # damaged .mat files raise nearly every type there is
         raise ValueError(f"{home}: .mat files not in Flowers102's layout: {error}") from error
-    _warn(home, odd)
+    warn_unlike(home, odd)
     paths, labels = zip(*(s[i] for s in sets for i in range(len(s))))
     listing = named(_flower_names(home, Flowers102.classes), paths, labels, flower_captions)
     said = _described(home)

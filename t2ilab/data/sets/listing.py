@@ -53,7 +53,7 @@ def home_of(root: Path, name: str) -> Path:
     return root if root.name == name else root / name
 
 
-def _compare(home: Path, published: dict, fetch: Callable | None) -> dict[str, str]:
+def unlike_published(home: Path, published: dict, fetch: Callable | None) -> dict[str, str]:
     """Published files (name -> md5) that are not as published: name -> "is missing" or "differs".
 
     fetch: downloads them, if it is given and any are odd."""
@@ -78,7 +78,7 @@ def _compare(home: Path, published: dict, fetch: Callable | None) -> dict[str, s
     return odd()
 
 
-def _warn(home, odd):
+def warn_unlike(home: Path, odd: dict[str, str]) -> None:
     """One warning that names what is not as published."""
     if odd:
         differences = ", ".join(f"{name} {how}" for name, how in odd.items())

@@ -25,7 +25,7 @@ def text_only(path: Path):
         return _TextOnly(file, encoding="latin1").load()
 
 
-def _arrays_only(path):
-    """What a pickle of arrays, lists and strings holds. Errors: see text_only."""
+def arrays_only(path: Path):
+    """What a pickle of arrays, lists and strings holds.  Errors: see text_only."""
     with open(path, "rb") as file:
         return _ArraysOnly(file, encoding="latin1").load()

@@ -29,6 +29,7 @@ from urllib.parse import quote
 from PIL import Image
 
 from ... import __version__
+from ...ranges import check_ranges
 from ..decode import FORMATS, open_rgb
 from .url_lists import UrlRecord, read_links
 
@@ -53,9 +54,7 @@ class FetchConfig:
     wait: float = 1.0               # seconds before the second try, twice as many before each further one
 
     def __post_init__(self):
-        for name, value in vars(self).items():
-            if value is not None and not value > 0:
-                raise ValueError(f"{name}={value}: more than 0")
+        check_ranges(self)
 
 
 class FetchFailed(Exception):

@@ -1,12 +1,11 @@
 """Ablation of guidance: alignment, diversity and colour over guidance scales (Ho & Salimans 2022)."""
 from collections.abc import Sequence
-from dataclasses import replace
 
 from ...viz.plots import lines
 from ...viz.tiles import beside
 from ..alignment import alignment
 from ..caption_metrics import fresh_scenes
-from ..image_metrics import _variety, colourfulness
+from ..image_metrics import colourfulness, variety
 from ..scene_metrics import drawn, sample_many
 
 KINDS = ("one_object", "two_objects", "held_out_one")
@@ -23,13 +22,12 @@ def guidance_sweep(pipeline, scales: Sequence[float], *, n: int = 128, seed: int
     result: dict = {"scales": list(scales), **{kind: [] for kind in KINDS}}
     result |= {"colourfulness": [], "variety": []}
     for scale in scales:
-        first = replace(pipeline.stages[0], guidance_scale=scale)
-        at = replace(pipeline, stages=(first, *pipeline.stages[1:]))
+        at = pipeline.with_(guidance_scale=scale)
         samples = {kind: sample_many(at, captions[kind], seed=seed) for kind in KINDS}
         for kind, images in samples.items():
             result[kind].append(round(alignment(images, captions[kind]).score, 4))
         result["colourfulness"].append(round(colourfulness(samples["one_object"]), 4))
-        result["variety"].append(round(_variety(at, scenes["one_object"][:8], seed), 4))
+        result["variety"].append(round(variety(at, scenes["one_object"][:8], seed), 4))
     truth = drawn([scene for scene, _ in scenes["one_object"]], pipeline.stages[-1].shape[-1])
     return result | {"true_colourfulness": round(colourfulness(truth), 4), "samples": n}
 

@@ -1,6 +1,9 @@
 """Checkers of lesson 07: a codec."""
 import torch
+import torch.nn.functional as F
 
+from ...data.loaders import stream
+from ...data.shapes import Scenes
 from .answers import call
 
 
@@ -40,8 +43,27 @@ def renumbers(function):
         return f"code {wrong[0]} is not in use: which of the used entries is nearest to its own?"
 
 
+def beats_tiles(answer):
+    """A checker for a linear codec of tiles, (mean [192], basis [192 8]): over 24 dB on fresh scenes."""
+    is_pair = isinstance(answer, tuple) and len(answer) == 2
+    if not (is_pair and all(isinstance(v, torch.Tensor) for v in answer)):
+        return "give a tuple of two tensors: the mean tile [192] and the basis [192, 8]"
+    mean, basis = (v.detach().float() for v in answer)
+    if mean.shape != (192,) or basis.shape != (192, 8):
+        return f"the shapes are {list(mean.shape)} and {list(basis.shape)}, and should be [192] and [192, 8]"
+    if not torch.allclose(basis.T @ basis, torch.eye(8), atol=1e-3):
+        return "the columns are not orthonormal: B.T @ B should be the identity"
+    images = next(stream(Scenes(size=64), batch_size=64, seed=77)).images
+    x = F.pixel_unshuffle(images, 8).movedim(1, -1)                          # [64 8 8 192]
+    back = mean + (x - mean) @ basis @ basis.T
+    decibels = -10 * ((back - x).square().mean() / 4).log10().item()
+    if decibels <= 24:
+        return f"{decibels:.1f} dB, and 24 are to be beaten: which directions vary most from tile to tile?"
+
+
 EXERCISES = {
     "07a": rounds_through,
     "07b": counts_evenly,
     "07c": renumbers,
+    "07d": beats_tiles,
 }
