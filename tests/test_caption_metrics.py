@@ -22,6 +22,8 @@ from t2ilab.nets.text_transformer import TextConfig
 from t2ilab.nets.unet import UNetConfig
 from t2ilab.pipeline.stage import Stage
 
+pytestmark = pytest.mark.slow           # it trains, samples or converts models
+
 TRUTH = {caption: scene for kind in KINDS for scene, caption in fresh_scenes(kind, 64)}
 NET = UNetConfig(channels=8, channel_mult=(1,), blocks=1, attention=(True,), dropout=0.0, text_width=8)
 
@@ -55,7 +57,6 @@ def test_a_perfect_painter_has_every_attribute_right():
     assert metrics["two_objects_relation"] > 0.98 and metrics["samples"] == 64
 
 
-@pytest.mark.slow
 def test_a_painter_who_does_not_listen_has_a_low_mark_and_is_hardly_ever_all_right():
     metrics = caption_metrics(Painter(shift=1), n=64)
     assert all(metrics[kind] < 0.7 and metrics[f"{kind}_all"] < 0.1 for kind in KINDS)

@@ -21,6 +21,8 @@ from t2ilab.runs.load import load
 from t2ilab.runs.train import train as train_run
 from t2ilab.training.fit import FitConfig
 
+pytestmark = pytest.mark.slow           # it trains, samples or converts models
+
 FIT = FitConfig(steps=6, batch_size=4, warmup=2, precision="fp32")
 LATER = "glide-shapes-upsampler"
 SMALL = {name: replace(PRESETS[name], model=replace(model, text=replace(model.text, vocabulary=270, text_length=99)), fit=FIT, save=SaveConfig(2, sample_steps=0))
@@ -71,7 +73,6 @@ def test_a_cascade_is_a_run_inside_a_run_on_the_same_data(tmp_path):
     assert second == replace(SMALL[LATER], data=preset.data, save=preset.save) and cascade(SMALL[LATER], tmp_path) == [(SMALL[LATER], tmp_path)]
 
 
-@pytest.mark.slow
 def test_training_from_the_command_line_trains_the_stages_one_by_one(whole, tmp_path, capsys):
     out = tmp_path / "run"
     words = ("--size 8 --T 1000 --channels 8 --channel-mult 1 2 --attention False True --head-channels 8 --patch 1 --text-width 8 --vocabulary 270 --text-length 99 "
@@ -86,7 +87,6 @@ def test_training_from_the_command_line_trains_the_stages_one_by_one(whole, tmp_
     assert read_preset(out).cascade == (LATER,) and read_preset(out / LATER).model.low_res == 8
 
 
-@pytest.mark.slow
 def test_a_run_killed_in_its_second_stage_ends_bit_for_bit_as_if_nothing_had_happened(whole, tmp_path):
     if "forkserver" not in multiprocessing.get_all_start_methods():
         pytest.skip("this system cannot fork")
@@ -105,7 +105,6 @@ def test_a_run_killed_in_its_second_stage_ends_bit_for_bit_as_if_nothing_had_hap
         assert read_preset(run).model.merges == read_preset(there).model.merges != ()
 
 
-@pytest.mark.slow
 def test_a_resumed_run_keeps_its_vocabulary_even_if_the_captions_change(whole, tmp_path, monkeypatch):
     copy = tmp_path / "copy"
     shutil.copytree(whole, copy)
@@ -153,7 +152,6 @@ def test_a_second_stage_with_another_vocabulary_is_refused_in_one_line(whole, tm
     assert "\n" not in str(error.value) and len(load(copy, cascade=False).stages) == 1
 
 
-@pytest.mark.slow
 def test_a_later_stage_that_has_begun_goes_on_as_it_is(tmp_path):
     first, own = SMALL["glide-shapes"], replace(SMALL[LATER], fit=replace(FIT, seed=5))
     list(train_run(own, tmp_path / LATER))

@@ -17,6 +17,8 @@ from t2ilab.evaluation.ablations.thresholds import (
 from t2ilab.evaluation.caption_metrics import fresh_scenes
 from t2ilab.evaluation.scene_metrics import drawn
 
+pytestmark = pytest.mark.slow           # it trains, samples or converts models
+
 MODEL, LARGE = replace(BASE, size=24), replace(UPSAMPLER, size=24)
 
 

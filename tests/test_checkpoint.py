@@ -151,6 +151,7 @@ def small_disk(tmp_path):
     subprocess.run(["umount", "-l", folder], check=True)
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_one_line_and_training_goes_on_once_there_is_room(small_disk, run, capsys):
     out = small_disk / "run"
     preset = tiny(fit={"steps": 6}, save={"checkpoint_steps": 2, "keep": 3})

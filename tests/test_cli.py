@@ -81,6 +81,7 @@ def leaves(config):
         yield from leaves(value) if is_dataclass(value) else [field.name]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PRESETS)
 def test_every_field_of_a_preset_is_an_option_with_its_meaning(name, capsys):
     text = help_of(capsys, "train", name)

@@ -157,6 +157,7 @@ CODEC = VQGANRunConfig(size=16, net=replace(NET, quantizer="ema"), loss=CRITIC)
 RUN = replace(TINY, model=CODEC)
 
 
+@pytest.mark.slow
 def test_a_codec_run_logs_its_codes_and_paints_pictures_again(tmp_path):
     for _ in train(RUN, tmp_path / "run"):
         pass
@@ -196,6 +197,7 @@ def test_no_codec_is_one_line():
         FrozenCodec("ddpm-shapes", 7, 8).encode(pictures())
 
 
+@pytest.mark.slow
 def test_a_trained_codec_says_how_to_try_it(tmp_path, capsys):
     small = "--steps 1 --batch-size 1 --channels 8 --codebook-size 4 --sample-steps 0".split()
     assert cli.main(["train", "vq-codec-shapes", *small, "--out", str(tmp_path / "run")]) == 0

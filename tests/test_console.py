@@ -25,6 +25,7 @@ def said(capsys, *args) -> str:
     return line
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("args, words", [
     ("trian ddpm-shapes", "no command trian: did you mean train?"),
     ("train ddpm-shape", "no preset ddpm-shape: did you mean ddpm-shapes?"),

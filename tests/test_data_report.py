@@ -76,6 +76,7 @@ def test_the_report_on_a_folder_names_broken_files_and_draws_every_figure(tmp_pa
     assert str(tmp_path) not in text + (tmp_path / "out" / "stats.json").read_text()
 
 
+@pytest.mark.slow
 def test_every_caption_of_a_picture_counts_and_missing_files_are_not_broken(tmp_path):
     root = tmp_path / "mine"
     for k in range(3):
@@ -92,6 +93,7 @@ def test_every_caption_of_a_picture_counts_and_missing_files_are_not_broken(tmp_
     assert facts(stats)["text files, not read"] == "1, such as captions.json"
 
 
+@pytest.mark.slow
 def test_names_that_are_no_text_do_not_stop_the_report(tmp_path):
     picture(tmp_path / "mine" / "bar" / "a.png")
     picture(tmp_path / "mine" / "x" / "b.png")

@@ -12,6 +12,8 @@ from t2ilab.runs.load import load
 from t2ilab.runs.train import train
 from t2ilab.tensors import from_uint8, to_uint8
 
+pytestmark = pytest.mark.slow           # it trains, samples or converts models
+
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
@@ -49,7 +51,6 @@ def sample(run, *options) -> int:
     return cli.main(["sample", str(run), "a red circle", "--out", "out", *options])
 
 
-@pytest.mark.slow
 def test_only_the_white_part_of_a_mask_is_painted_anew(run, here):
     assert sample(run, "--init-image", "photo.png", "--mask", "mask.png") == 0
     photo = np.asarray(Image.open("photo.png"))[:, 2:10]                # the middle of 12 x 8 is 8 x 8
@@ -77,7 +78,6 @@ def test_a_negative_caption_changes_the_picture_and_is_recorded(run, here):
     assert pictures["blue"] == to_uint8(want[0]).permute(1, 2, 0).numpy().tobytes()
 
 
-@pytest.mark.slow
 def test_an_upsampler_enlarges_a_picture_from_a_file(upsampler, here):
     assert sample(upsampler, "--low-res-image", "small.png") == 0
     small = from_uint8(torch.from_numpy(np.asarray(Image.open("small.png")).copy()).permute(2, 0, 1))[None]

@@ -13,6 +13,8 @@ from t2ilab.evaluation.registry import ABLATIONS, ALL, METRICS, applicable, kind
 from t2ilab.presets import PRESETS, DataConfig
 from t2ilab.runs.train import train
 
+pytestmark = pytest.mark.slow           # it trains, samples or converts models
+
 
 def test_every_row_stands_in_the_help_and_of_some_preset(capsys):
     text = " ".join(help_of(capsys, "evaluate").replace("│", " ").split())
@@ -41,7 +43,6 @@ def test_a_metric_by_its_name_and_from_python(tmp_path):
     assert t2ilab.evaluate(own, n=2, out=own / "there").keys() == found.keys() and names(own / "there") == ["metrics.json", "samples.png"]
 
 
-@pytest.mark.slow
 def test_several_metrics_are_one_report_that_names_them(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     found = t2ilab.evaluate("vq-codec-shapes", ["reconstruction", "codebook"], n=2)

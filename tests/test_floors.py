@@ -122,6 +122,7 @@ def test_only_viz_imports_matplotlib_and_ipywidgets():
     assert users == {"viz.diagram", "viz.notebook", "viz.plots"}
 
 
+@pytest.mark.slow
 def test_importing_the_package_loads_nothing_heavy():
     code = "import sys, t2ilab, t2ilab.viz, t2ilab.teach; print(*{name.split('.')[0] for name in sys.modules})"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT).stdout.split()

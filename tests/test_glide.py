@@ -69,6 +69,7 @@ def test_published_networks_count_exactly_and_run_forward_and_backward_at_full_s
     assert all(p.grad.shape == p.shape for p in net.parameters())
 
 
+@pytest.mark.slow
 def test_presets_say_what_the_paper_says():
     base, upsampler = PRESETS["glide-base"].model, PRESETS["glide-upsampler"].model
     assert (base.size, base.schedule, base.T, base.guidance_scale, base.objective.cond_drop_prob) == (64, "cosine", 1000, 3.0, 0.2)

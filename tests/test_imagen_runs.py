@@ -25,6 +25,8 @@ from t2ilab.text import frozen_encoder
 from t2ilab.text.find_encoder import fingerprint
 from t2ilab.training.fit import FitConfig
 
+pytestmark = pytest.mark.slow           # it trains, samples or converts models
+
 LATER = "imagen-shapes-upsampler"
 SMALL = {name: replace(PRESETS[name], model=model, fit=FitConfig(steps=4, batch_size=4, warmup=2, precision="fp32"), save=SaveConfig(2, sample_steps=0))
          for name, model in (("imagen-shapes", BASE), (LATER, UPSAMPLER))}
@@ -44,14 +46,12 @@ def trained(tmp_path):
     return tmp_path / "run"
 
 
-@pytest.mark.slow
 def test_stages_trained_side_by_side_are_those_trained_one_after_the_other_bit_for_bit(trained, tmp_path):
     train_all(SMALL["imagen-shapes"], tmp_path / "both", interleave=True)
     assert saved(tmp_path / "both") == saved(trained) and saved(tmp_path / "both" / LATER) == saved(trained / LATER)
     assert load(tmp_path / "both")(["a red circle"]).shape == (1, 3, 16, 16)
 
 
-@pytest.mark.slow
 def test_a_stage_killed_on_the_way_ends_bit_for_bit_as_if_nothing_had_happened(trained, tmp_path):
     for part, folder in cascade(SMALL["imagen-shapes"], tmp_path / "killed"):
         for log, _ in train(part, folder):
@@ -61,7 +61,6 @@ def test_a_stage_killed_on_the_way_ends_bit_for_bit_as_if_nothing_had_happened(t
     assert saved(tmp_path / "killed") == saved(trained) and saved(tmp_path / "killed" / LATER) == saved(trained / LATER)
 
 
-@pytest.mark.slow
 def test_one_stage_can_be_trained_alone(tmp_path, monkeypatch):
     train_all(SMALL["imagen-shapes"], tmp_path / "run", whole=False)
     assert LATER not in names(tmp_path / "run") and len(load(tmp_path / "run").stages) == 1
@@ -81,7 +80,6 @@ def test_a_run_is_built_from_its_config_alone_whichever_network_it_has(preset):
     assert preset_from_dict(json.loads(json.dumps(preset.to_dict()))) == preset
 
 
-@pytest.mark.slow
 def test_a_third_stage_enlarges_what_the_second_draws(tmp_path, monkeypatch):
     third = replace(SMALL[LATER], name="third", model=replace(UPSAMPLER, size=32, low_res=16))
     monkeypatch.setitem(PRESETS, "third", third)
@@ -139,7 +137,6 @@ def test_training_on_the_scenes_of_the_evaluation_is_refused(tmp_path):
         next(train(replace(preset, fit=replace(preset.fit, seed=SEED)), tmp_path))
 
 
-@pytest.mark.slow
 def test_the_loss_on_what_is_held_back_is_measured_when_it_is_due_and_with_the_same_noise(tmp_path):
     preset = replace(SMALL["imagen-shapes"], data=DataConfig(validation=0.1), save=SaveConfig(2, sample_steps=0, validate_steps=3))
     for name in "ab":

@@ -4,6 +4,8 @@ import pytest
 from t2ilab.cli.old_names import OLD_NAMES, with_new_names
 from t2ilab.cli.parse import _options, parse
 
+pytestmark = pytest.mark.slow           # each builds the whole command line
+
 
 def told(words, capsys):
     """(the preset that `t2ilab train` would be given, what stands on stderr)."""

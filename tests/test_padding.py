@@ -70,6 +70,7 @@ def test_features_are_those_of_captions_filled_up_with_token_0_and_no_mask(clip)
     assert_close(alone[0], features[2], rtol=0, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_features_are_those_of_diffusers_where_its_tokenizer_pads_with_token_0(clip):
     """As its published checkpoint's does, which therefore takes a "!" in a caption for padding; the original does not, and neither do we.
 

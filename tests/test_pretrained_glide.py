@@ -192,6 +192,7 @@ def test_a_step_and_its_bound_equal_openais(official):
     assert_close(denoiser.loss_at(X0, x_t, t, cond), answers["mse"] + answers["bound"], rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sampler, times", [("ddim", FAST27), ("ancestral", sections(1000, (9,)))])
 def test_a_guided_walk_equals_openais(sampler, times, official):
     """Draw for draw, from the same noise to the same picture."""
@@ -260,6 +261,7 @@ def resized(state):
     return state | {"token_embedding.weight": state["token_embedding.weight"][:257 + len(MERGES)].clone()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["base.pt", "base.safetensors"])
 def test_official_files_become_a_pipeline_that_draws(folder, name):
     state = resized(read_official(folder / name))

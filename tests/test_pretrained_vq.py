@@ -44,6 +44,7 @@ def their_transformer():
         activation_fn="geglu-approximate", num_embeds_ada_norm=100, norm_type="ada_norm"))
 
 
+@pytest.mark.slow
 def test_the_codec_gives_what_diffusers_gives():
     theirs, ours = their_codec(), VQGAN(CONFIG).eval()
     ours.load_state_dict(convert_codec(theirs.state_dict(), ours, "diffusers"))

@@ -33,6 +33,8 @@ from t2ilab.runs.folder import read_preset
 from t2ilab.runs.load import load
 from t2ilab.vqgan.networks import VQGAN
 
+pytestmark = pytest.mark.slow           # it trains, samples or converts models
+
 NULL = "learned_classifier_free_sampling_embeddings"
 SMALL = VQDiffusionConfig(codec="runs/vq-codec-small", codebook_size=11, grid=4, size=8, encoder="nobody/here", cache=False,
                     net=NET, objective=TokenObjectiveConfig(cond_drop_prob=0.1))
@@ -51,7 +53,6 @@ def kept():
     return stored("vq")
 
 
-@pytest.mark.slow
 def test_diffusers_still_answers_what_was_stored(kept):
     (now, about), (then, known) = vq(with_vq()), kept
     assert about["shapes"] == known["shapes"] and now.keys() == then.keys() and known["margin"] > 1e-3
@@ -109,7 +110,6 @@ def by_gumbel(diffusion):
     return step
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("layout", [{}, {"pickled": True, "old": True}], ids=["today", "2022"])
 def test_a_folder_becomes_a_run_that_walks_token_for_token_as_diffusers_does(here, theirs, layout):
     """100 steps, guided and truncated, and the pictures of the last tokens, from given noise and features."""
@@ -147,7 +147,6 @@ def test_codec_and_transformer_answer_as_diffusers_do(here, theirs):
     assert_close(codec(answers["images"])[0], answers["again"], **CLOSE)
 
 
-@pytest.mark.slow
 @torch.no_grad()
 def test_the_published_width_answers_as_diffusers_does(theirs):
     """microsoft/vq-diffusion-ithq: one of its 36 blocks and its whole codec, in the presets' networks."""

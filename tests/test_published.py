@@ -39,6 +39,8 @@ from t2ilab.runs.folder import read_preset
 from t2ilab.runs.load import load
 from t2ilab.tensors import generator
 
+pytestmark = pytest.mark.slow           # it trains, samples or converts models
+
 NET = TokenTransformerConfig(width=D, layers=1, heads=HEADS, mlp_mult=2, text_width=6, position_table=GRID)
 SMALL = VQDiffusionConfig(codec="runs/vq-codec-small", codebook_size=7, grid=GRID, size=2 * GRID, encoder=ENCODER, text_length=5, cache=False, net=NET, T=STEPS, sampling_steps=3,
                     objective=TokenObjectiveConfig(cond_drop_prob=0.1), guidance_scale=3.0)
@@ -75,7 +77,6 @@ def checkpoint(kind, *, learned=False, ema=False):
     return state, w
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("learned, ema", [(False, False), (True, True)])
 def test_a_checkpoint_becomes_a_run_that_answers_the_same(here, capsys, kind, learned, ema):
@@ -135,7 +136,6 @@ def test_a_checkpoint_without_such_an_embedding_says_nothing_of_it(here, capsys)
     assert "no caption" not in capsys.readouterr().out
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("words, message", [
     (["imagen-base", "published.pth"], "imagen-base: no published weights fit it"),
     (["nothing", "published.pth"], "nothing: no published weights fit it"),

@@ -105,6 +105,7 @@ DATA = pixels(4, 1, 2, 3)
 SHARE = doubles(0.4, 0.3, 0.2, 0.1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sampler, n", [("ancestral", 200), ("ddim", 40), ("dpm_solver_pp_2m", 25)])
 @pytest.mark.parametrize("table", TABLES)
 def test_the_best_denoiser_draws_the_data_set_with_its_frequencies(table, sampler, n):

@@ -78,6 +78,7 @@ def test_every_pair_of_objects_is_read_back_in_every_relation(size, every):
     assert len(words) == 4 * 3 * 4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [24, 40, 128])
 def test_other_sizes_are_read_too(size):
     assert all(agree(s, read(s, size)) for s in whole_grammar(40))

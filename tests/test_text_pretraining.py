@@ -81,6 +81,7 @@ def test_15_percent_are_masked_in_spans_of_3():
     assert [sum(e - s for s, e in masked_spans(n, generator(0), share=0.15, span=3.0, most=9)) for n in (0, 1, 2, 10, 14, 31)] == [0, 1, 1, 2, 2, 5]
 
 
+@pytest.mark.slow
 def test_spans_lie_apart_and_anywhere():
     """All ways of masking 4 of 8 tokens in 2 spans come up equally often: 3 ways to split 4, times 10 places for spans that do not touch."""
     seen = {}
@@ -219,6 +220,7 @@ def test_a_saved_encoder_is_the_encoder_half_bit_for_bit_for_us_and_for_the_libr
     assert not any("decoder" in name for name in load_file(folder / "model.safetensors"))
 
 
+@pytest.mark.slow
 def test_an_encoder_of_the_default_size_is_under_2_mb(tmp_path):
     wide = learn_tokenizer(TEXTS)
     folder = save_encoder(SpanCorruption(wide), wide, tmp_path / "t5")

@@ -102,6 +102,7 @@ def test_the_network_is_asked_for_whole_times():
     assert net.clock.tolist() == [1, 1] and net.clock.dtype == torch.int64
 
 
+@pytest.mark.slow
 def test_a_perfect_model_draws_the_data_whatever_the_number_of_steps():
     """Tokens that are independent come out in their own shares, from a schedule that replaces as well as masks."""
     d = diffusion("paper", T=20)

@@ -161,6 +161,7 @@ def test_pictures_go_through_the_kept_codes_and_back(codec):
         frozen.decode(torch.full((1, 16), 4))
 
 
+@pytest.mark.slow
 def test_a_run_on_the_most_used_codes_keeps_them_whatever_is_counted_later(codec, tmp_path):
     preset = replace(RUN, model=replace(FEW, codec=counted(codec, [8, 2, 5, 1, 0])), save=replace(RUN.save, checkpoint_steps=3))
     for _ in train(preset, tmp_path / "whole"):

@@ -164,6 +164,7 @@ def test_guidance_is_a_lerp_of_log_probabilities():
 
 # ---------------------------------------------------------------------------------------------------------------------------- six ways
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", METHODS)
 def test_every_method_draws_codes_and_pictures(method):
     pipeline, calls = built(**METHODS[method]), []

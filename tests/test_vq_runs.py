@@ -19,6 +19,8 @@ from t2ilab.runs.load import load
 from t2ilab.runs.train import train
 from t2ilab.training.checkpoint import save_weights
 
+pytestmark = pytest.mark.slow           # it trains, samples or converts models
+
 
 def test_guidance_can_be_learned_afterwards(tmp_path):
     """A run that never saw an empty caption is tuned with some dropped; it stays as it is, and what it knew is kept."""
