@@ -154,16 +154,15 @@ def runs_of(text: str) -> set[Path]:
 
 
 def built_from(notebook, path: Path) -> str:
-    """A digest of all that decides what a notebook shows: its cells, the modules and runs that it uses."""
-    sources = ["".join(cell["source"]) for cell in notebook["cells"][:-1]]
-    code = "\n".join(source for source, cell in zip(sources, notebook["cells"])
+    """A digest of all that decides what a notebook shows: its code, the modules and runs that it uses."""
+    code = "\n".join("".join(cell["source"]) for cell in notebook["cells"]
                      if cell["cell_type"] == "code")
     names = set(re.findall(r"(?:from|import) (t2ilab[\w.]*)", code))
     other = re.compile(rf"lesson_(?!{path.name[:2]})\d\d\.py")          # checkers of other lessons
     modules = [file for file in modules_of(names) if not other.fullmatch(file.name)]
     runs = [file for run in runs_of(code) for file in run.iterdir()
             if file.suffix in (".json", ".safetensors")]
-    digest = hashlib.sha256("\n".join(sources).encode())
+    digest = hashlib.sha256(code.encode())
     for file in sorted(modules):
         digest.update(what_runs(file).encode())
     for file in sorted(runs):

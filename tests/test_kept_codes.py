@@ -18,6 +18,8 @@ from t2ilab.presets import DataConfig
 from t2ilab.runs.train import train
 from t2ilab.tensors import from_uint8, to_uint8
 
+pytestmark = pytest.mark.slow           # it trains, samples or converts models
+
 
 @pytest.fixture
 def encoded(monkeypatch):

@@ -17,6 +17,8 @@ from t2ilab.runs.folder import find, find_run, read_preset
 from t2ilab.runs.load import load
 from t2ilab.runs.train import train
 
+pytestmark = pytest.mark.slow           # it trains, samples or converts models
+
 
 @pytest.fixture
 def here(tmp_path, monkeypatch):
@@ -59,7 +61,6 @@ def test_a_run_that_is_not_there_is_guessed(name, said, run, here):  # noqa: F81
     assert str(error.value).endswith(said)
 
 
-@pytest.mark.slow
 def test_evaluating_writes_no_weights_and_hides_no_run(here, capsys):
     before = find("ddpm-shapes").path
     assert cli.main(["evaluate", "ddpm-shapes", "--n", "1"]) == 0

@@ -27,9 +27,10 @@ from t2ilab.runs.load import load
 from t2ilab.runs.train import train
 from t2ilab.training.checkpoint import verify
 
+pytestmark = pytest.mark.slow           # it trains, samples or converts models
+
 # kill -9
 
-@pytest.mark.slow
 def test_a_run_killed_at_random_moments_ends_bit_for_bit_as_if_nothing_had_happened(tmp_path):
     steps, luck, whole, killed = 100, random.Random(0), tmp_path / "whole", tmp_path / "killed"
     command = ["train", "ddpm-shapes", *OPTIONS, "--steps", steps, "--checkpoint-steps", 3, "--out"]
@@ -72,7 +73,6 @@ def wait_for_a_new_line(path):
 
 # Several processes
 
-@pytest.mark.slow
 def test_two_processes_equal_one_that_works_through_two_shards(tmp_path):
     options = [*OPTIONS, "--optimizer", "adamw", "--warmup", "2", "--steps", "12", "--out"]
     one_thread = os.environ | {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}        # sums in another order would be other numbers
@@ -142,7 +142,6 @@ def test_a_finished_run_is_left_as_it_is(tmp_path):
     assert list(train(TINY, tmp_path)) == [] and (saved(tmp_path), logged(tmp_path)) == before
 
 
-@pytest.mark.slow
 def test_the_log_loses_what_was_written_after_the_checkpoint_and_tensorboard_shows_each_step_once(tmp_path):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
     steps = train(tiny(save={"checkpoint_steps": 2}), tmp_path)
@@ -302,7 +301,6 @@ def test_without_a_network_the_one_command_is_said(trouble, shop, monkeypatch, c
     assert not shop.cache.exists()
 
 
-@pytest.mark.slow
 def test_every_preset_is_counted_on_meta(monkeypatch):
     rows = {row["preset"]: row for row in exporting.describe_presets()}
     assert rows["ddpm-cifar10"]["trainable"] == 35_746_307 and rows["ddpm-flowers102"]["pixels"] == 64

@@ -17,6 +17,8 @@ from t2ilab.runs.train import train
 from t2ilab.training import fit as fit_module
 from t2ilab.training.stop import SIGNALS, Uninterrupted
 
+pytestmark = pytest.mark.slow           # it trains, samples or converts models
+
 SLOW = tiny(fit={"steps": 6, "optimizer": "muon"})
 HOLDER = "import sys, time; from pathlib import Path; from t2ilab.runs.lock import alone\nwith alone(Path(sys.argv[1])): print('held', flush=True); time.sleep(60)"
 
@@ -44,7 +46,6 @@ def signalled(monkeypatch, number, step, place="update_ema"):
     monkeypatch.setattr(fit_module, place, middle)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("number", SIGNALS, ids=lambda number: number.name)
 def test_a_signal_in_the_middle_of_a_step_saves_the_whole_step_and_the_run_goes_on_bit_for_bit(number, tmp_path, monkeypatch):
     before = signal.getsignal(number)
