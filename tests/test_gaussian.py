@@ -41,6 +41,18 @@ def conditioned(betas, t, s):
     return mean[s - 1] - gain * mean[t - 1], gain, covariance[s - 1, s - 1] - gain * covariance[t - 1, s - 1]
 
 
+@pytest.mark.parametrize("diffusion", [LINEAR, COSINE, SHORT])
+def test_one_step_of_the_chain_keeps_and_adds_what_ddpm_eq_2_says(diffusion):
+    """DDPM Eq. 2: from t - 1 to t the old image is scaled by sqrt(1 - beta_t) and noise of std sqrt(beta_t) is added."""
+    t = torch.arange(1, diffusion.T + 1)
+    betas = betas_of(diffusion.alpha_bar)
+    assert_close(diffusion.signal[t] / diffusion.signal[t - 1], (1 - betas).sqrt())
+    assert_close(diffusion._fresh_noise(t, t - 1), betas.sqrt())
+    noise = ((1 - betas) * diffusion.noise[t - 1] ** 2 + diffusion._fresh_noise(t, t - 1) ** 2).sqrt()
+    assert_close(noise, diffusion.noise[t])                                         # the chain ends where the jump does
+
+
+
 def test_noising_is_one_jump_draw_for_draw():
     """DDPM Eq. 4, with another t for each picture."""
     x0, t = wave(*SHAPE), torch.tensor([3, 700])

@@ -100,7 +100,7 @@ class GaussianDiffusion:
     def _fresh_noise(self, t, s) -> Tensor:
         """Std of the noise that is added from s to t: DDPM's sqrt(beta_t) for s = t - 1."""
         (a_t, n_t), (a_s, n_s) = self.at(t), self.at(s)
-        return (n_t ** 2 - (a_t / a_s * n_s) ** 2).clamp(min=0).sqrt()
+        return (n_t ** 2 - (a_t / a_s * n_s) ** 2).clamp(min=0).sqrt()  # DDPM Eq. 2
 
     def log_variance(self, var: Tensor, t, s) -> Tensor:
         """Log variance of p(x_s | x_t) for an interpolation var in [0, 1].
