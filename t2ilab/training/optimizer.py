@@ -42,11 +42,27 @@ def orthogonalize(matrix: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
     x = matrix.to(dtype)
     x = x.mT if len(x) > x.shape[1] else x                  # the smaller S
     x = x / x.norm().clamp(min=1e-7)                        # a gradient of zeros stays zero
-    for _ in range(5):
-        s = x @ x.mT
-        polynomial = torch.addmm(s, s, s, beta=-4.7750, alpha=2.0315)
-        x = torch.addmm(x, polynomial, x, beta=3.4445)
+    if dtype == torch.float32 and x.shape[1] >= 2 * len(x):
+        x = _all_steps(x @ x.mT) @ x                        # less than half the work
+    else:
+        for _ in range(5):
+            s = x @ x.mT
+            polynomial = torch.addmm(s, s, s, beta=-4.7750, alpha=2.0315)
+            x = torch.addmm(x, polynomial, x, beta=3.4445)
     return x.mT if len(matrix) > matrix.shape[1] else x
+
+
+def _all_steps(s: Tensor) -> Tensor:
+    """The matrix [m m] by which five Newton-Schulz steps multiply a wide X, from S = X X^T [m m].
+
+    A step is X <- P X with P = a I + b S + c S S, so S <- P S P: X itself is not needed.  It wants
+    float32, because S has the squares of X's singular values."""
+    product = torch.eye(len(s), device=s.device)
+    for _ in range(5):
+        p = torch.addmm(s, s, s, beta=-4.7750, alpha=2.0315)
+        p.diagonal().add_(3.4445)
+        product, s = p @ product, p @ s @ p
+    return product
 
 
 class FlatMuon(torch.optim.Optimizer):
