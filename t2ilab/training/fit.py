@@ -15,7 +15,7 @@ from functools import cached_property
 from typing import NamedTuple
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from ..ranges import check_ranges
 from ..tensors import generator
@@ -149,8 +149,7 @@ def fit(model: nn.Module, batches: Iterable, config: FitConfig = FitConfig(), *,
     while state.step < config.steps:
         start, step = time.perf_counter(), state.step + 1
         lr = learning_rate(step, config)
-        loss = _gradients(state, batches, step)
-        norm = _update(state, lr)
+        loss, norm = _update(state, lr, _gradients(state, batches, step))
         _check_finite(step, loss, norm, state.scaler)
         _remember(state)
         update_ema(state.ema, state.model, ema_decay(step, config.ema_decay))
@@ -158,8 +157,8 @@ def fit(model: nn.Module, batches: Iterable, config: FitConfig = FitConfig(), *,
         yield Log(step, loss, norm, lr, time.perf_counter() - start), state.ema
 
 
-def _gradients(state: TrainState, batches: Iterator, step: int) -> float:
-    """Add up the gradients of this process's shards; returns the mean loss over all processes."""
+def _gradients(state: TrainState, batches: Iterator, step: int) -> Tensor:
+    """Add up the gradients of this process's shards; returns the mean loss [] over all processes."""
     accelerator, shards, losses = state.accelerator, state.shards, []
     device, seed = accelerator.device, state.config.seed
     state.model.train()
@@ -176,22 +175,24 @@ def _gradients(state: TrainState, batches: Iterator, step: int) -> float:
             loss = state.objective(x0, cond, generator(seed, step, shard))
             state.scaler.scale(loss / len(shards)).backward()
         losses.append(loss.detach().float())
-    return accelerator.reduce(torch.stack(losses).mean(), reduction="mean").item()
+    return accelerator.reduce(torch.stack(losses).mean(), reduction="mean")
 
 
-def _update(state: TrainState, lr: float) -> float:
-    """One clipped optimiser step; returns the gradient's norm before clipping."""
+def _update(state: TrainState, lr: float, loss: Tensor) -> tuple[float, float]:
+    """One clipped optimiser step; returns the loss and the gradient's norm before clipping."""
     for optimizer in state.optimizers:
         if isinstance(optimizer, FlatMuon):
             optimizer.take_gradients()
         state.scaler.unscale_(optimizer)
     norm = nn.utils.clip_grad_norm_(state.model.parameters(), state.config.clip)
-    for optimizer in state.optimizers if norm.isfinite() else ():
+    # The one wait for a GPU in a step: it updates the weights while the next batch is made ready.
+    loss_now, norm_now = torch.stack([loss, norm]).tolist()
+    for optimizer in state.optimizers if math.isfinite(norm_now) else ():
         for group in optimizer.param_groups:
             group["lr"] = lr
         state.scaler.step(optimizer)
     state.scaler.update()
-    return norm.item()
+    return loss_now, norm_now
 
 
 def _remember(state: TrainState) -> None:
