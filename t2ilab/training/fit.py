@@ -39,6 +39,7 @@ class FitConfig:
     ema_decay: float = 0.999                  # of the averaged weights
     accumulate: int = 1                       # shards per step; several processes share them out
     precision: str = "auto"                   # auto (fastest in hardware), fp32, bf16 or fp16
+    compile: bool = False                     # torch.compile the network: slow to start, then fast
     seed: int = 0                             # of the weights, the data order and the noise
 
     def __post_init__(self):
@@ -91,6 +92,8 @@ class TrainState:
         self.config, self.step = config, 0
         self.model = model.to(device)
         self.ema = copy.deepcopy(self.model).eval().requires_grad_(False)
+        if config.compile:
+            _network(self.model).compile()
         self.optimizers = make_optimizers(self.model, config)
         self.dtype = pick_precision(config.precision, device)
         self.scaler = torch.amp.GradScaler(device.type, enabled=self.dtype == torch.float16)
@@ -125,6 +128,14 @@ def _check_whole(accelerator) -> None:
     if kind in ("FSDP", "DEEPSPEED", "MEGATRON_LM"):
         raise ValueError(f"{kind} is set for accelerate, which cuts weights up; "
                          "only whole copies are trained here: accelerate launch --multi_gpu")
+
+
+def _network(model: nn.Module) -> nn.Module:
+    """The network that a denoiser's loss calls once.  ValueError for a model that is no denoiser."""
+    net = getattr(model, "net", None)
+    if net is None:
+        raise ValueError("compile=True is for denoisers: a codec or a text encoder is no single network")
+    return net
 
 
 class _Loss(nn.Module):
