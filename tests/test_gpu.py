@@ -1,4 +1,6 @@
 """What only a GPU can show: training in the precision of the hardware, and pictures that do not depend on the device."""
+from dataclasses import replace
+
 import pytest
 import torch
 from test_unet import awake
@@ -37,6 +39,14 @@ def test_a_modern_gpu_trains_in_bf16():
         pytest.skip("this GPU has no bf16 in hardware")
     model = tiny().model.build()
     assert TrainState(model, tiny(fit={"precision": "auto"}).fit).dtype == torch.bfloat16
+
+
+def test_a_compiled_network_learns_what_a_plain_one_does(tmp_path):
+    preset = tiny(fit={"steps": 8, "precision": "fp32"}, net={"dropout": 0.0})
+    compiled = replace(preset, fit=replace(preset.fit, compile=True))
+    losses = [[log.loss for log, _ in train(p, tmp_path / str(p.fit.compile))] for p in (preset, compiled)]
+    assert_close(losses[1], losses[0], rtol=1e-2, atol=1e-3)
+    assert load(tmp_path / "True")(["red circle"]).shape == (1, 3, 8, 8)
 
 
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])

@@ -15,7 +15,7 @@ from functools import cached_property
 from typing import NamedTuple
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from ..ranges import check_ranges
 from ..tensors import generator
@@ -39,6 +39,7 @@ class FitConfig:
     ema_decay: float = 0.999                  # of the averaged weights
     accumulate: int = 1                       # shards per step; several processes share them out
     precision: str = "auto"                   # auto (fastest in hardware), fp32, bf16 or fp16
+    compile: bool = False                     # torch.compile the network: slow to start, then fast
     seed: int = 0                             # of the weights, the data order and the noise
 
     def __post_init__(self):
@@ -91,6 +92,8 @@ class TrainState:
         self.config, self.step = config, 0
         self.model = model.to(device)
         self.ema = copy.deepcopy(self.model).eval().requires_grad_(False)
+        if config.compile:
+            _network(self.model).compile()
         self.optimizers = make_optimizers(self.model, config)
         self.dtype = pick_precision(config.precision, device)
         self.scaler = torch.amp.GradScaler(device.type, enabled=self.dtype == torch.float16)
@@ -127,6 +130,14 @@ def _check_whole(accelerator) -> None:
                          "only whole copies are trained here: accelerate launch --multi_gpu")
 
 
+def _network(model: nn.Module) -> nn.Module:
+    """The network that a denoiser's loss calls once.  ValueError for a model that is no denoiser."""
+    net = getattr(model, "net", None)
+    if net is None:
+        raise ValueError("compile=True is for denoisers: a codec or a text encoder is no single network")
+    return net
+
+
 class _Loss(nn.Module):
     def __init__(self, model: nn.Module):
         super().__init__()
@@ -149,8 +160,7 @@ def fit(model: nn.Module, batches: Iterable, config: FitConfig = FitConfig(), *,
     while state.step < config.steps:
         start, step = time.perf_counter(), state.step + 1
         lr = learning_rate(step, config)
-        loss = _gradients(state, batches, step)
-        norm = _update(state, lr)
+        loss, norm = _update(state, lr, _gradients(state, batches, step))
         _check_finite(step, loss, norm, state.scaler)
         _remember(state)
         update_ema(state.ema, state.model, ema_decay(step, config.ema_decay))
@@ -158,8 +168,8 @@ def fit(model: nn.Module, batches: Iterable, config: FitConfig = FitConfig(), *,
         yield Log(step, loss, norm, lr, time.perf_counter() - start), state.ema
 
 
-def _gradients(state: TrainState, batches: Iterator, step: int) -> float:
-    """Add up the gradients of this process's shards; returns the mean loss over all processes."""
+def _gradients(state: TrainState, batches: Iterator, step: int) -> Tensor:
+    """Add up the gradients of this process's shards; returns the mean loss [] over all processes."""
     accelerator, shards, losses = state.accelerator, state.shards, []
     device, seed = accelerator.device, state.config.seed
     state.model.train()
@@ -176,22 +186,24 @@ def _gradients(state: TrainState, batches: Iterator, step: int) -> float:
             loss = state.objective(x0, cond, generator(seed, step, shard))
             state.scaler.scale(loss / len(shards)).backward()
         losses.append(loss.detach().float())
-    return accelerator.reduce(torch.stack(losses).mean(), reduction="mean").item()
+    return accelerator.reduce(torch.stack(losses).mean(), reduction="mean")
 
 
-def _update(state: TrainState, lr: float) -> float:
-    """One clipped optimiser step; returns the gradient's norm before clipping."""
+def _update(state: TrainState, lr: float, loss: Tensor) -> tuple[float, float]:
+    """One clipped optimiser step; returns the loss and the gradient's norm before clipping."""
     for optimizer in state.optimizers:
         if isinstance(optimizer, FlatMuon):
             optimizer.take_gradients()
         state.scaler.unscale_(optimizer)
     norm = nn.utils.clip_grad_norm_(state.model.parameters(), state.config.clip)
-    for optimizer in state.optimizers if norm.isfinite() else ():
+    # The one wait for a GPU in a step: it updates the weights while the next batch is made ready.
+    loss_now, norm_now = torch.stack([loss, norm]).tolist()
+    for optimizer in state.optimizers if math.isfinite(norm_now) else ():
         for group in optimizer.param_groups:
             group["lr"] = lr
         state.scaler.step(optimizer)
     state.scaler.update()
-    return norm.item()
+    return loss_now, norm_now
 
 
 def _remember(state: TrainState) -> None:
