@@ -29,7 +29,7 @@ NAMES = {
     COUNT: "size channels channel_mult blocks head_channels patch width layers heads mlp_mult "
            "text_layers text_heads text_length encoder_width vocabulary z_channels codebook_dim "
            "latent_channels grid discriminator_channels discriminator_layers "
-           "T sampling_steps steps batch_size accumulate keep limit threads tries",
+           "T sampling_steps steps batch_size accumulate keep limit threads tries seeds n",
     FROM_2: "codebook_size",
     FROM_0: "classes text_width position_table used low_res crop_size top_k discriminator_start "
             "warmup workers checkpoint_steps sample_steps validate_steps "

@@ -6,10 +6,10 @@ from ..presets import PRESETS
 from . import main
 from .data import convert, data, export, presets
 from .draw import demo, sample
-from .measure import codebook, codes, evaluate
+from .measure import codebook, codes, evaluate, speedrun
 from .train import pretrain, resume, train
 
 __all__ = ["COMMANDS", "PRESETS", "main"]
 COMMANDS = {"demo": demo, "train": train, "pretrain": pretrain, "resume": resume, "sample": sample,
-            "evaluate": evaluate, "codebook": codebook, "codes": codes, "data": data, "export": export,
+            "evaluate": evaluate, "speedrun": speedrun, "codebook": codebook, "codes": codes, "data": data, "export": export,
             "convert": convert, "presets": presets}

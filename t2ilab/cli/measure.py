@@ -1,6 +1,7 @@
-"""`t2ilab evaluate` and `t2ilab codebook`."""
+"""`t2ilab evaluate`, `t2ilab speedrun` and `t2ilab codebook`."""
 import shlex
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -8,12 +9,15 @@ import tyro
 
 from ..evaluation.registry import ABLATIONS, METRICS
 from ..hub import reports
+from ..presets import PRESETS
+from ..ranges import check_numbers
 from .text_tables import print_comparison, print_table
-from .train import Word
+from .train import Word, one_of, with_bar
 
 RUN = Annotated[Word, tyro.conf.arg(metavar="RUN")]
 METRIC = Annotated[tyro.conf.Positional[tuple[str, ...]], tyro.conf.arg(metavar="METRIC")]
 OldScales = Annotated[tuple[float, ...], tyro.conf.arg(help="the old way to say its name and --scales")]
+RACES = {name: PRESETS[name] for name in ("quick-one", "quick")}
 OldFlag = Annotated[bool, tyro.conf.arg(help="the old way to say its name")]
 
 
@@ -29,6 +33,33 @@ def evaluate(run: RUN, metrics: METRIC = (), *, out: Path | None = None, n: int 
     named = [(list(metrics), scales)] if metrics or not renamed else []
     for names, varied in named + renamed:
         _evaluate(run, names, out, n=n, scales=varied, cascade=cascade, root=root)
+
+
+def speedrun(preset: one_of(RACES), seeds: int = 3, n: int = 256, change: str = "",
+             out: Path = Path("runs/speedrun")) -> None:
+    """Seconds of training until a model of the scenes draws what captions say; adds a row to records.json.
+
+    Args:
+        seeds: trainings, from seeds 0, 1, ...; the row has the mean
+        n: fresh captions of each kind to measure on
+        change: what is new in this recipe, for the row
+        out: folder for records.json, its plot, and images of the last training
+    """
+    from ..runs import speedrun as clock
+    check_numbers({"seeds": seeds, "n": n})
+    races = []
+    for seed in range(seeds):
+        watch = partial(with_bar, total=preset.fit.steps, out=Path(f"seed {seed}"))
+        reached, images, captions = clock.race(preset, seed, n=n, watch=watch)
+        races.append(reached)
+        print("  ".join(f"{key} {value}" for key, value in reached.items()), flush=True)
+    command = shlex.join(["t2ilab", *sys.argv[1:]])
+    rows = clock.keep(clock.record(preset, races, change=change, command=command), out)
+    clock.draw(images, captions, out / f"{preset.name}.png")
+    print_table([("change", "preset", "device", "seconds", "one object", "two objects"),
+                 *((row["change"], row["preset"], row["device"], f"{row['seconds']:.0f}",
+                    str(row["one_object"]), str(row.get("two_objects", ""))) for row in rows)])
+    print(out / "records.json")
 
 
 def _reworded(run: str, name: str, scales: tuple[float, ...]) -> tuple[list[str], tuple[float, ...]]:

@@ -13,8 +13,10 @@ import tyro
 
 from ..presets import PRESETS
 from .commands import COMMANDS
+from .measure import RACES
 from .old_names import with_new_names
 
+TAKES_PRESET = {"train": PRESETS, "speedrun": RACES}
 CONFIG = (tyro.conf.OmitArgPrefixes, tyro.conf.OmitSubcommandPrefixes, tyro.conf.CascadeSubcommandArgs)
 
 
@@ -44,8 +46,8 @@ def _read(args: list[str]):
 
 
 def _command(args: list[str]) -> list[str]:
-    """The words that name the command: it alone, or train and its preset."""
-    return args[:2] if args[0] == "train" and args[1:2] and args[1] in PRESETS else args[:1]
+    """The words that name the command: it alone, or train or speedrun and its preset."""
+    return args[:2] if args[1:2] and args[1] in TAKES_PRESET.get(args[0], ()) else args[:1]
 
 
 def _later(command):
@@ -57,11 +59,12 @@ def explained(args: list[str], box: str) -> str:
     if not args or args[0] not in COMMANDS:
         return _meant("no command", args[0] if args else "", COMMANDS, "t2ilab --help")
     words, there = [args[0]], args[1:]
-    if args[0] == "train":
+    if presets := TAKES_PRESET.get(args[0]):
+        everything = "t2ilab presets" if presets is PRESETS else ", ".join(presets)
         if not there or there[0].startswith("-"):
-            return "say which preset: t2ilab train PRESET; all of them: t2ilab presets"
-        if there[0] not in PRESETS:
-            return _meant("no preset", there[0], PRESETS, "t2ilab presets")
+            return f"say which preset: t2ilab {args[0]} PRESET; all of them: {everything}"
+        if there[0] not in presets:
+            return _meant("no preset", there[0], presets, everything)
         words.append(there.pop(0))
     options = _options(words)
     given = [word.split("=")[0] for word in there if word.startswith("--")]

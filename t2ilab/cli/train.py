@@ -26,7 +26,12 @@ def _subcommand(name: str, preset: Preset):
     return Annotated[Preset[type(preset.model)], about]
 
 
-AnyPreset = Union[tuple(_subcommand(name, preset) for name, preset in PRESETS.items())]  # noqa: UP007
+def one_of(presets: dict[str, Preset]):
+    """The type of an argument that is one of these presets, with every field an option."""
+    return Union[tuple(_subcommand(name, preset) for name, preset in presets.items())]  # noqa: UP007
+
+
+AnyPreset = one_of(PRESETS)
 Word = tyro.conf.Positional[str]
 
 
@@ -74,7 +79,7 @@ def pretrain(out: Path = Path("runs/t5-shapes"), texts: Path | None = None,
     from ..text import pretraining
     lines = read_captions(texts) if texts else pretraining.SceneTexts()
     tokenizer = pretraining.learn_tokenizer(lines, text)
-    for _ in _with_bar(pretraining.pretrain(lines, tokenizer, text, fit, out=out), fit.steps, out):
+    for _ in with_bar(pretraining.pretrain(lines, tokenizer, text, fit, out=out), fit.steps, out):
         pass
     use = f"--encoder {shlex.quote(str(out))} --encoder-width {text.width}"
     print(f"{out}: an encoder of {text.width} numbers a token.  Use it: t2ilab train imagen-shapes {use}")
@@ -111,7 +116,7 @@ def _silence() -> Iterator[None]:
 
 def _steps(preset, out: Path) -> Iterator:
     from ..runs.train import train as train_run
-    yield from _with_bar(train_run(preset, out), preset.fit.steps, out)
+    yield from with_bar(train_run(preset, out), preset.fit.steps, out)
     print(f"{out}: {preset.fit.steps} steps done.  {try_it(preset, out)}")
 
 
@@ -121,7 +126,7 @@ def try_it(preset: Preset, out: Path) -> str:
     return f"Sample from it: t2ilab sample {shlex.quote(str(out))}{image}"
 
 
-def _with_bar(steps: Iterator, total: int, out: Path) -> Iterator:
+def with_bar(steps: Iterator, total: int, out: Path) -> Iterator:
     """The (Log, model) of every step of a training run, under a progress bar."""
     from tqdm import tqdm
     quiet = not is_first_process()

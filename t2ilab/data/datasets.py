@@ -42,6 +42,7 @@ class DataSet(NamedTuple):
 
 DATASETS = {
     "shapes": DataSet(None, "captioned scenes, drawn afresh for ever", "nothing to get"),
+    "shapes-one": DataSet(None, "those of one object alone, which are learned soonest", "nothing to get"),
     "cifar10": DataSet(cifar10, "ten classes at 32 pixels", "--download", 60_000),
     "flowers102": DataSet(flowers102, "102 kinds of flowers, by name or in ten captions each",
                           "--download; captions: Reed et al. 2016", 8_189),
@@ -55,6 +56,13 @@ DATASETS = {
                    "CUB_200_2011.tgz from data.caltech.edu, and the captions that go with it", 11_788),
     "imagenet": DataSet(imagenet, "1,000 classes of photographs", "image-net.org", 1_331_167),
     "folder": DataSet(folder, "any pictures of yours; FFHQ and Flickr8k as they unpack", "your own disk")}
+
+OBJECTS = {"shapes": (1, 2), "shapes-one": (1,)}        # numbers of objects in a drawn scene
+
+
+def is_drawn(name: str) -> bool:
+    """Whether a data set is of drawn scenes, which the scene parser can read back."""
+    return name in OBJECTS
 
 
 def names_of_datasets() -> str:
@@ -79,8 +87,8 @@ def open_data(name: str, root=None, *, size: int, split: str = "train", crop: st
     fit = Fit(size, crop, flip)
     if (read := DATASETS[name].read) is None:
         if (root, crop, flip, limit, download) != (None, "centre", False, None, False):
-            raise ValueError("shapes are drawn, not read: root, crop, flip, limit and download do not apply")
-        return Scenes(size=size, split=split)
+            raise ValueError(f"{name} are drawn, not read: root, crop, flip, limit and download do not apply")
+        return Scenes(size=size, split=split, objects=OBJECTS[name])
     if name == "folder" and root is None:
         raise ValueError("data='folder': say which folder with root")
     root = Path(root if root is not None else os.environ.get("T2ILAB_DATA", "data")).expanduser()

@@ -24,7 +24,7 @@ class ObjectiveConfig:
     variance: str = "small"            # of a step: small (q's), large (all its noise) or learned
     loss: str = "simple"               # simple (MSE), hybrid (MSE + 0.001 VLB) or vlb (VLB alone)
     loss_weighting: str = "none"       # by SNR: none, x0, eps, v, velocity, v_clipped, min_snr or p2
-    timestep_sampler: str = "uniform"  # uniform, late (mostly near T) or importance (loss-aware)
+    timestep_sampler: str = "uniform"  # uniform, late, middle or importance
     cond_drop_prob: float = 0.0        # share of captions or labels dropped, for guidance
 
     def __post_init__(self):

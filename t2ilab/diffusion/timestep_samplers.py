@@ -24,7 +24,17 @@ def late_times(T: int, batch: int, generator=None) -> tuple[Tensor, Tensor]:
     return t, torch.ones(batch)
 
 
-TIMES = {"uniform": uniform_times, "late": late_times}
+def middle_times(T: int, batch: int, generator=None) -> tuple[Tensor, Tensor]:
+    """t [B] from 1..T, mostly from the middle, and weights [B] of 1.
+
+    Logit-normal times (Esser et al. 2024): where there is almost no noise or nothing else, there
+    is little to learn."""
+    u = torch.randn(batch, generator=generator, dtype=torch.float64).sigmoid()
+    t = (T * u).ceil().long().clamp(1, T)
+    return t, torch.ones(batch)
+
+
+TIMES = {"uniform": uniform_times, "late": late_times, "middle": middle_times}
 
 
 class ImportanceTimes(nn.Module):

@@ -14,7 +14,7 @@ from statistics import median
 import torch
 
 from ..data.captions import clean
-from ..data.datasets import DATASETS, open_data
+from ..data.datasets import DATASETS, is_drawn, open_data
 from ..data.decode import Fit
 from ..data.example import ENDLESS
 from ..data.image_set import ImageSet
@@ -35,8 +35,8 @@ def inspect(name: str, root, out, *, split: str | None = None, size: int | None 
     note: a paragraph for the report.  Broken files are reported, however many there are.
     Errors: those of open_data.  Lesson: notebooks/01_data_analysis.ipynb"""
     out = Path(out)
-    size = size or {"shapes": 32, "cifar10": 32}.get(name, 64)
-    split = split or ("train" if name == "shapes" else "all")
+    size = size or (32 if is_drawn(name) or name == "cifar10" else 64)
+    split = split or ("train" if is_drawn(name) else "all")
     dataset = open_data(name, root, size=size, split=split, download=download, max_broken=1.0)
     title = f"folder: {clean(Path(root).resolve().name)}" if name == "folder" else name
     stats = {"name": name, "title": title, "published": DATASETS[name].published, **statistics(dataset)}

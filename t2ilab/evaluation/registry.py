@@ -10,6 +10,7 @@ from typing import NamedTuple
 from PIL import Image
 from torch import Tensor
 
+from ..data.datasets import OBJECTS, is_drawn
 from ..viz.tiles import grid
 from .ablations.augmentation import augmentation_sweep, draw_augmentation
 from .ablations.caption_choice import choice_metrics, draw_choices
@@ -72,8 +73,8 @@ def _wants(*kinds: str, scenes: bool = True, field: str = "", without: str = "")
         if kind(preset) not in kinds:
             wanted = " or ".join(WORDS[one] for one in kinds)
             return f"it is for runs that make pictures from {wanted}"
-        if scenes and preset.data.data != "shapes":
-            return "the scene parser reads pictures of data set shapes alone"
+        if scenes and not is_drawn(preset.data.data):
+            return "the scene parser reads pictures of drawn scenes alone, of data set shapes"
         if scenes and preset.model.size < 24:
             return "the scene parser reads pictures of 24 px or more"
         model = preset.model
@@ -94,7 +95,7 @@ def _samples(subject: Subject) -> dict[str, Image.Image]:
 
 
 def _reconstruct(subject: Subject) -> dict:
-    if subject.preset.data.data == "shapes":
+    if is_drawn(subject.preset.data.data):
         return codec_metrics(subject.pipeline, n=subject.n)
     true, held_back = subject.pictures
     return {"samples": len(true), "held_back": held_back} | picture_metrics(subject.pipeline, true)
@@ -106,7 +107,7 @@ def _codebook(subject: Subject) -> dict:
 
 
 def _reconstructions(subject: Subject) -> dict[str, Image.Image]:
-    if subject.preset.data.data != "shapes":
+    if not is_drawn(subject.preset.data.data):
         return {"painted.png": draw_painted(subject.pipeline, subject.pictures[0][:8])}
     return _samples(subject) | {"painted.png": draw_codec(subject.pipeline)}
 
@@ -134,7 +135,8 @@ def _ways(subject: Subject) -> dict[str, dict]:
 
 METRICS = {     # `t2ilab evaluate RUN` measures the first that applies
     "alignment": Row("whether each picture shows what its caption says", _wants("captions"),
-                     lambda s: caption_metrics(s.pipeline, n=s.n), lambda s, _: _with_inpainting(s)),
+                     lambda s: caption_metrics(s.pipeline, n=s.n, objects=OBJECTS[s.preset.data.data]),
+                     lambda s, _: _with_inpainting(s)),
     "scenes": Row("whether pictures are scenes of the grammar, and show their label",
                   _wants("labels", "nothing"),
                   lambda s: scene_metrics(s.pipeline, n=s.n), lambda s, _: _samples(s)),

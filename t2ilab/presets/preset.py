@@ -44,6 +44,7 @@ class SaveConfig:
 # ---- parts that several presets share ----
 
 SCENES = DataConfig("shapes")
+SCENES_ONE = DataConfig("shapes-one")
 FLOWERS102 = DataConfig("flowers102", split="all", crop="random", flip=True, workers=4)
 FOLDER = DataConfig("folder", workers=8)
 

@@ -17,8 +17,8 @@ from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 
 from ..data.captions import cleaned, lines, read_text
+from ..data.datasets import is_drawn, open_data
 from ..data.decode import read_image
-from ..data.shapes import Scenes
 from ..pipeline.edit import Edit
 from ..pipeline.walk import Pipeline, listed
 from ..presets import Preset
@@ -180,17 +180,18 @@ def check_words(preset: Preset, words: Sequence[str]) -> None:
 
 def unknown_words(preset: Preset, captions: Sequence[str]) -> list[str]:
     """The words that a run on the scenes was never shown; nothing is known of runs on other data."""
-    if preset.data.data != "shapes" or not reads_text(preset):
+    if not is_drawn(preset.data.data) or not reads_text(preset):
         return []
-    known = _grammar()
+    known = _words_of(preset.data.data)
     words = re.findall(r"[^\W_]+", " ".join(captions).lower())
     return [word for word in dict.fromkeys(words) if word not in known]
 
 
-@lru_cache(maxsize=1)
-def _grammar() -> frozenset[str]:
-    """Every word that captions of the scenes are made of."""
-    return frozenset(word for text in Scenes().texts() for word in re.findall(r"[^\W_]+", text.lower()))
+@lru_cache(maxsize=2)
+def _words_of(data: str) -> frozenset[str]:
+    """Every word that captions of a drawn data set are made of."""
+    texts = open_data(data, size=32).texts()
+    return frozenset(word for text in texts for word in re.findall(r"[^\W_]+", text.lower()))
 
 
 def warn_of_unknown_words(preset: Preset, captions: Sequence[str]) -> None:

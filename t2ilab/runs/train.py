@@ -13,7 +13,7 @@ import torch
 
 from .. import __version__
 from ..data.caption_check import check_captions
-from ..data.datasets import open_data
+from ..data.datasets import is_drawn, open_data
 from ..data.loaders import HoldoutSplit, stream
 from ..evaluation.caption_metrics import SEED
 from ..pipeline.walk import Pipeline
@@ -87,7 +87,7 @@ def _check_start(preset: Preset, out: Path) -> None:
     if (out / "model.safetensors").is_file() and newest(out / "checkpoints") is None:
         raise FileExistsError(f"{out} holds weights and nothing to go on from: "
                               f"begin with them in another folder: --init-from {out} --out ANOTHER")
-    if preset.data.data == "shapes" and preset.fit.seed == SEED:
+    if is_drawn(preset.data.data) and preset.fit.seed == SEED:
         raise ValueError(f"seed={SEED} would train on the very scenes that evaluation draws: choose another")
 
 
