@@ -105,6 +105,21 @@ def test_the_lists_of_flickr8k_and_30k_give_their_captions(name, text, inner, tm
     assert found(tmp_path) == {f"{inner}1.jpg": ("a dog , running", "a dog, wet"), f"{inner}2.jpg": ("a cat",)}
 
 
+@pytest.mark.parametrize("inner", ["", "Images/"])
+def test_a_list_gives_its_captions_to_the_pictures_beside_it_and_to_no_others(inner, tmp_path):
+    for name, said in {"one": "a dog", "two": "a cat"}.items():
+        (pictures(tmp_path, f"{name}/{inner}1.jpg") / name / "captions.txt").write_text(f"1.jpg,{said}\n")
+    assert found(tmp_path) == {f"one/{inner}1.jpg": ("a dog",), f"two/{inner}1.jpg": ("a cat",)}
+
+
+@pytest.mark.parametrize("name, text", [("captions.txt", "1.jpg,a dog\n"), ("text_c10/class_00001/1.txt", "a dog\n")])
+def test_a_name_that_two_pictures_have_is_no_name_of_either(name, text, tmp_path):
+    (pictures(tmp_path, "one/1.jpg", "two/1.jpg") / name).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / name).write_text(text)
+    with one_line(ValueError, "its captions of 1(.jpg)? may be of .*one/1.jpg or .*two/1.jpg: put the list of captions beside its pictures"):
+        found(tmp_path)
+
+
 def test_a_list_with_a_line_of_another_kind_names_it_and_prompts_are_no_list(tmp_path):
     (pictures(tmp_path, "1.jpg") / "captions.txt").write_text("1.jpg,a dog\nand a cat\n")
     with one_line(ValueError, "captions.txt, row 2: neither name.jpg,caption nor name.jpg#0, a tab, the caption"):

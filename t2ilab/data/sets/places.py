@@ -98,6 +98,10 @@ class Names:
         exact = {os.path.normpath(path): path for path in files}
         self.root = root
         self.files = {_nfc(name): path for name, path in exact.items()} | exact
+        self.pictures: dict[str, list[Path]] = {}           # by name, and by name without its suffix
+        for path in filter(is_picture, exact.values()):
+            for name in {_nfc(path.name), _nfc(path.stem)}:
+                self.pictures.setdefault(name, []).append(path)
 
     def get(self, folder: Path, name: str) -> Path | None:
         """The file that a name means in a folder, if there is one."""
@@ -113,6 +117,15 @@ class Names:
         if below.split(os.sep)[0] == os.pardir or os.path.isabs(below) or "\0" in name:
             raise ValueError(f"{name[:100]!r} is no file below {self.root}")
         return self.get(folder, name) or self.get(self.root, below) or self.root / below
+
+    def only(self, folder: Path, name: str) -> Path | None:
+        """The picture of a bare name in the folders below, or else anywhere.  ValueError for two of them."""
+        anywhere = self.pictures.get(_nfc(name), [])
+        found = [path for path in anywhere if path.is_relative_to(folder)] or anywhere
+        if len(found) > 1:
+            raise ValueError(f"{folder}: its captions of {name} may be of {found[0]} or {found[1]}: "
+                             "put the list of captions beside its pictures")
+        return next(iter(found), None)
 
 
 def _nfc(name: str) -> str:
