@@ -187,7 +187,7 @@ def test_a_save_that_fails_leaves_earlier_checkpoints_and_no_rubbish(error, tmp_
     state = saved_at(tmp_path, 2)
     before = digests(tmp_path)
 
-    def full(tensors, path):
+    def full(tensors, path, metadata):
         path.write_bytes(b"the first half")
         raise error
     monkeypatch.setattr(module, "save_file", full)

@@ -25,7 +25,7 @@ from ..training.stop import Uninterrupted
 from ..viz.notebook import show_grid
 from .folder import find_run, read_preset
 from .lock import alone
-from .log import _Logger
+from .log import Logger
 
 
 def data_of(config: DataConfig, size: int):
@@ -67,7 +67,7 @@ def train(preset: Preset | str, out: Path | None = None) -> Iterator[tuple[Log, 
         if preset.init_from and state.step == 0:
             _begin_with(state, preset)
         steps = fit(state.model, _batches(preset, dataset, state), preset.fit, state=state)
-        with _Logger(out, state) as logger:
+        with Logger(out, state) as logger:
             while state.step < preset.fit.steps:
                 with Uninterrupted() as stop:
                     log, ema = next(steps)
