@@ -124,7 +124,7 @@ def _hashed(path: Path, *stamp: int) -> str:
 def _fetch(name: str, file: str, digest: str, cache: Path) -> None:
     project = repository()
     address = f"{project}/raw/HEAD/results/{name}/{file}"
-    help_line = (f"get it with the project: git clone {project} "
+    help_line = (f"trained runs come with a clone, installed with -e: git clone {project} "
                  f"&& pip install -e ./{project.rsplit('/', 1)[-1]}")
     try:
         with urllib.request.urlopen(address, timeout=30) as answer:
