@@ -70,7 +70,7 @@ def test_help_lists_every_command(capsys):
 @pytest.mark.parametrize("name", cli.COMMANDS)
 def test_every_command_explains_itself_and_its_options(name, capsys):
     text, command = " ".join(help_of(capsys, name).replace("│", " ").split()), cli.COMMANDS[name]
-    assert command.__doc__.split("\n")[0].split(":")[0].rstrip(".") in text
+    assert command.__doc__.split("\n")[0].split(":")[0].rstrip(".") in text and "(default: )" not in text
     arguments = re.sub(r"\n {8}", " ", (inspect.getdoc(command).split("Args:\n") + [""])[1])
     for line in arguments.splitlines():
         assert line.split(": ", 1)[1].split(";")[0].split("(")[0].strip() in text or name == "train"

@@ -60,7 +60,8 @@ def _train_demo(out: Path, steps: int) -> None:
 
 
 def sample(run: Annotated[Word, tyro.conf.arg(metavar="RUN")],
-           captions: tyro.conf.Positional[tuple[str, ...]] = (), *,
+           captions: Annotated[tyro.conf.Positional[tuple[str, ...]],
+                               tyro.conf.arg(help_behavior_hint="(optional)")] = (), *,
            file: Annotated[Path | None, tyro.conf.arg(name="captions")] = None,
            out: Path = Path("runs/samples"), n: int | None = None, seed: int = 0, method: str | None = None,
            sampling: SamplingOptions = SamplingOptions(), editing: EditingOptions = EditingOptions()) -> None:
