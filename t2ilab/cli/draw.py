@@ -8,6 +8,7 @@ from typing import Annotated
 import tyro
 
 from ..presets import PRESETS
+from ..ranges import check_numbers
 from ..runs import load as loading
 from ..runs.folder import find
 from ..runs.sample import (
@@ -78,6 +79,7 @@ def sample(run: Annotated[Word, tyro.conf.arg(metavar="RUN")],
     """
     if n is not None and n < 1:
         raise ValueError(f"--n {n}: choose 1 or more")
+    check_numbers({"seed": seed})
     words = [_printable(caption) for caption in captions]
     all_captions = (*words, *(read_captions(file) if file else ()))
     asked = [caption for caption in all_captions for _ in range(n or 1)]
