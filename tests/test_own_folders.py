@@ -132,18 +132,19 @@ def test_captions_in_utf16_and_cp1252_are_read_and_guesses_are_counted_once(tmp_
 
 # A model that reads captions
 
-def test_a_data_set_without_captions_is_refused_by_a_model_that_reads_them(tmp_path):
-    pictures(tmp_path, "a.png", "b.png")
+@pytest.mark.parametrize("names, said", [(["a.png"], "1 picture"), (["a.png", "b.png"], "2 pictures")])
+def test_a_data_set_without_captions_is_refused_by_a_model_that_reads_them(names, said, tmp_path):
+    pictures(tmp_path, *names)
     for name in ("caption.csv", "metadata1000.jsonl", "a.json"):
         (tmp_path / name).write_text("")
-    with one_line(ValueError, "reads captions, and 2 pictures have none; looked for metadata.csv .*; not read: a.json; caption.csv; metadata1000.jsonl"):
+    with one_line(ValueError, f"reads captions, and there are none for {said}; looked for metadata.csv .*; not read: a.json; caption.csv; metadata1000.jsonl"):
         check_captions(open_data("folder", tmp_path, size=8))
 
 
 def test_training_asks_for_captions_before_its_first_step(tmp_path):
     pictures(tmp_path / "data", "a.png", "b.png")
     preset = replace(PRESETS["glide-tiny"], data=replace(PRESETS["glide-tiny"].data, data="folder", root=str(tmp_path / "data")))
-    with one_line(ValueError, "this model reads captions, and 2 pictures have none"):
+    with one_line(ValueError, "this model reads captions, and there are none for 2 pictures"):
         next(train(preset, tmp_path / "run"))
     assert not (tmp_path / "run").exists()
 
@@ -152,7 +153,7 @@ def test_a_few_pictures_without_captions_are_counted_with_an_example(tmp_path, c
     pictures(tmp_path, "a.png", "b.png", "c.png")
     (tmp_path / "a.txt").write_text("red")
     check_captions(open_data("folder", tmp_path, size=8))
-    assert [record.getMessage() for record in caplog.records] == ["2 of 3 pictures have no caption, such as b.png"]
+    assert [record.getMessage() for record in caplog.records] == ["2 of 3 pictures without a caption, such as b.png"]
     caplog.clear()
     check_captions(open_data("folder", pictures(tmp_path / "classes", "x/a.png", "y/b.png"), size=8))
     check_captions(open_data("shapes", size=8))
