@@ -51,11 +51,11 @@ def locate(name: str | Path) -> Path:
 
     1. a path, which is a text with a separator (./x, runs/x) or a Path, is that folder;
     2. the name of a run that ships is that run, whatever lies here (with one line on stderr if a run of
-       that name does);
+       that name does, here or in runs/);
     3. any other name is the folder of that name here if it holds a run, else runs/NAME if that does."""
     if is_shipped(name):
-        if _holds_run(Path(name)):
-            _say_once(f"{name}: the run that ships with the project; the one here is ./{name}")
+        if mine := [path for path in (f"./{name}", f"runs/{name}") if _holds_run(Path(path))]:
+            _say_once(f"{name}: the run that ships with the project; to take yours, say {' or '.join(mine)}")
         return shipped_run(name)
     here = Path(name)
     in_runs = "runs" / here
@@ -124,7 +124,7 @@ def _hashed(path: Path, *stamp: int) -> str:
 def _fetch(name: str, file: str, digest: str, cache: Path) -> None:
     project = repository()
     address = f"{project}/raw/HEAD/results/{name}/{file}"
-    help_line = (f"get it with the project: git clone {project} "
+    help_line = (f"trained runs come with a clone, installed with -e: git clone {project} "
                  f"&& pip install -e ./{project.rsplit('/', 1)[-1]}")
     try:
         with urllib.request.urlopen(address, timeout=30) as answer:

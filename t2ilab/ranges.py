@@ -23,6 +23,7 @@ HALF = Range("a share from 0 to 0.5", lambda v: 0 <= v <= 0.5)
 BELOW_1 = Range("0 or more and less than 1", lambda v: 0 <= v < 1)
 ABOVE_0 = Range("a number above 0, at most 1", lambda v: 0 < v <= 1)
 SCALE = Range("a number from -1000 to 1000; 1 = off", lambda v: abs(v) <= 1000)
+INT64 = Range("a whole number from -2^63 to 2^63 - 1", lambda v: -2**63 <= v < 2**63)
 
 NAMES = {
     # counts and sizes
@@ -42,6 +43,7 @@ NAMES = {
     BELOW_1: "dropout cond_drop_prob betas ema_decay",
     ABOVE_0: "truncation percentile strength",
     SCALE: "guidance_scale",
+    INT64: "seed",
 }
 RANGES = {name: allowed for allowed, names in NAMES.items() for name in names.split()}
 

@@ -1,5 +1,6 @@
 """Captions made from class names are true and read like English."""
 import pytest
+from tiny_data import one_line
 
 from t2ilab.data.captions import clean, lines, read_text
 from t2ilab.data.sets.prompt_templates import dog_captions, flower_captions, with_article
@@ -46,7 +47,9 @@ def test_an_stands_before_the_sound_of_a_vowel(words, said):
 # Captions, wherever they come from
 
 ODD = {"two blanks": "a  red  circle", "no-break": "a\u00a0red circle", "tab": "a\tred circle", "newline": "a red\r\ncircle\n", "mark": "\ufeffa red circle",
-       "no width": "a\u200bred circle", "line separator": "a red\u2028circle", "ideographic": "a\u3000red circle"}
+       "no width": "a\u200bred circle", "line separator": "a red\u2028circle", "ideographic": "a\u3000red circle",
+       "soft hyphen": "a red cir\u00adcle", "direction": "\u200ea red circle\u200f", "control": "a red\x07 cir\x7fcle", "between blanks": "a \u00ad red circle",
+       "joiner": "a red cir\u200dcle\u200c", "two joiners": "a red cir\u200d\u200d\u200dcle"}
 
 
 @pytest.mark.parametrize("caption", ODD.values(), ids=ODD)
@@ -55,8 +58,12 @@ def test_blanks_of_any_kind_are_one_blank(caption):
 
 
 def test_a_letter_of_two_characters_is_one_and_half_a_character_is_a_question_mark():
-    assert clean("cafe\u0301") == "caf\u00e9" and clean("caf\udce9") == "caf?" and clean(None) == "" == clean(" \u200b\n")
-    assert clean("\u0645\u06cc\u200c\u062e") == "\u0645\u06cc\u200c\u062e"        # Persian needs its joiners, and so do families of emoji
+    assert clean("cafe\u0301") == "caf\u00e9" and clean("caf\udce9") == "caf?" and clean(None) == "" == clean(" \u200b\0\n")
+
+
+@pytest.mark.parametrize("text", ["\u0645\u06cc\u200c\u062e", "\u0915\u094d\u200d\u0937", "\U0001f468\u200d\U0001f469\u200d\U0001f467"])
+def test_joiners_stay_where_they_shape_what_is_seen(text):
+    assert clean(text) == text == clean(text + "\u200d") == clean(f"\u200d{text}\u00ad")       # Persian, Devanagari, a family of emoji
 
 
 @pytest.mark.parametrize("caption", ODD.values(), ids=ODD)
@@ -73,7 +80,7 @@ def test_every_reader_of_captions_reads_the_same(caption, tmp_path):
     assert read_captions(tmp_path / "a.txt") == ["a red circle", "second"]
 
 
-@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-32"])
 def test_text_says_its_own_encoding(encoding, tmp_path, caplog):
     (tmp_path / "a.txt").write_bytes("the dog\u2019s caf\u00e9 \U0001f600".encode(encoding))
     assert read_text(tmp_path / "a.txt") == "the dog\u2019s caf\u00e9 \U0001f600" and caplog.records == []
@@ -84,11 +91,15 @@ def test_other_bytes_are_read_as_windows_wrote_them_with_a_warning(tmp_path, cap
     assert read_text(tmp_path / "a.txt") == "the dog\u2019s caf\u00e9"
     said, = [record.getMessage() for record in caplog.records]
     assert said == f"{tmp_path}: not UTF-8, so read as cp1252 (1): a.txt"
-    (tmp_path / "a.txt").write_bytes(b"\x89PNG\0")
-    with pytest.raises(ValueError, match="a.txt is no text file"):
-        read_text(tmp_path / "a.txt")
-    (tmp_path / "a.txt").write_bytes(b"\xff\xfea")
-    with pytest.raises(ValueError, match="a.txt: begins like UTF-16 and is none"):
+
+
+@pytest.mark.parametrize("content, said", [
+    (b"\x89PNG\0", "a.txt is no text file"), ("a dog".encode("utf-16-le"), "is no text file, or UTF-16 without its mark: save it as UTF-8"),
+    ("a dog".encode("utf-16-be"), "is no text file"), ("a dog".encode("utf-32-be"), "is no text file"),
+    (b"\xff\xfea", "a.txt: begins like UTF-16 and is none"), (b"\xff\xfe\0\0a", "begins like UTF-32 and is none")])
+def test_bytes_that_are_no_text_are_refused_in_one_line(content, said, tmp_path):
+    (tmp_path / "a.txt").write_bytes(content)
+    with one_line(ValueError, said):
         read_text(tmp_path / "a.txt")
 
 

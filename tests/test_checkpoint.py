@@ -154,13 +154,13 @@ def small_disk(tmp_path):
 @pytest.mark.slow
 def test_a_full_disk_is_one_line_and_training_goes_on_once_there_is_room(small_disk, run, capsys):
     out = small_disk / "run"
-    preset = tiny(fit={"steps": 6}, save={"checkpoint_steps": 2, "keep": 3})
+    preset = tiny(fit={"steps": 6}, save={"checkpoint_steps": 2, "keep": 2})
     stop_after(train(preset, out), 3)
     fill(small_disk, leave=50_000)                                          # room for the log, not for a checkpoint of 190 kB
     assert main(["resume", str(out)]) == 1
     said = capsys.readouterr().err.splitlines()
     assert said[-1].startswith("t2ilab: could not save step 4 in ") and said[-1].endswith("earlier checkpoints are untouched")
-    assert "No space left" in said[-1] and "Traceback" not in "".join(said) and names(out / "checkpoints") == ["step-00000002"]
+    assert "No space left" in said[-1] and "Traceback" not in "".join(said) and names(out / "checkpoints") == ["step-00000002", "step-00000003"]
     fill(small_disk, leave=0)                                               # not even for a line of the log
     assert main(["resume", str(out)]) == 1
     said = capsys.readouterr().err.splitlines()
@@ -187,7 +187,7 @@ def test_a_save_that_fails_leaves_earlier_checkpoints_and_no_rubbish(error, tmp_
     state = saved_at(tmp_path, 2)
     before = digests(tmp_path)
 
-    def full(tensors, path):
+    def full(tensors, path, metadata):
         path.write_bytes(b"the first half")
         raise error
     monkeypatch.setattr(module, "save_file", full)

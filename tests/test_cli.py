@@ -16,6 +16,7 @@ from tiny_runs import OPTIONS, TINY, digests, logged, names, tiny
 
 from t2ilab.cli import commands as cli
 from t2ilab.cli import train as training_command
+from t2ilab.data.datasets import open_data
 from t2ilab.data.shapes import Scenes
 from t2ilab.hub import shipped
 from t2ilab.presets import PRESETS
@@ -69,7 +70,7 @@ def test_help_lists_every_command(capsys):
 @pytest.mark.parametrize("name", cli.COMMANDS)
 def test_every_command_explains_itself_and_its_options(name, capsys):
     text, command = " ".join(help_of(capsys, name).replace("│", " ").split()), cli.COMMANDS[name]
-    assert command.__doc__.split("\n")[0].split(":")[0].rstrip(".") in text
+    assert command.__doc__.split("\n")[0].split(":")[0].rstrip(".") in text and "(default: )" not in text
     arguments = re.sub(r"\n {8}", " ", (inspect.getdoc(command).split("Args:\n") + [""])[1])
     for line in arguments.splitlines():
         assert line.split(": ", 1)[1].split(";")[0].split("(")[0].strip() in text or name == "train"
@@ -173,14 +174,17 @@ def test_no_caption_gets_a_file_out_of_its_folder(caption, run, here, monkeypatc
     assert json.loads((here / "in" / "here" / "samples.json").read_text("utf8"))["captions"] == [caption]
 
 
-def test_the_demo_shows_every_shipped_model_and_how_to_open_the_lessons(here, monkeypatch, capsys):
+def test_the_demo_shows_every_shipped_model_and_its_pictures_are_no_data(here, monkeypatch, capsys):
     pipeline = tiny(model={"size": 24, "labels": Scenes.classes}).model.pipeline()
     monkeypatch.setattr(loading, "first_runs", lambda: ["one", "two"])
     monkeypatch.setattr(loading, "load", {"one": pipeline, "two": pipeline}.__getitem__)
     assert cli.main(["demo", "--out", "demo"]) == 0
     said = capsys.readouterr().out
     assert "seconds per image" in said and "one" in said and "two" in said and "jupyter lab" in said
-    assert sorted(p.name for p in (here / "demo").iterdir()) == ["one.png", "two.png"]
+    assert sorted(p.name for p in (here / "demo").iterdir()) == ["metrics.json", "one.png", "two.png"]
+    assert [row["model"] for row in json.loads((here / "demo" / "metrics.json").read_text())["models"]] == ["one", "two"]
+    picture(here / "mine.png")
+    assert [path.name for path in open_data("folder", here, size=8).listing.pictures] == ["mine.png"]
 
 
 def test_the_demo_trains_from_nothing_on_the_spot(here, monkeypatch, capsys):

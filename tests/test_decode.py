@@ -74,6 +74,14 @@ def test_a_turned_photo_is_set_upright(orientation, tmp_path):
     assert open_rgb(path)[1] == (upright.shape[1], upright.shape[0])
 
 
+@pytest.mark.parametrize("suffix", ["webp", "png", "jpg"])
+@pytest.mark.parametrize("exif", [b"Exif\0\0no exif", b"Exif\0\0II*\0\xff\xff\xff\x7f", b"Exif\0\0MM\0*\0\0\0\x08\0\x09", b"II"], ids=["words", "far away", "cut off", "short"])
+def test_a_photo_with_damaged_exif_is_read_as_it_lies_there(exif, suffix, tmp_path):
+    path = save(Image.new("RGB", (30, 20), "red"), tmp_path / f"a.{suffix}", exif=exif)
+    image, size = open_rgb(path)
+    assert image.size == size == (30, 20) and image.getpixel((9, 9))[0] > 250
+
+
 def with_orientation(path, kind, value):
     """A JPEG of 30 x 20 whose orientation tag is of another type than it should be."""
     Image.new("RGB", (30, 20), "red").save(path)

@@ -11,6 +11,7 @@ from t2ilab.diffusion.sampling import SAMPLERS
 from t2ilab.diffusion.schedules import timesteps
 from t2ilab.families.glide import enlarge
 from t2ilab.pipeline.edit import Edit
+from t2ilab.runs.sample import draw
 from t2ilab.tensors import from_uint8, generator, generator_per_image, randn, to_uint8
 
 PIPELINE = built()
@@ -142,6 +143,13 @@ def test_less_strength_stays_nearer_to_the_picture():
 def test_strength_that_leaves_no_step_is_one_line():
     with pytest.raises(ValueError, match="^strength=0.3: no step is left; choose more strength or more sampling steps$"):
         PIPELINE(CAPTIONS, edit=Edit(photo(), strength=0.3))
+
+
+@pytest.mark.parametrize("strength", [1.0, 0.5])
+def test_the_bar_of_an_edit_ends_full(strength, capsys):
+    draw(CASCADE, CAPTIONS, seed=4, label="x", edit=Edit(photo(n=1), strength=strength))
+    n = CASCADE.stages[0].steps + CASCADE.stages[1].steps if strength == 1 else 3 - 2 + 2
+    assert f"100%|{10 * chr(9608)}| {n}/{n} [" in capsys.readouterr().err
 
 
 def test_a_cascade_starts_only_its_first_stage_from_the_picture():

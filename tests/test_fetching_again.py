@@ -5,6 +5,7 @@ import pytest
 from test_urls import QUICK, became, encoded, reply, web  # noqa: F401
 from tiny_data import own_cache  # noqa: F401
 
+from t2ilab.cli import main
 from t2ilab.data.web.url_lists import read_links
 
 
@@ -18,6 +19,14 @@ def test_another_size_in_the_same_folder_is_refused(web, tmp_path):
 def test_a_tracking_pixel_is_no_picture(web, tmp_path):
     web.pages["pixel"] = reply(encoded("PNG", size=(1, 1)))
     assert became(web.links("pixel"), tmp_path) == {"pixel": "a tracking pixel"}
+
+
+def test_a_list_of_which_nothing_was_kept_is_a_mistake(web, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "list.tsv").write_text(f"a dog\t{web.home}/gone1.png\na cat\t{web.home}/gone2.png\n")
+    assert main(["data", "fetch", "list.tsv"]) == 1
+    out, err = capsys.readouterr()
+    assert not out and err.splitlines()[-1] == "t2ilab: data/list: kept 0 of 2 addresses; dead: 2 HTTP 404"
 
 
 def test_a_quote_left_open_in_a_list_is_one_line(tmp_path):

@@ -89,7 +89,7 @@ def test_data_that_is_not_there_says_where_it_belongs_and_what_fetches_it(name, 
     import torchvision.datasets as published
     for kind in (published.CIFAR10, published.Flowers102):
         monkeypatch.setattr(kind, "download", lambda self: pytest.fail("it downloaded without being asked"))
-    with tiny_data.one_line(FileNotFoundError, f"{home} in .*--download") as error:
+    with tiny_data.one_line(FileNotFoundError, f"{home} in .*fetch it: t2ilab data inspect {name} .* --download") as error:
         open_data(name, tmp_path, size=32)
     assert str(tmp_path) in str(error.value)
 

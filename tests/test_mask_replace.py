@@ -172,6 +172,14 @@ def test_draws_are_the_same_for_the_same_seed():
     assert torch.equal(one, two) and not torch.equal(one, other)
 
 
+@pytest.mark.parametrize("wrong", [float("nan"), float("inf"), -float("inf")])
+def test_logits_that_are_no_distribution_draw_no_code(wrong):
+    logits = torch.zeros(2, 6, 3)
+    logits[1, :, 2] = wrong
+    with pytest.raises(FloatingPointError, match="^the logits are NaN: are the model's weights damaged\\?$"):
+        MaskReplaceDiffusion(*mask_replace_tables(10), K=6).sample_x0(logits, generator(0))
+
+
 def test_where_nothing_is_masked_the_walk_starts_from_random_codes():
     assert diffusion("replacing alone").prior((1, 3000), generator=generator(0)).unique().tolist() == [0, 1, 2]
     assert diffusion().prior((1, 3000)).unique().tolist() == [K]

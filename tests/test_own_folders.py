@@ -1,32 +1,17 @@
-"""A folder of one's own says what it holds: every caption is found or named, what is no data is left out by name, and splits stay apart."""
-import json
-import os
+"""A folder of one's own says what it holds: every caption is found, or where it was looked for is named."""
 import re
 import unicodedata
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from tiny_data import one_line, own_cache, picture  # noqa: F401
+from tiny_data import found, one_line, own_cache, pictures  # noqa: F401
 
 from t2ilab.cli import commands as cli
 from t2ilab.data.caption_check import check_captions
 from t2ilab.data.datasets import DATASETS, names_of_datasets, open_data
 from t2ilab.presets import PRESETS
 from t2ilab.runs.train import train
-
-
-def found(root, **options):
-    """{path from the root: captions}"""
-    listing = open_data("folder", root, size=8, **{"max_broken": 1.0} | options).listing
-    return {path.relative_to(root).as_posix(): texts for path, texts in zip(listing.pictures, listing.captions)}
-
-
-def pictures(root, *names):
-    for k, name in enumerate(names):
-        picture(root / name, seed=k)
-    return root
-
 
 # Tables of captions
 
@@ -105,6 +90,21 @@ def test_the_lists_of_flickr8k_and_30k_give_their_captions(name, text, inner, tm
     assert found(tmp_path) == {f"{inner}1.jpg": ("a dog , running", "a dog, wet"), f"{inner}2.jpg": ("a cat",)}
 
 
+@pytest.mark.parametrize("inner", ["", "Images/"])
+def test_a_list_gives_its_captions_to_the_pictures_beside_it_and_to_no_others(inner, tmp_path):
+    for name, said in {"one": "a dog", "two": "a cat"}.items():
+        (pictures(tmp_path, f"{name}/{inner}1.jpg") / name / "captions.txt").write_text(f"1.jpg,{said}\n")
+    assert found(tmp_path) == {f"one/{inner}1.jpg": ("a dog",), f"two/{inner}1.jpg": ("a cat",)}
+
+
+@pytest.mark.parametrize("name, text", [("captions.txt", "1.jpg,a dog\n"), ("text_c10/class_00001/1.txt", "a dog\n")])
+def test_a_name_that_two_pictures_have_is_no_name_of_either(name, text, tmp_path):
+    (pictures(tmp_path, "one/1.jpg", "two/1.jpg") / name).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / name).write_text(text)
+    with one_line(ValueError, "its captions of 1(.jpg)? may be of .*one/1.jpg or .*two/1.jpg: put the list of captions beside its pictures"):
+        found(tmp_path)
+
+
 def test_a_list_with_a_line_of_another_kind_names_it_and_prompts_are_no_list(tmp_path):
     (pictures(tmp_path, "1.jpg") / "captions.txt").write_text("1.jpg,a dog\nand a cat\n")
     with one_line(ValueError, "captions.txt, row 2: neither name.jpg,caption nor name.jpg#0, a tab, the caption"):
@@ -132,18 +132,19 @@ def test_captions_in_utf16_and_cp1252_are_read_and_guesses_are_counted_once(tmp_
 
 # A model that reads captions
 
-def test_a_data_set_without_captions_is_refused_by_a_model_that_reads_them(tmp_path):
-    pictures(tmp_path, "a.png", "b.png")
+@pytest.mark.parametrize("names, said", [(["a.png"], "1 picture"), (["a.png", "b.png"], "2 pictures")])
+def test_a_data_set_without_captions_is_refused_by_a_model_that_reads_them(names, said, tmp_path):
+    pictures(tmp_path, *names)
     for name in ("caption.csv", "metadata1000.jsonl", "a.json"):
         (tmp_path / name).write_text("")
-    with one_line(ValueError, "reads captions, and 2 pictures have none; looked for metadata.csv .*; not read: a.json; caption.csv; metadata1000.jsonl"):
+    with one_line(ValueError, f"reads captions, and there are none for {said}; looked for metadata.csv .*; not read: a.json; caption.csv; metadata1000.jsonl"):
         check_captions(open_data("folder", tmp_path, size=8))
 
 
 def test_training_asks_for_captions_before_its_first_step(tmp_path):
     pictures(tmp_path / "data", "a.png", "b.png")
     preset = replace(PRESETS["glide-tiny"], data=replace(PRESETS["glide-tiny"].data, data="folder", root=str(tmp_path / "data")))
-    with one_line(ValueError, "this model reads captions, and 2 pictures have none"):
+    with one_line(ValueError, "this model reads captions, and there are none for 2 pictures"):
         next(train(preset, tmp_path / "run"))
     assert not (tmp_path / "run").exists()
 
@@ -152,122 +153,11 @@ def test_a_few_pictures_without_captions_are_counted_with_an_example(tmp_path, c
     pictures(tmp_path, "a.png", "b.png", "c.png")
     (tmp_path / "a.txt").write_text("red")
     check_captions(open_data("folder", tmp_path, size=8))
-    assert [record.getMessage() for record in caplog.records] == ["2 of 3 pictures have no caption, such as b.png"]
+    assert [record.getMessage() for record in caplog.records] == ["2 of 3 pictures without a caption, such as b.png"]
     caplog.clear()
     check_captions(open_data("folder", pictures(tmp_path / "classes", "x/a.png", "y/b.png"), size=8))
     check_captions(open_data("shapes", size=8))
     assert caplog.records == []
-
-
-# Places
-
-@pytest.mark.parametrize("junk", [".ipynb_checkpoints", "__MACOSX", "lost+found", "@eaDir", ".thumbnails"])
-def test_what_systems_leave_behind_is_no_class_and_no_split(junk, tmp_path):
-    pictures(tmp_path / "a", "cats/1.png", "dogs/2.png", f"{junk}/3.png")
-    assert open_data("folder", tmp_path / "a", size=8).classes == ("cats", "dogs")
-    assert list(found(pictures(tmp_path / "b", "train/1.png", "val/2.png", f"{junk}/3.png"))) == ["train/1.png"]
-
-
-@pytest.mark.parametrize("junk", [".ipynb_checkpoints", "__MACOSX"])
-def test_no_reader_takes_them_for_a_class(junk, tmp_path):
-    birds = pictures(tmp_path / "cub", "images/001.A/a.jpg", "images/002.B/b.jpg", f"images/{junk}/a.jpg")
-    (birds / "text").mkdir()
-    (birds / "train").mkdir()
-    (birds / "train" / "filenames.txt").write_text("001.A/a\n002.B/b\n")
-    dogs = pictures(tmp_path / "dogs", "Images/n1-A/a.jpg", "Images/n2-B/b.jpg", f"Images/{junk}/a.jpg")
-    net = pictures(tmp_path / "imagenet", "train/n00000001/a.jpg", "train/n00000002/b.jpg", f"train/{junk}/a.jpg")
-    for name, root in {"cub": birds, "dogs": dogs, "imagenet": net}.items():
-        dataset = open_data(name, root, size=8)
-        assert len(dataset.classes) == 2 and list(dataset.listing.labels) == [0, 1], name
-
-
-def test_splits_have_any_case_and_stand_beside_folders_without_pictures(tmp_path):
-    pictures(tmp_path, "Train/a.png", "VAL/b.png", "test/c.png")
-    (tmp_path / "docs").mkdir()
-    (tmp_path / "docs" / "notes.md").write_text("x")
-    assert [list(found(tmp_path, split=split)) for split in ("train", "val", "test")] == [["Train/a.png"], ["VAL/b.png"], ["test/c.png"]]
-
-
-def test_splits_beside_other_pictures_are_classes_with_a_warning(tmp_path, caplog):
-    pictures(tmp_path, "train/a.png", "test/b.png", "docs/logo.png")
-    assert open_data("folder", tmp_path, size=8).classes == ("docs", "test", "train")
-    assert "test, train and docs hold pictures, so all of them are classes" in caplog.text
-    caplog.clear()
-    assert list(found(pictures(tmp_path / "b", "train/a.png", "cover.png"))) == ["train/a.png"]
-    assert "left out 1 picture in no split: cover.png" in caplog.text
-
-
-def test_linked_folders_are_classes_and_a_loop_ends(tmp_path, caplog):
-    pictures(tmp_path, "store/c/a.png", "store/d/b.png", "root/birds/c.png")
-    for name, target in {"cats": "c", "dogs": "d"}.items():
-        (tmp_path / "root" / name).symlink_to(tmp_path / "store" / target)
-    (tmp_path / "store" / "c" / "up").symlink_to(tmp_path / "root")
-    assert list(found(tmp_path / "root")) == ["birds/c.png", "cats/a.png", "dogs/b.png"]
-    assert open_data("folder", tmp_path / "root", size=8).classes == ("birds", "cats", "dogs")
-    assert "left out 1 folder: cats/up: a link back to where it lies" in caplog.text
-
-
-def test_a_link_to_nothing_is_a_missing_picture(tmp_path):
-    (pictures(tmp_path, "a.png") / "b.png").symlink_to(tmp_path / "gone.png")
-    assert open_data("folder", tmp_path, size=8, max_broken=0.5).bad == (("b.png", "no such file"),)
-
-
-def test_a_folder_that_cannot_be_entered_is_named(tmp_path, caplog, monkeypatch):
-    pictures(tmp_path, "cats/a.png", "dogs/b.png", "birds/c.png")
-    scandir = os.scandir
-
-    def denied(path):
-        if str(path).endswith("cats"):
-            raise PermissionError(13, "Permission denied")
-        return scandir(path)
-    monkeypatch.setattr(os, "scandir", denied)
-    assert open_data("folder", tmp_path, size=8).classes == ("birds", "dogs")
-    assert "left out 1 folder: cats: Permission denied" in caplog.text
-
-
-def test_pictures_of_other_kinds_are_counted_and_named(tmp_path, caplog):
-    pictures(tmp_path, "a.jpg")
-    for name in ("b.heic", "c.AVIF", "d.jp2"):
-        (tmp_path / name).write_bytes(b"x")
-    assert open_data("folder", tmp_path, size=8).listing.left_out == ("b.heic", "c.AVIF", "d.jp2")
-    assert "left out 3 files of a kind that is not read here: b.heic; c.AVIF; d.jp2" in caplog.text
-    (tmp_path / "a.jpg").unlink()
-    with one_line(ValueError, "no pictures .*; not read: b.heic; c.AVIF; d.jp2"):
-        found(tmp_path)
-
-
-@pytest.mark.parametrize("file, content", [("config.json", {"t2ilab": "0.1.0"}), ("samples.json", {"run": "x", "seed": 0}), ("stats.json", {"looked_at": 1})])
-def test_sheets_that_t2ilab_wrote_are_no_data(file, content, tmp_path, caplog):
-    pictures(tmp_path, "0.png", "runs/mine/samples/step-2.png")
-    (tmp_path / "runs" / "mine" / file).write_text(json.dumps(content))
-    assert list(found(tmp_path)) == ["0.png"] and "runs/mine: written by t2ilab" in caplog.text
-    (tmp_path / "runs" / "mine" / file).write_text("{}")
-    assert len(found(tmp_path)) == 2
-
-
-def test_a_run_that_lies_in_its_own_data_does_not_train_on_its_samples(tmp_path):
-    pictures(tmp_path, "0.png", "samples/step-2.png")
-    (tmp_path / "config.json").write_text(json.dumps({"t2ilab": "0.1.0"}))
-    assert list(found(tmp_path)) == ["0.png"]
-
-
-def test_a_table_may_name_its_pictures_from_the_top_of_the_disk(tmp_path, monkeypatch):
-    (pictures(tmp_path, "in/a.png") / "metadata.csv").write_text(f"file_name,text\n{tmp_path}/in/a.png,red\n")
-    monkeypatch.chdir(tmp_path)
-    assert open_data("folder", ".", size=8).listing.captions == [("red",)] and found(tmp_path) == {"in/a.png": ("red",)}
-
-
-def test_folders_of_a_thousand_are_no_classes(tmp_path):
-    pictures(tmp_path, "00000/00000.png", "01000/01000.png", "69000/69999.png")
-    assert open_data("folder", tmp_path, size=8).classes == () and set(found(tmp_path).values()) == {("",)}
-    pictures(tmp_path / "digits", "0/a.png", "1/b.png")
-    assert open_data("folder", tmp_path / "digits", size=8).classes == ("0", "1")
-
-
-def test_a_class_of_a_name_without_letters_for_it_has_a_question_mark(tmp_path):
-    pictures(tmp_path, "bar/a.png", "x/b.png")
-    os.rename(tmp_path / "x", os.fsencode(tmp_path) + b"/caf\xe9")
-    assert open_data("folder", tmp_path, size=8).classes == ("bar", "caf?")
 
 
 # The table of data sets

@@ -117,7 +117,7 @@ def test_a_batch_may_be_drawn_in_parts():
         PIPELINE(captions[:3], sources=sources[:2])
 
 
-@pytest.mark.parametrize("caption", ["a cat", "a" * 10_000, "9" * 10_000, "🎨", "دائرة حمراء", "٣", "red circle\x00", "18", "-1", "1.0",
+@pytest.mark.parametrize("caption", ["a cat", "a" * 10_000, "9" * 10_000, "🎨", "دائرة حمراء", "٣", "red circle\x00s", "18", "-1", "1.0",
                                      "../../etc"])
 def test_a_caption_that_is_no_label_is_one_short_line_that_lists_the_labels(caption):
     with pytest.raises(ValueError, match=r"^no class .*: this model knows red circle, ") as error:

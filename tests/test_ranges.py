@@ -34,8 +34,6 @@ ZERO = {
     "replaced", "masked", "max_broken", "validation", "dropout", "cond_drop_prob", "betas", "ema_decay", "guidance_scale", "seed"}
 BELOW_ZERO = {"guidance_scale", "seed"}
 NEEDED = {("EfficientUNetConfig", "text_width"), ("GLIDEConfig", "text_width"), ("ImagenConfig", "text_width")}     # 0 is refused here
-SEEDS = {"seed"}                        # any whole number is one
-
 
 def numbers(config):
     """(field, whether it holds floats, whether only tuples) of the fields of a config that hold numbers."""
@@ -84,7 +82,7 @@ def test_a_number_out_of_range_is_one_line_with_its_field_and_others_are_taken(c
 
 def test_every_number_has_a_range_and_every_range_a_number():
     named = {field for config in CONFIGS for field, *_ in numbers(config)}
-    assert named - SEEDS == RANGES.keys() - {"strength"}                    # of edits
+    assert named == RANGES.keys() - {"strength"}                    # of edits
 
 
 def test_every_config_of_the_families_and_presets_is_among_them():
@@ -101,6 +99,7 @@ def test_every_config_of_the_families_and_presets_is_among_them():
     ("ddpm-shapes", "T", "0"), ("ddpm-shapes", "channels", "0"), ("ddpm-shapes", "blocks", "0"), ("ddpm-shapes", "head_channels", "0"),
     ("ddpm-shapes", "lr", "-0.1"), ("ddpm-shapes", "ema_decay", "2.0"), ("ddpm-shapes", "cond_drop_prob", "3.0"), ("ddpm-shapes", "batch_size", "0"),
     ("ddpm-shapes", "sampling_steps", "0"), ("ddpm-shapes", "guidance_scale", "nan"), ("ddpm-shapes", "limit", "0"), ("ddpm-shapes", "workers", "-1"),
+    ("ddpm-shapes", "seed", str(2**63)), ("ddpm-shapes", "seed", str(-2**63 - 1)),
     ("flow-shapes", "T", "-1"), ("latent-shapes", "scale", "0.0"), ("glide-shapes", "text_layers", "0"), ("glide-shapes", "sampling_steps", "0"),
     ("imagen-shapes", "encoder_width", "0"), ("imagen-shapes-upsampler", "text_width", "0"), ("vq-codec-shapes", "codebook_dim", "0"),
     ("vq-codec-shapes", "adversarial", "-1.0"), ("vq-shapes", "layers", "0"), ("vq-shapes", "replaced", "nan")])
@@ -109,6 +108,12 @@ def test_on_the_command_line_it_is_one_line_and_nothing_is_written(preset, optio
     assert main(["train", preset, f"--{option.replace('_', '-')}", value]) == 1
     said = capsys.readouterr()
     assert re.fullmatch(rf"t2ilab: {option}={value}: choose .*\n", said.err) and not said.out and not list(tmp_path.iterdir())
+
+
+def test_a_seed_of_samples_has_the_same_range(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["sample", "ddpm-shapes", "--seed", str(2**63)]) == 1
+    assert capsys.readouterr().err == f"t2ilab: seed={2**63}: choose a whole number from -2^63 to 2^63 - 1\n" and not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("words, said", [

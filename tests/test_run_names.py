@@ -37,7 +37,11 @@ def test_the_name_of_a_shipped_run_means_that_run_whatever_lies_here(run, here, 
     copied(run, here / "ddpm-shapes")
     copied(run, here / "runs" / "ddpm-shapes")
     assert find_run("ddpm-shapes") == shipped and find("ddpm-shapes").preset.name == "ddpm-shapes"
-    assert capsys.readouterr().err == "t2ilab: ddpm-shapes: the run that ships with the project; the one here is ./ddpm-shapes\n"
+    line = "t2ilab: ddpm-shapes: the run that ships with the project; to take yours, say {}\n"
+    assert capsys.readouterr().err == line.format("./ddpm-shapes or runs/ddpm-shapes")
+    shutil.rmtree(here / "ddpm-shapes")
+    assert find_run("ddpm-shapes") == shipped and capsys.readouterr().err == line.format("runs/ddpm-shapes")
+    copied(run, here / "ddpm-shapes")
     assert find("./ddpm-shapes").preset.name == find("runs/ddpm-shapes").preset.name == "tiny"
     assert find(here / "ddpm-shapes").preset.name == "tiny" and capsys.readouterr().err == ""
 

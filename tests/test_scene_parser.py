@@ -7,7 +7,7 @@ import pytest
 import torch
 from parser_robustness import reading_rates, whole_grammar
 
-from t2ilab.data.scene_parser import agree, parse, reading_order
+from t2ilab.data.scene_parser import EDGE, SPECK, agree, parse, reading_order, unit
 from t2ilab.data.shapes import (
     BACKGROUNDS,
     COLOURS,
@@ -164,6 +164,15 @@ def test_a_colour_without_a_name_is_unknown(rgb):
 def test_a_background_outside_the_grammar_is_unknown():
     for rgb in [(200, 100, 60), (255, 220, 0), (60, 60, 140)]:
         assert parse(painted(coverage("circle", (0.5, 0.5), 0.2, (32, 32)), COLOURS["blue"], rgb)) is None
+
+
+@pytest.mark.parametrize("size, pixels", [(24, 10), (32, 21)])
+def test_no_object_of_a_scene_is_a_speck(size, pixels):
+    """Its least object, of the palest contrast and anywhere between pixels, shows in so many."""
+    contrasts = [np.linalg.norm(unit(c) - unit(b)) for c in COLOURS.values() for b in BACKGROUNDS.values()]
+    shares = [coverage(shape, (0.5 + x / size, 0.5 + y / size), SIZES["small"], (size, size)) * min(contrasts)
+              for shape in SHAPES for x in np.linspace(0, 1, 9) for y in np.linspace(0, 1, 9)]
+    assert min((share > EDGE).sum() for share in shares) == pixels > 5 * SPECK * size ** 2
 
 
 def test_specks_do_not_matter_and_a_real_extra_blob_does():

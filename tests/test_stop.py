@@ -10,6 +10,7 @@ import pytest
 from tiny_runs import FILES, digests, logged, names, run, saved, tiny  # noqa: F401
 
 from t2ilab.cli.commands import main
+from t2ilab.cli.train import train_all
 from t2ilab.runs import train as training
 from t2ilab.runs.folder import read_preset
 from t2ilab.runs.lock import alone
@@ -76,6 +77,28 @@ def test_a_step_that_is_saved_already_is_not_written_twice(tmp_path, monkeypatch
     assert saves == [1, 2]
 
 
+@pytest.mark.parametrize("call, steps", [(5, [3, 2]), (6, [3, 3])], ids=["first", "second"])
+def test_stages_that_train_in_turns_all_save_their_last_step_when_one_is_stopped(call, steps, tmp_path, monkeypatch):
+    parts = [(SLOW, tmp_path / "one"), (SLOW, tmp_path / "two")]
+    monkeypatch.setattr("t2ilab.runs.cascade.cascade", lambda preset, out: parts)
+    with monkeypatch.context() as patch:
+        signalled(patch, signal.SIGTERM, step=call)
+        with pytest.raises(KeyboardInterrupt, match="stopped after step 3, which is saved"):
+            train_all(SLOW, tmp_path, interleave=True)
+    assert [names(folder / "checkpoints") for _, folder in parts] == [[f"step-{step:08d}"] for step in steps]
+    train_all(SLOW, tmp_path, interleave=True)
+    assert saved(tmp_path / "one") == saved(tmp_path / "two")
+
+
+def test_a_training_that_is_closed_saves_its_last_step(tmp_path):
+    steps = train(SLOW, tmp_path)
+    for _ in range(3):
+        next(steps)
+    assert not (tmp_path / "checkpoints").exists()
+    steps.close()
+    assert names(tmp_path / "checkpoints") == ["step-00000003"]
+
+
 def test_a_second_signal_does_not_wait():
     with pytest.raises(KeyboardInterrupt), Uninterrupted() as stop:
         os.kill(os.getpid(), signal.SIGINT)
@@ -90,7 +113,7 @@ def test_between_two_steps_and_outside_the_main_thread_signals_are_left_alone(tm
     next(steps)
     assert [signal.getsignal(number) for number in SIGNALS] == before
     steps.close()
-    thread = threading.Thread(target=lambda: seen.extend(train(replace(SLOW, fit=replace(SLOW.fit, steps=2)), tmp_path)))
+    thread = threading.Thread(target=lambda: seen.extend(train(replace(SLOW, fit=replace(SLOW.fit, steps=2)), tmp_path / "thread")))
     thread.start()
     thread.join()
     assert len(seen) == 2

@@ -35,7 +35,8 @@ def read(tokenizer, caption):
 
 
 def in_single_blanks(text):
-    return " ".join(text.replace("\ufeff", " ").split()).lower()
+    """As it is read: what does not show, NUL and soft hyphens and a joiner of nothing, is gone."""
+    return " ".join(text.translate({0xfeff: " "} | dict.fromkeys([*b"\0\x7f\x80\xad", 0x200d])).split()).lower()
 
 
 # Reading

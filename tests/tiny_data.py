@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from t2ilab.data.datasets import open_data
+
 REAL = Path(os.environ.get("T2ILAB_REALDATA") or Path(__file__).resolve().parents[2] / "shared" / "realdata")
 CIFAR_CLASSES = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
 
@@ -38,6 +40,19 @@ def picture(path, seed=0, size=(20, 15)):
     pixels = np.random.default_rng(seed).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
     Image.fromarray(pixels).save(path)
     return path
+
+
+def found(root, **options):
+    """What is read of a folder of one's own: {path from the root: captions}."""
+    listing = open_data("folder", root, size=8, **{"max_broken": 1.0} | options).listing
+    return {path.relative_to(root).as_posix(): texts for path, texts in zip(listing.pictures, listing.captions)}
+
+
+def pictures(root, *names):
+    """The root of some small pictures."""
+    for k, name in enumerate(names):
+        picture(root / name, seed=k)
+    return root
 
 
 def cifar10(root, each=20):

@@ -1,4 +1,6 @@
 """`t2ilab demo` and `t2ilab sample`."""
+import json
+import shlex
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated
@@ -6,6 +8,7 @@ from typing import Annotated
 import tyro
 
 from ..presets import PRESETS
+from ..ranges import check_numbers
 from ..runs import load as loading
 from ..runs.folder import find
 from ..runs.sample import (
@@ -22,6 +25,7 @@ from ..runs.sample import (
     save,
     warn_of_unknown_words,
 )
+from ..training.checkpoint import write_text
 from .text_tables import print_table
 from .train import Word, train_all
 
@@ -30,7 +34,7 @@ def demo(out: Path = Path("runs/demo"), train: bool = False, steps: int = 1200) 
     """See what this code can do: sample every shipped model, or train a small one on the spot.
 
     Args:
-        out: folder for the pictures
+        out: folder for the pictures and metrics.json
         train: train a small model from nothing instead (6 to 10 minutes on one core)
         steps: length of that training
     """
@@ -38,7 +42,11 @@ def demo(out: Path = Path("runs/demo"), train: bool = False, steps: int = 1200) 
         _train_demo(out / "train", steps)
         return
     rows = [("model", "seconds per image", "alignment", "picture")]
-    rows += [demonstrate(name, loading.load(name), out) for name in loading.first_runs()]
+    command = shlex.join(["t2ilab", "demo", "--out", str(out)])
+    for name in loading.first_runs():
+        rows.append(demonstrate(name, loading.load(name), out))
+        found = {"models": [dict(zip(rows[0], row)) for row in rows[1:]], "command": command}
+        write_text(out / "metrics.json", json.dumps(found, indent=1) + "\n")
     print_table(rows)
     print("\nThe lessons: jupyter lab notebooks/01_data_analysis.ipynb   "
           "(or open them in Colab: the badges in README.md)")
@@ -53,7 +61,8 @@ def _train_demo(out: Path, steps: int) -> None:
 
 
 def sample(run: Annotated[Word, tyro.conf.arg(metavar="RUN")],
-           captions: tyro.conf.Positional[tuple[str, ...]] = (), *,
+           captions: Annotated[tyro.conf.Positional[tuple[str, ...]],
+                               tyro.conf.arg(help_behavior_hint="(optional)")] = (), *,
            file: Annotated[Path | None, tyro.conf.arg(name="captions")] = None,
            out: Path = Path("runs/samples"), n: int | None = None, seed: int = 0, method: str | None = None,
            sampling: SamplingOptions = SamplingOptions(), editing: EditingOptions = EditingOptions()) -> None:
@@ -70,6 +79,7 @@ def sample(run: Annotated[Word, tyro.conf.arg(metavar="RUN")],
     """
     if n is not None and n < 1:
         raise ValueError(f"--n {n}: choose 1 or more")
+    check_numbers({"seed": seed})
     words = [_printable(caption) for caption in captions]
     all_captions = (*words, *(read_captions(file) if file else ()))
     asked = [caption for caption in all_captions for _ in range(n or 1)]

@@ -15,14 +15,17 @@ from .text_tables import print_comparison, print_table
 from .train import Word, one_of, with_bar
 
 RUN = Annotated[Word, tyro.conf.arg(metavar="RUN")]
-METRIC = Annotated[tyro.conf.Positional[tuple[str, ...]], tyro.conf.arg(metavar="METRIC")]
-OldScales = Annotated[tuple[float, ...], tyro.conf.arg(help="the old way to say its name and --scales")]
+METRIC = Annotated[tyro.conf.Positional[tuple[str, ...]],
+                   tyro.conf.arg(metavar="METRIC", help_behavior_hint="(optional)")]
+Scales = Annotated[tuple[float, ...], tyro.conf.arg(help_behavior_hint="(default: its own)")]
+OldScales = Annotated[tuple[float, ...], tyro.conf.arg(help="the old way to say its name and --scales",
+                                                       help_behavior_hint="(optional)")]
 RACES = {name: PRESETS[name] for name in ("quick-one", "quick")}
 OldFlag = Annotated[bool, tyro.conf.arg(help="the old way to say its name")]
 
 
 def evaluate(run: RUN, metrics: METRIC = (), *, out: Path | None = None, n: int = 512,
-             scales: tuple[float, ...] = (), cascade: bool = False, root: str | None = None,
+             scales: Scales = (), cascade: bool = False, root: str | None = None,
              guidance: OldScales = (), thresholds: OldScales = (), augmentation: OldScales = (),
              methods: OldFlag = False, choices: OldFlag = False) -> None:
     """Measure a run: writes metrics.json and samples.png, or NAME.json and NAME.png of an ablation."""

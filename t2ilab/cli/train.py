@@ -4,8 +4,8 @@ import logging
 import os
 import shlex
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext, redirect_stdout
+from collections.abc import Generator, Iterator
+from contextlib import ExitStack, closing, contextmanager, nullcontext, redirect_stdout
 from dataclasses import replace
 from itertools import chain, zip_longest
 from pathlib import Path
@@ -88,11 +88,12 @@ def pretrain(out: Path = Path("runs/t5-shapes"), texts: Path | None = None,
 def train_all(preset: Preset, out: Path, whole: bool = True, interleave: bool = False) -> None:
     """Train a preset, and with `whole` the stages after it, under progress bars; the plan is said first."""
     from ..runs.cascade import cascade, plan
-    with nullcontext() if is_first_process() else _silence():
+    with nullcontext() if is_first_process() else _silence(), ExitStack() as begun:
         parts = cascade(preset, out)[:None if whole else 1]
         if len(parts) > 1:
             print(plan(parts), flush=True)
-        stages = [_steps(part, folder) for part, folder in parts]
+        # stopped in one stage, the others save their last step, too
+        stages = [begun.enter_context(closing(_steps(part, folder))) for part, folder in parts]
         in_order = zip_longest(*stages) if interleave else chain(*stages)
         for _ in in_order:
             pass
@@ -114,7 +115,7 @@ def _silence() -> Iterator[None]:
         logging.disable(logging.NOTSET)
 
 
-def _steps(preset, out: Path) -> Iterator:
+def _steps(preset, out: Path) -> Generator:
     from ..runs.train import train as train_run
     yield from with_bar(train_run(preset, out), preset.fit.steps, out)
     print(f"{out}: {preset.fit.steps} steps done.  {try_it(preset, out)}")

@@ -23,9 +23,9 @@ def check_captions(dataset) -> None:
     unread = f"; not read: {first_few(listing.unread)}" if listing.unread else ""
     total = len(listing.pictures)
     if len(silent) == total:
-        raise ValueError(f"this model reads captions, and {counted(total, 'picture')} have none; "
+        raise ValueError(f"this model reads captions, and there are none for {counted(total, 'picture')}; "
                          f"looked for {LOOKED_FOR}{unread}")
     if silent:
         example = listing.pictures[silent[0]]
-        log.warning("%d of %s have no caption, such as %s%s", len(silent), counted(total, "picture"),
+        log.warning("%d of %s without a caption, such as %s%s", len(silent), counted(total, "picture"),
                     Path(example).name if isinstance(example, Path) else f"number {silent[0]}", unread)

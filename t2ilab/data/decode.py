@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from PIL import Image, ImageOps, PngImagePlugin
+from PIL.Image import Transpose as Turn
 from torch import Tensor
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM")
@@ -18,7 +19,10 @@ SUFFIXES = frozenset((".jpg", ".jpeg", ".jfif", ".png", ".webp", ".gif", ".bmp",
                       ".ppm", ".pgm"))
 OTHER_SUFFIXES = frozenset((".heic", ".heif", ".avif", ".jp2", ".j2k", ".jxl", ".svg", ".tga", ".psd", ".eps",
                             ".dng", ".cr2", ".nef", ".arw"))
-ORIENTATION = 0x0112                    # EXIF tag; 5 to 8 mean: shown with width and height swapped
+ORIENTATION = 0x0112                    # EXIF tag, and what its numbers ask for
+UPRIGHT = {2: Turn.FLIP_LEFT_RIGHT, 3: Turn.ROTATE_180, 4: Turn.FLIP_TOP_BOTTOM, 5: Turn.TRANSPOSE,
+           6: Turn.ROTATE_270, 7: Turn.TRANSVERSE, 8: Turn.ROTATE_90}
+SWAPS = (Turn.TRANSPOSE, Turn.ROTATE_270, Turn.TRANSVERSE, Turn.ROTATE_90)     # width and height
 EIGHT_BITS = [(value + 128) // 257 for value in range(65536)]       # 65535 / 257 = 255
 
 # The warning comes from 89 million pixels; the error, from 178 million, stays.
@@ -57,26 +61,40 @@ def open_rgb(path, at_least: int | None = None) -> tuple[Image.Image, tuple[int,
 
 
 def _decode(image, at_least):
+    _check_pixels(image)
+    turn = _turn(image)
     width, height = image.size
-    if image.getexif().get(ORIENTATION) in (5, 6, 7, 8):    # of a wrong type or number it is no orientation
+    if turn in SWAPS:
         width, height = height, width
     if at_least:
         image.draft(None, (2 * at_least, 2 * at_least))         # JPEG only: decode at 1/2, 1/4 or 1/8
-    ImageOps.exif_transpose(image, in_place=True)
+    if turn is not None:
+        image = image.transpose(turn)
     factor = min(image.size) // (2 * at_least) if at_least else 1
     if factor > 1 and image.mode in ("L", "LA", "RGB", "RGBA", "CMYK"):
         image = image.reduce(factor)
     return _rgb(image), (width, height)
 
 
-def _rgb(image):
-    """Any colour mode as RGB.
+def _turn(image):
+    """How to turn an image upright, by its EXIF; None if it is, or where its EXIF is damaged."""
+    try:
+        return UPRIGHT.get(image.getexif().get(ORIENTATION))    # of a wrong type or number it is none
+    except Exception:                   # as nearly every type there is
+        return None
 
-    Pillow alone would clip 16-bit greys to white and show transparent parts in a random colour."""
+
+def _check_pixels(image):
     if image.mode == "F":
         raise ValueError("floating-point pixels, and nothing says which number is white")
     if image.mode == "I" and image.format == "TIFF":            # 16 bits without a sign are "I;16"
         raise ValueError("pixels of 32 bits or with a sign, and nothing says which number is white")
+
+
+def _rgb(image):
+    """Any colour mode as RGB.
+
+    Pillow alone would clip 16-bit greys to white and show transparent parts in a random colour."""
     if image.mode.startswith("I"):                              # 16-bit grey
         image = image.convert("I").point(EIGHT_BITS, "L")
     if image.has_transparency_data:

@@ -174,8 +174,11 @@ class MaskReplaceDiffusion:
     def sample_x0(self, logits: Tensor, generator: Source = None) -> Tensor:
         """One draw of x_0 [B N] from log-probabilities [B K N].
 
-        By the inverse of their running sum.  A code of probability 0 never comes."""
+        By the inverse of their running sum.  A code of probability 0 never comes.
+        FloatingPointError for logits that are no distribution."""
         total = logits.float().softmax(1).cumsum(1)                             # [B K N], up to 1
+        if not total[:, -1].isfinite().all():               # NaN compares as False: code 0, always
+            raise FloatingPointError("the logits are NaN: are the model's weights damaged?")
         (u,) = self._uniform(1, total[:, 0], generator)
         reached = u * total[:, -1]                                              # [B N]
         return (total <= reached[:, None]).sum(1).clamp(max=self.K - 1)

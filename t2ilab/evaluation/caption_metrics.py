@@ -1,6 +1,7 @@
 """Metrics of text-to-image models and upsamplers of the captioned scenes: alignment, PSNR, inpainting.
 
-Captions are new in every measurement: of one object, of two, and of combinations that training never showed.
+Scenes are the same in every measurement, drawn by a seed that training refuses: of one object, of two, and
+of combinations that training never showed.
 The scene parser is the judge (alignment.py), so nothing here is a matter of taste.
 """
 import time
@@ -24,7 +25,7 @@ KINDS = {   # captions to draw, by what they ask for
     "held_out_one": Scenes(objects=(1,), split="held_out"),
     "held_out_two": Scenes(objects=(2,), split="held_out"),
 }
-SEED = 20_000      # of the fresh captions; training draws its own from (seed, step)
+SEED = 20_000      # of these scenes; training draws its own from (seed, step)
 
 
 def kinds_of(objects: tuple[int, ...]) -> list[str]:

@@ -51,6 +51,18 @@ class Stage:
         check_times(self.steps, self.process.T)
         return list(self.steps)
 
+    def times_of(self, edit: Edit | None) -> list:
+        """The times that an edit visits: a partly noised image skips the first ones.
+
+        ValueError if no step is left."""
+        if edit is None or edit.strength == 1 or self.enlarge is not None:
+            return self.times
+        times = [t for t in self.times if t <= edit.strength * self.process.T]
+        if len(times) < 2:
+            raise ValueError(f"strength={edit.strength}: no step is left; "
+                             "choose more strength or more sampling steps")
+        return times
+
     def encode(self, images: Tensor) -> Tensor:
         """Images [B 3 H W] in model space."""
         return images if self.codec is None else self.codec.encode(images)

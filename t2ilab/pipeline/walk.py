@@ -160,13 +160,9 @@ def _denoise(stage: Stage, cond: Cond, against: Cond | None, seen: dict[str, Ten
 
 def _start(stage: Stage, batch: int, edit: Edit | None, noise: Source,
            device) -> tuple[Tensor, list]:
-    """x_T [B ...] of a stage, and its times: a partly noised image skips the first ones."""
-    process, times = stage.process, stage.times
+    """x_T [B ...] of a stage, and its times."""
+    process, times = stage.process, stage.times_of(edit)
     if edit is None or edit.strength == 1:
         x = process.prior((batch, *stage.shape), device=device, generator=noise)
         return x if stage.temperature == 1 else stage.temperature * x, times
-    times = [t for t in times if t <= edit.strength * process.T]
-    if len(times) < 2:
-        raise ValueError(f"strength={edit.strength}: no step is left; "
-                         "choose more strength or more sampling steps")
     return process.diffuse(stage.encode(edit.image), times[0], noise), times

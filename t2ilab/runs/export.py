@@ -5,12 +5,11 @@ from functools import cache
 from pathlib import Path
 
 import torch
-from safetensors.torch import save_file
 from torch.overrides import TorchFunctionMode
 
 from ..hub import shipped
 from ..presets import PRESETS
-from ..training.checkpoint import read_tensors
+from ..training.checkpoint import read_tensors, save_tensors
 from .folder import find
 
 
@@ -39,7 +38,7 @@ def export(folder: Path, out: Path) -> None:
     weights = {name: v.half() if v.is_floating_point() else v
                for name, v in read_tensors(folder / "model.safetensors").items()}
     out.mkdir(parents=True, exist_ok=True)
-    save_file(weights, out / ".model.safetensors")
+    save_tensors(weights, out / ".model.safetensors")
     os.replace(out / ".model.safetensors", out / "model.safetensors")
     shutil.copyfile(folder / "config.json", out / "config.json")
 

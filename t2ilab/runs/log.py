@@ -7,7 +7,7 @@ from ..training.checkpoint import write_text, writing
 from ..training.fit import Log, TrainState
 
 
-class _Logger:
+class Logger:
     """log.jsonl and TensorBoard; a resumed run drops the lines after its checkpoint."""
 
     def __init__(self, out: Path, state: TrainState):

@@ -212,7 +212,7 @@ def draw(pipeline, captions: list[str], *, seed: int, label: str, **options) -> 
     from tqdm import tqdm
     starts, images = range(0, len(captions), 64), []
     sources = generator_per_image(captions, seed)
-    steps = sum(len(stage.times) - 1 for stage in pipeline.stages)
+    steps = sum(len(stage.times_of(options.get("edit"))) - 1 for stage in pipeline.stages)
     with tqdm(total=len(starts) * steps, desc=label, unit="step", disable=not steps) as bar:
         for start in starts:
             part = slice(start, start + 64)

@@ -25,7 +25,7 @@ from ..training.stop import Uninterrupted
 from ..viz.notebook import show_grid
 from .folder import find_run, read_preset
 from .lock import alone
-from .log import _Logger
+from .log import Logger
 
 
 def data_of(config: DataConfig, size: int):
@@ -45,7 +45,8 @@ def train(preset: Preset | str, out: Path | None = None) -> Iterator[tuple[Log, 
     Yields (Log, averaged model) every step.  preset: or its name.  out: runs/PRESET if not given.
     Writes config.json, log.jsonl, TensorBoard events, checkpoints/ and samples/.
     FileExistsError if the folder holds another run, BlockingIOError if another process is at work in it.
-    A signal to stop waits for the end of the step, saves it, and is a KeyboardInterrupt."""
+    A signal to stop waits for the end of the step, saves it, and is a KeyboardInterrupt; closing the
+    generator saves its last step, too."""
     preset = named(preset) if isinstance(preset, str) else preset
     out = Path(out or Path("runs") / preset.name)
     _check_start(preset, out)
@@ -66,7 +67,7 @@ def train(preset: Preset | str, out: Path | None = None) -> Iterator[tuple[Log, 
         if preset.init_from and state.step == 0:
             _begin_with(state, preset)
         steps = fit(state.model, _batches(preset, dataset, state), preset.fit, state=state)
-        with _Logger(out, state) as logger:
+        with Logger(out, state) as logger:
             while state.step < preset.fit.steps:
                 with Uninterrupted() as stop:
                     log, ema = next(steps)
@@ -78,8 +79,14 @@ def train(preset: Preset | str, out: Path | None = None) -> Iterator[tuple[Log, 
                             path = out / "samples" / f"step-{log.step:08d}.png"
                             _draw_samples(pipeline, preset, dataset, path)
                 if stop.asked:
-                    _stop(checkpoints, state)
-                yield log, ema
+                    _save_last(checkpoints, state)
+                    raise KeyboardInterrupt(f"stopped after step {state.step}, which is saved; "
+                                            "the same command goes on from there")
+                try:
+                    yield log, ema
+                except GeneratorExit:
+                    _save_last(checkpoints, state)
+                    raise
 
 
 def _check_start(preset: Preset, out: Path) -> None:
@@ -91,14 +98,10 @@ def _check_start(preset: Preset, out: Path) -> None:
         raise ValueError(f"seed={SEED} would train on the very scenes that evaluation draws: choose another")
 
 
-def _stop(checkpoints: Checkpoints, state: TrainState) -> None:
-    """Save the step that was just finished, and say so.  KeyboardInterrupt, always."""
-    if not state.accelerator.is_main_process:
-        raise KeyboardInterrupt
-    if checkpoints.step != state.step:
+def _save_last(checkpoints: Checkpoints, state: TrainState) -> None:
+    """Save the step that was just finished, unless it is."""
+    if state.accelerator.is_main_process and checkpoints.step != state.step:
         checkpoints.save(state)
-    raise KeyboardInterrupt(f"stopped after step {state.step}, which is saved; "
-                            "the same command goes on from there")
 
 
 def _as_it_starts(preset: Preset, out: Path):

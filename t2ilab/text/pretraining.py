@@ -16,14 +16,13 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from ..data.example import ENDLESS
 from ..data.shapes import Scenes, describe
 from ..diffusion.cond import Cond
 from ..tensors import generator as seeded
-from ..training.checkpoint import Checkpoints, newest, writing
+from ..training.checkpoint import Checkpoints, newest, save_tensors, writing
 from ..training.fit import FitConfig, Log, TrainState, fit
 from .span_corruption import corrupt
 
@@ -268,7 +267,7 @@ def save_encoder(model: SpanCorruption, tokenizer, folder: str | Path) -> Path:
     try:
         with writing(folder):
             tmp.mkdir(parents=True)
-            save_file(weights, tmp / "model.safetensors", metadata={"format": "pt"})
+            save_tensors(weights, tmp / "model.safetensors", metadata={"format": "pt"})
             T5Config(**model.t5.config.to_dict() | {"architectures": ["T5EncoderModel"]}).save_pretrained(tmp)
             tokenizer.save_pretrained(tmp)
             shutil.rmtree(folder, ignore_errors=True)

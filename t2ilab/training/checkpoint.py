@@ -26,7 +26,20 @@ CHECKSUMS = "sha256.json"
 
 def save_weights(model: nn.Module, path: Path) -> None:
     """Write a model's weights and buffers as one safetensors file."""
-    _save({k: v.contiguous() for k, v in model.state_dict().items()}, path)
+    save_tensors({k: v.contiguous() for k, v in model.state_dict().items()}, path)
+
+
+def save_tensors(tensors: dict[str, Tensor], path: Path, metadata: dict[str, str] | None = None) -> None:
+    """Write a safetensors file to disk for certain, with the rights that any new file has here."""
+    # One weight can have two names; safetensors refuses shared memory, so later names get a copy.
+    first = {v.data_ptr(): name for name, v in reversed(tensors.items())}
+    own = {name: v if first[v.data_ptr()] == name else v.clone() for name, v in tensors.items()}
+    save_file(own, path, metadata)
+    mask = os.umask(0)
+    os.umask(mask)
+    path.chmod(0o666 & ~mask)                               # safetensors keeps it to its owner
+    with open(path, "rb+") as file:
+        os.fsync(file.fileno())
 
 
 def load_weights(model: nn.Module, path: Path, *, new: tuple[str, ...] = (), extend=None) -> None:
@@ -219,7 +232,7 @@ def _write(state: TrainState, config: dict, folder: Path) -> None:
         for i, slots in optimizer.state_dict()["state"].items():
             for slot, v in slots.items():
                 tensors[f"optimizer.{k}.{i}.{slot}"] = v.contiguous()
-    _save(tensors, folder / "train.safetensors")
+    save_tensors(tensors, folder / "train.safetensors")
     save_weights(state.ema, folder / "model.safetensors")
     _write_json(folder / "config.json", config)
     _write_json(folder / "state.json", {"step": state.step, "scaler": state.scaler.state_dict()})
@@ -256,15 +269,3 @@ def _fits(optimizer: torch.optim.Optimizer, slots: dict[int, dict[str, Tensor]])
     weights = [p for group in optimizer.param_groups for p in group["params"]]
     return all(i < len(weights) and v.shape in ((), weights[i].shape)
                for i, of_it in slots.items() for v in of_it.values())
-
-
-def _save(tensors: dict[str, Tensor], path: Path) -> None:
-    # One weight can have two names; safetensors refuses shared memory, so later names get a copy.
-    first = {v.data_ptr(): name for name, v in reversed(tensors.items())}
-    own = {name: v if first[v.data_ptr()] == name else v.clone() for name, v in tensors.items()}
-    save_file(own, path)
-    mask = os.umask(0)
-    os.umask(mask)
-    path.chmod(0o666 & ~mask)                               # safetensors keeps it to its owner
-    with open(path, "rb+") as file:
-        os.fsync(file.fileno())

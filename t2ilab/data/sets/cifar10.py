@@ -16,7 +16,8 @@ def cifar10(root: Path, split: str, download: bool) -> Listing:
     home = home_of(root, CIFAR10.base_folder)
     meta = CIFAR10.meta
     published = dict([*CIFAR10.train_list, *CIFAR10.test_list, (meta["filename"], meta["md5"])])
-    odd = unlike_published(home, published, download and (lambda: CIFAR10(home.parent, download=True)))
+    fetch = download and (lambda: CIFAR10(home.parent, download=True))
+    odd = unlike_published(home, published, fetch, name="cifar10")
     if odd:
         lists = [CIFAR10.train_list if train else CIFAR10.test_list for train in parts]
         return _altered_cifar10(home, [name for files in lists for name, _ in files], meta, odd)

@@ -20,7 +20,8 @@ def flowers102(root: Path, split: str, download: bool) -> Listing:
     parts = choose(split, {part: [part] for part in splits} | {"all": splits})
     home = home_of(root, "flowers-102")
     published = {**dict(Flowers102._file_dict[key] for key in ("label", "setid")), "jpg": None}
-    odd = unlike_published(home, published, download and (lambda: Flowers102(home.parent, download=True)))
+    fetch = download and (lambda: Flowers102(home.parent, download=True))
+    odd = unlike_published(home, published, fetch, name="flowers102")
     if "is missing" in odd.values():
         missing = ", ".join(name for name, how in odd.items() if how == "is missing")
         raise FileNotFoundError(f"{home}: needs {', '.join(published)}; missing: {missing}")

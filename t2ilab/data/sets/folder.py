@@ -15,7 +15,8 @@ from .metadata import read_tables
 from .places import Names, files_below, is_picture
 
 log = logging.getLogger(__name__)
-SPLITS = {"train": ("train", "training"), "val": ("val", "valid", "validation"), "test": ("test",)}
+SPLITS = {"train": "train(ing)?", "val": "val(id|idation)?|dev", "test": "test(ing)?"}
+AFTER = r"([-_ ]?(set|data|images))?[-_ ]?\d*"           # train2017, train_set, Training Images
 BESIDE = (".txt", ".caption")                   # endings of an image's own file of captions, one per line
 MAY_HOLD_CAPTIONS = frozenset((*BESIDE, ".csv", ".tsv", ".json", ".jsonl", ".parquet", ".token"))
 THOUSANDS = re.compile(r"\d\d000")      # FFHQ's folders 00000, 01000, ..., a thousand images each: no classes
@@ -24,7 +25,8 @@ THOUSANDS = re.compile(r"\d\d000")      # FFHQ's folders 00000, 01000, ..., a th
 def folder(root: Path, split: str, download: bool) -> Listing:
     """Every image in a folder and below.
 
-    Two or more sub-folders are classes; train/, val/ and test/ are splits.
+    Two or more sub-folders are classes; train/, val/ and test/, or as SPLITS spells them, are splits.
+    A folder that wraps all others is looked through.
     Captions, first found: metadata.csv or metadata.jsonl (columns file_name and text; metadata.py has more
     names and lists), a .txt or .caption beside the image, one per line, the name of the class, nothing.
     Errors: see open_data."""
@@ -38,15 +40,16 @@ def folder(root: Path, split: str, download: bool) -> Listing:
     read = partial(read_text, guessed=guessed)
     table, used = read_tables(files, names, read)
     pictures = sorted({path for path in files if is_picture(path)} | table.keys(), key=Path.as_posix)
-    tops = _tops(root, pictures, split)
-    paths = [path for path in pictures if tops is None or path.relative_to(root).parts[0] in tops]
+    top = _unwrapped(root, pictures)
+    tops = _tops(top, pictures, split)
+    paths = [path for path in pictures if tops is None or path.relative_to(top).parts[0] in tops]
     left_out = _other_kinds(root, files)
     if not paths:
         others = f"; not read: {first_few(left_out)}" if left_out else ""
         kinds = " ".join(sorted(SUFFIXES))
         raise ValueError(f"{root}: no pictures in this folder or below ({kinds}){others}")
     above = 0 if tops is None else 1            # the folder of a split is no class
-    classes, labels = _classes([path.relative_to(root).parts[above:-1] for path in paths])
+    classes, labels = _classes([path.relative_to(top).parts[above:-1] for path in paths])
     own = {path: _beside(path, names, used, read) for path in paths if not table.get(path)}
     captions = [table.get(path) or own[path] or (classes[label] if label >= 0 else "",)
                 for path, label in zip(paths, labels)]
@@ -65,11 +68,25 @@ def _classes(parents: Sequence[tuple[str, ...]]) -> tuple[tuple[str, ...], list[
     return tuple(map(clean, number)), labels
 
 
+def _split_of(name: str) -> str | None:
+    """The split that a folder of this name is; None for any other folder."""
+    return next((split for split, spelled in SPLITS.items()
+                 if re.fullmatch(f"({spelled}){AFTER}", name, re.IGNORECASE)), None)
+
+
+def _unwrapped(root: Path, pictures: Sequence[Path]) -> Path:
+    """The folder where pictures part ways: a folder around all of them is no class."""
+    names = {path.relative_to(root).parts[0] for path in pictures}
+    name = names.pop() if len(names) == 1 else ""
+    wraps = name and not _split_of(name) and root / name not in pictures
+    return _unwrapped(root / name, pictures) if wraps else root
+
+
 def _tops(root: Path, pictures: Sequence[Path], split: str) -> set[str] | None:
     """The folders that make up a split, where no other folder holds images; else None, the root itself."""
     below = [path.relative_to(root).parts for path in pictures]
     names = {parts[0] for parts in below if len(parts) > 1}
-    known = {part: {name for name in names if name.lower() in aliases} for part, aliases in SPLITS.items()}
+    known = {part: {name for name in names if _split_of(name) == part} for part in SPLITS}
     known = {part: tops for part, tops in known.items() if tops}
     splits = {name for tops in known.values() for name in tops}
     if not splits or splits != names:

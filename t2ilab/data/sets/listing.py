@@ -3,6 +3,7 @@
 Nothing is opened here. Left out on purpose: archives, remote stores.
 """
 import logging
+import shlex
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -53,28 +54,29 @@ def home_of(root: Path, name: str) -> Path:
     return root if root.name == name else root / name
 
 
-def unlike_published(home: Path, published: dict, fetch: Callable | None) -> dict[str, str]:
-    """Published files (name -> md5) that are not as published: name -> "is missing" or "differs".
+def unlike_published(home: Path, published: dict, fetch: Callable | None, *, name: str) -> dict[str, str]:
+    """Published files (file -> md5) that are not as published: file -> "is missing" or "differs".
 
-    fetch: downloads them, if it is given and any are odd."""
+    fetch: downloads them, if it is given and any are odd.  name: of the data set."""
     from torchvision.datasets.utils import check_integrity
 
-    def state(name, md5):
-        if not (home / name).exists():
+    def state(file, md5):
+        if not (home / file).exists():
             return "is missing"
-        return "" if md5 is None or check_integrity(home / name, md5) else "differs"
+        return "" if md5 is None or check_integrity(home / file, md5) else "differs"
 
     def odd():
-        states = {name: state(name, md5) for name, md5 in published.items()}
-        return {name: how for name, how in states.items() if how}
+        states = {file: state(file, md5) for file, md5 in published.items()}
+        return {file: how for file, how in states.items() if how}
     if fetch and odd():
         try:
             fetch()
         except (OSError, RuntimeError) as error:
             raise OSError(f"{home.name} could not be downloaded into {home.parent}: {error}") from error
     if not home.is_dir():
-        raise FileNotFoundError(f"no folder {home.name} in {home.parent}: put it there, or fetch it with "
-                                "download=True (--download on the command line)")
+        root = shlex.quote(str(home.parent))
+        raise FileNotFoundError(f"no folder {home.name} in {home.parent}: put it there, or fetch it: "
+                                f"t2ilab data inspect {name} {root} --download, or download=True")
     return odd()
 
 

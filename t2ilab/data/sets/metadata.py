@@ -12,7 +12,7 @@ from reprlib import repr as short
 
 from ..captions import cleaned, lines
 from .listing import counted
-from .places import Names, is_picture
+from .places import Names
 
 TEXTS = ("text", "caption", "captions", "prompt", "description")        # a column of captions, in any case
 # name.jpg,caption or name.jpg#0 <tab> caption
@@ -24,17 +24,15 @@ def read_tables(files: Sequence[Path], names: Names, read: Callable) -> tuple[di
     """(image -> captions, files these come from) of all tables among some files; an image may be missing.
 
     read: path -> text.  ValueError in one line, with file and row, for a table that makes no sense."""
-    pictures = {path.name: path for path in files if is_picture(path)}
-    stems = {path.stem: path for path in pictures.values()}
     table: dict[Path, list[str]] = {}
     used = set()
     for file in files:
         if file.name.lower() in ("metadata.csv", "metadata.jsonl"):
             rows = list(_metadata(file, names, read(file)))
         elif file.name.lower().endswith(("captions.txt", "token.txt", ".token")):
-            rows = _flickr(file, names, pictures, read(file))
-        elif REED in file.parts and file.suffix == ".txt" and file.stem in stems:
-            rows = [(stems[file.stem], lines(read(file)))]
+            rows = _flickr(file, names, read(file))
+        elif REED in file.parts and file.suffix == ".txt" and (path := names.only(_home(file), file.stem)):
+            rows = [(path, lines(read(file)))]
         else:
             continue
         for path, texts in rows:
@@ -100,18 +98,26 @@ def _jsonl(file: Path, text: str) -> Iterator[tuple[int, dict]]:
         yield number, {key.strip().lower(): value for key, value in row.items()}
 
 
-def _flickr(file: Path, names: Names, pictures: dict[str, Path], text: str) -> list[tuple[Path, list[str]]]:
-    """(path, [caption]) of each line, wherever the image lies; [] for a text file that is no such list."""
+def _flickr(file: Path, names: Names, text: str) -> list[tuple[Path, list[str]]]:
+    """(path, [caption]) of each line: the image beside the list, else the only one of its name.
+
+    [] for a text file that is no such list."""
     rows = [(k, line, FLICKR.fullmatch(line)) for k, line in enumerate(lines(text), 1) if line.strip()]
     said = [(row[1].strip(), row[2]) for _, _, row in rows if row]
-    if not any(name in pictures for name, _ in said):
+    folder = file.parent
+    meant = {name: names.get(folder, name) or names.only(folder, name) for name, _ in said}
+    if not any(meant.values()):
         return []
     if odd := [(number, line) for number, line, row in rows[1:] if not row]:    # the first may be a header
         number, line = odd[0]
         raise ValueError(f"{file}, row {number}: neither name.jpg,caption nor name.jpg#0, a tab, "
                          f"the caption: {short(line)}")
-    return [(pictures.get(name) or names.find(file.parent, name), [_unquoted(caption)])
-            for name, caption in said]
+    return [(meant[name] or names.find(folder, name), [_unquoted(caption)]) for name, caption in said]
+
+
+def _home(file: Path) -> Path:
+    """The folder that holds text_c10, and the images' folder beside it."""
+    return next(above.parent for above in file.parents if above.name == REED)
 
 
 def _unquoted(caption: str) -> str:

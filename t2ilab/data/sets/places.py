@@ -12,13 +12,19 @@ from contextlib import suppress
 from pathlib import Path
 
 from ..decode import SUFFIXES
-from .listing import counted, first_few
+from .listing import first_few
 
 log = logging.getLogger(__name__)
-NEVER = frozenset(("__macosx", "__pycache__", "@eadir", "lost+found", "$recycle.bin",
-                   "system volume information", "thumbs.db", "desktop.ini"))
+NEVER = frozenset(("__macosx", "__pycache__", "lost+found", "system volume information",
+                   "thumbs.db", "ehthumbs.db", "desktop.ini", "$recycle.bin", "recycler",
+                   "#recycle", "#snapshot", "@eadir", "@recycle", "@recently-snapshot", "@tmp"))
+ABLATIONS = ("guidance", "thresholds", "augmentation", "methods", "choices")     # of evaluation/registry.py
 # File -> keys, by which a folder that t2ilab wrote is known.
-OURS = {"config.json": {"t2ilab"}, "samples.json": {"run", "seed"}, "stats.json": {"looked_at"}}
+OURS = {"config.json": {"t2ilab"}, "samples.json": {"run", "seed"}, "stats.json": {"looked_at"},
+        **{f"{name}.json": {"command"} for name in ("metrics", *ABLATIONS)}}
+# What it writes beside the data of a run that lies among them.
+BESIDE = frozenset(("samples", *(f"{name}.png" for name in (
+    "samples", "grid", "painted", "inpainting", "enlarged", *ABLATIONS))))
 
 
 def is_data(name: str) -> bool:
@@ -38,7 +44,7 @@ def is_in_a_class(name: str) -> bool:
 
 
 def files_below(root: Path) -> list[Path]:
-    """Every file of data in a folder and below; links are followed.  One warning names the folders left out.
+    """Every file of data in a folder and below; links are followed.  One warning names what is left out.
 
     A link to nothing counts as a file: whoever opens it finds it missing.
     OSError if root cannot be entered."""
@@ -46,7 +52,7 @@ def files_below(root: Path) -> list[Path]:
     files = list(_enter(root, (), left))
     if left:
         reasons = [f"{path.relative_to(root).as_posix()}: {why}" for path, why in left]
-        log.warning("%s: left out %s: %s", root, counted(len(left), "folder"), first_few(reasons))
+        log.warning("%s: left out %s", root, first_few(reasons))
     return files
 
 
@@ -72,7 +78,7 @@ def _enter(folder: Path, above: tuple, left: list) -> Iterator[Path]:
         left.append((folder, why))
         return
     for entry in filter(lambda entry: is_data(entry.name), entries):
-        if ours and entry.name == "samples":            # root is a run's own folder, too
+        if ours and entry.name in BESIDE:               # root is a run's own folder, too
             left.append((Path(entry.path), "written by t2ilab"))
         elif os.path.isdir(entry) if entry.is_symlink() else entry.is_dir():
             yield from _enter(Path(entry.path), (*above, here), left)
@@ -98,6 +104,10 @@ class Names:
         exact = {os.path.normpath(path): path for path in files}
         self.root = root
         self.files = {_nfc(name): path for name, path in exact.items()} | exact
+        self.pictures: dict[str, list[Path]] = {}           # by name, and by name without its suffix
+        for path in filter(is_picture, exact.values()):
+            for name in {_nfc(path.name), _nfc(path.stem)}:
+                self.pictures.setdefault(name, []).append(path)
 
     def get(self, folder: Path, name: str) -> Path | None:
         """The file that a name means in a folder, if there is one."""
@@ -113,6 +123,15 @@ class Names:
         if below.split(os.sep)[0] == os.pardir or os.path.isabs(below) or "\0" in name:
             raise ValueError(f"{name[:100]!r} is no file below {self.root}")
         return self.get(folder, name) or self.get(self.root, below) or self.root / below
+
+    def only(self, folder: Path, name: str) -> Path | None:
+        """The picture of a bare name in the folders below, or else anywhere.  ValueError for two of them."""
+        anywhere = self.pictures.get(_nfc(name), [])
+        found = [path for path in anywhere if path.is_relative_to(folder)] or anywhere
+        if len(found) > 1:
+            raise ValueError(f"{folder}: its captions of {name} may be of {found[0]} or {found[1]}: "
+                             "put the list of captions beside its pictures")
+        return next(iter(found), None)
 
 
 def _nfc(name: str) -> str:

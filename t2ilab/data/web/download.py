@@ -284,7 +284,7 @@ def fetch_list(path, out, fetching: FetchConfig = FetchConfig(), *, limit: int |
                retry_dead: bool = False) -> str:
     """Fetch a list into a folder with a progress bar; returns what became of it in one line.
 
-    Errors: see read_links and fetch."""
+    OSError with that line if not one was kept.  Other errors: see read_links and fetch."""
     from tqdm import tqdm
     links, counts = read_links(path, limit), Counter()
     with tqdm(total=len(links), desc=str(out), unit="address", mininterval=0.5) as bar:
@@ -293,4 +293,7 @@ def fetch_list(path, out, fetching: FetchConfig = FetchConfig(), *, limit: int |
             bar.set_postfix(kept=counts[""], dead=counts.total() - counts[""], refresh=False)
             bar.update()
     dead = ", ".join(f"{count:,} {why}" for why, count in counts.most_common() if why)
-    return f"{out}: kept {counts['']:,} of {len(links):,} addresses" + (f"; dead: {dead}" if dead else "")
+    said = f"{out}: kept {counts['']:,} of {len(links):,} addresses" + (f"; dead: {dead}" if dead else "")
+    if not counts[""]:
+        raise OSError(said)
+    return said
