@@ -7,7 +7,7 @@ from t2ilab.diffusion.cond import Cond
 from t2ilab.diffusion.gaussian import variance_preserving
 from t2ilab.diffusion.gaussian_denoiser import GaussianDenoiser, ObjectiveConfig
 from t2ilab.diffusion.schedules import linear
-from t2ilab.diffusion.timestep_samplers import ImportanceTimes, late_times, uniform_times
+from t2ilab.diffusion.timestep_samplers import ImportanceTimes, late_times, middle_times, uniform_times
 from t2ilab.tensors import generator
 
 SHAPE = (5, 3, 4, 6)
@@ -128,3 +128,11 @@ def test_late_times_are_one_minus_the_cube_of_an_even_number():
     want = 1 - (1 - torch.arange(1, 201) / 200) ** (1 / 3)
     assert t.min() >= 1 and t.max() == 200 and (share - want).abs().max() < 0.004 and torch.equal(weight, torch.ones(400_000))
     assert abs((t > 180).double().mean() - 0.1 ** (1 / 3)) < 0.004
+
+
+def test_middle_times_are_logit_normal():
+    """P(t <= k) = Phi(logit(k / T)): two thirds within one standard deviation of the middle, every t possible."""
+    t, weight = middle_times(200, 400_000, generator(1))
+    share = torch.bincount(t, minlength=201)[1:].cumsum(0) / len(t)
+    want = torch.special.ndtr(torch.logit(torch.arange(1, 201, dtype=torch.float64) / 200))
+    assert (share - want).abs().max() < 0.004 and torch.equal(weight, torch.ones(400_000))

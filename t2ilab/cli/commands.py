@@ -11,5 +11,5 @@ from .train import pretrain, resume, train
 
 __all__ = ["COMMANDS", "PRESETS", "main"]
 COMMANDS = {"demo": demo, "train": train, "pretrain": pretrain, "resume": resume, "sample": sample,
-            "evaluate": evaluate, "speedrun": speedrun, "codebook": codebook, "codes": codes, "data": data, "export": export,
-            "convert": convert, "presets": presets}
+            "evaluate": evaluate, "speedrun": speedrun, "codebook": codebook, "codes": codes, "data": data,
+            "export": export, "convert": convert, "presets": presets}

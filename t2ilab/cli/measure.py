@@ -11,6 +11,7 @@ from ..evaluation.registry import ABLATIONS, METRICS
 from ..hub import reports
 from ..presets import PRESETS
 from ..ranges import check_numbers
+from ..viz.notebook import show_grid
 from .text_tables import print_comparison, print_table
 from .train import Word, one_of, with_bar
 
@@ -53,12 +54,10 @@ def speedrun(preset: one_of(RACES), seeds: int = 3, n: int = 256, change: str = 
     races = []
     for seed in range(seeds):
         watch = partial(with_bar, total=preset.fit.steps, out=Path(f"seed {seed}"))
-        reached, images, captions = clock.race(preset, seed, n=n, watch=watch)
-        races.append(reached)
-        print("  ".join(f"{key} {value}" for key, value in reached.items()), flush=True)
-    command = shlex.join(["t2ilab", *sys.argv[1:]])
-    rows = clock.keep(clock.record(preset, races, change=change, command=command), out)
-    clock.draw(images, captions, out / f"{preset.name}.png")
+        races.append(clock.race(preset, seed, n=n, watch=watch))
+        print("  ".join(f"{key} {value}" for key, value in races[-1].reached.items()), flush=True)
+    rows = clock.keep(clock.record(preset, races, change=change), out)
+    show_grid(races[-1].images, races[-1].captions, path=out / f"{preset.name}.png")
     print_table([("change", "preset", "device", "seconds", "one object", "two objects"),
                  *((row["change"], row["preset"], row["device"], f"{row['seconds']:.0f}",
                     str(row["one_object"]), str(row.get("two_objects", ""))) for row in rows)])

@@ -7,7 +7,18 @@ from ..families.glide import BASE, GLIDEConfig
 from ..nets.text_transformer import TextConfig
 from ..nets.unet import UNetConfig
 from ..training.fit import FitConfig
-from .preset import FLOWERS102, FOLDER, HOURLY, LAPTOP, SAMPLES_5K, SAMPLES_10K, SCENES, SCENES_ONE, DataConfig, Preset
+from .preset import (
+    FLOWERS102,
+    FOLDER,
+    HOURLY,
+    LAPTOP,
+    SAMPLES_5K,
+    SAMPLES_10K,
+    SCENES,
+    SCENES_ONE,
+    DataConfig,
+    Preset,
+)
 
 # ---- models ----
 

@@ -1,10 +1,18 @@
 """log.jsonl and TensorBoard events of a training run; a resumed run drops the lines after its checkpoint."""
 import json
+import shlex
+import sys
 from contextlib import suppress
 from pathlib import Path
 
 from ..training.checkpoint import write_text, writing
 from ..training.fit import Log, TrainState
+
+
+def command_line() -> str:
+    """The command that this process runs, if it is one of ours; else nothing."""
+    by_us = Path(sys.argv[0]).stem in ("t2ilab", "cli")
+    return shlex.join(["t2ilab", *sys.argv[1:]]) if by_us else ""
 
 
 class Logger:

@@ -19,6 +19,7 @@ from torch import Tensor
 from ..data.captions import cleaned, lines, read_text
 from ..data.datasets import is_drawn, open_data
 from ..data.decode import read_image
+from ..data.shapes import Scenes
 from ..pipeline.edit import Edit
 from ..pipeline.walk import Pipeline, listed
 from ..presets import Preset

@@ -1,7 +1,5 @@
 """The one training driver of all families: start a run, or go on with it, checkpoint by checkpoint."""
 import json
-import shlex
-import sys
 from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import replace
@@ -25,7 +23,7 @@ from ..training.stop import Uninterrupted
 from ..viz.notebook import show_grid
 from .folder import find_run, read_preset
 from .lock import alone
-from .log import Logger
+from .log import Logger, command_line
 
 
 def data_of(config: DataConfig, size: int):
@@ -170,10 +168,8 @@ def _batches(preset: Preset, dataset, state: TrainState):
 
 def _write_config(preset: Preset, out: Path, state: TrainState) -> dict:
     """Write config.json, or check that the one there is of the same run."""
-    by_us = Path(sys.argv[0]).stem in ("t2ilab", "cli")
-    command = shlex.join(["t2ilab", *sys.argv[1:]]) if by_us else ""
     versions = {"t2ilab": __version__, "torch": torch.__version__}
-    config = preset.to_dict() | versions | {"command": command}
+    config = preset.to_dict() | versions | {"command": command_line()}
     if (out / "config.json").exists():
         begun = read_preset(out)
         # a config of models that did not know the weights of their codec
