@@ -51,6 +51,13 @@ class Shares(NamedTuple):
         """The same shares on x's device and dtype, shaped to broadcast against x [B ...]."""
         return Shares(*(like(share, x) for share in self))
 
+    def leading_to(self, is_mask: Tensor) -> tuple[Tensor, Tensor]:
+        """How likely a later token is after the same code, and after any other, [B 1 N] each.
+
+        is_mask: [B 1 N] bool, where the later token is [MASK]: all codes lead there alike."""
+        same, other, masked = self
+        return torch.where(is_mask, masked, same + other), torch.where(is_mask, masked, other)
+
 
 @dataclass(frozen=True)
 class MaskReplaceDiffusion:
@@ -132,27 +139,28 @@ class MaskReplaceDiffusion:
         """p(x_s | x_t) = sum over k of q(x_s | x_t, x_0 = k) p(x_0 = k), [B K+1 N] probabilities.
 
         x0: probabilities [B K N].  x_t: [B N].  t, s: number or [B], 0 <= s < t <= T.
-        K multiplications per token, not K^2, because every row of Q but one entry is constant.
+        K multiplications per token, not K^2, because all codes but x_t itself are alike to it.
         Lesson: notebooks/08_vq_diffusion.ipynb"""
         at_t, at_s, step = self.cumulative(t), self.cumulative(s), self.between(t, s)
         masked_at_t = at_t.masked.clamp(min=1e-300)             # 1e-300: a schedule without masks
         stays_masked = like(at_s.masked / masked_at_t, x0)
-        unmasked = like(step.masked / masked_at_t, x0)
         at_t, at_s, step = (shares.like(x0) for shares in (at_t, at_s, step))
 
         is_mask = (x_t == self.K)[:, None]                      # [B 1 N]
-        hit = one_hot(x_t, self.K).to(x0)                       # [B K N], nothing where masked
-        q_x_t = at_t.same * hit + at_t.other                    # q(x_t | x_0 = k)
-        tiny = torch.finfo(x0.dtype).tiny
-        w = torch.where(q_x_t > 0, x0 / q_x_t.clamp(min=tiny), 0.0)
-        # An x_0 that cannot have led here (nothing is replaced): x_t stays.
-        lost = (x0 * (q_x_t == 0)).sum(1, keepdim=True)         # [B 1 N]
+        here = x_t[:, None].clamp(max=self.K - 1)               # [B 1 N]; of [MASK] any code
+        p_here = x0.gather(1, here)                             # [B 1 N]: p(x_0 = x_t)
+        p_else = x0.scatter(1, here, 0.0)                       # [B K N]: p(x_0 = k), k not x_t
+        p_any_else = p_else.sum(1, keepdim=True)                # [B 1 N]
+        q_here, q_else = at_t.leading_to(is_mask)               # q(x_t | x_0 = k)
+        come_here, come_else = step.leading_to(is_mask)         # q(x_t | x_s = k)
 
-        come_here = step.same * hit + step.other                # q(x_t | x_s = k)
-        come_from_x0 = at_s.same * w + at_s.other * w.sum(1, keepdim=True)
-        from_code = come_here * come_from_x0 + hit * lost       # VQ-Diffusion Eq. 5
-        from_mask = unmasked * (at_s.same * x0 + at_s.other * x0.sum(1, keepdim=True))
-        codes = torch.where(is_mask, from_mask, from_code)
+        w_here, w_else = _inverse(q_here), _inverse(q_else)
+        from_any = at_s.other * (w_here * p_here + w_else * p_any_else)
+        s_here = come_here * (at_s.same * w_here * p_here + from_any)       # VQ-Diffusion Eq. 5
+        s_else = come_else * at_s.same * w_else * p_else + come_else * from_any
+        # An x_0 that cannot have led here (nothing is replaced): x_t stays.
+        lost = p_here * (q_here == 0) + p_any_else * (q_else == 0)
+        codes = s_else.scatter(1, here, s_here + lost)          # [B K N]
         return torch.cat([codes, is_mask * stays_masked], dim=1)
 
     def step(self, pred, x_t: Tensor, t, s, generator: Source = None) -> Tensor:
@@ -212,3 +220,8 @@ class MaskReplaceDiffusion:
 def _rest(share: Tensor) -> Tensor:
     """max(share, 0), with values below 1e-12 set to 0 (float rounding)."""
     return share.where(share > 1e-12, 0.0)
+
+
+def _inverse(q: Tensor) -> Tensor:
+    """1 / q, and 0 for 0."""
+    return torch.where(q > 0, 1 / q.clamp(min=torch.finfo(q.dtype).tiny), 0.0)
