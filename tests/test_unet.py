@@ -264,11 +264,12 @@ def test_impossible_configurations_are_refused():
         UNet(replace(TINY, head_channels=48))
 
 
-@pytest.mark.parametrize("bf16", [False, True])
-def test_features_are_channels_last_but_not_in_bf16_on_a_cpu_where_group_norm_is_slow_with_it(bf16):
+@pytest.mark.parametrize("trains, bf16", [(False, False), (False, True), (True, False), (True, True)])
+def test_features_are_channels_last_but_not_on_a_cpu_in_training_or_bf16_where_group_norm_is_slow_with_it(trains, bf16):
     net = UNet(replace(TINY, patch=2))
     seen = []
     net.conv_out[0].register_forward_pre_hook(lambda layer, given: seen.append(given[0]))
-    with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+    with torch.set_grad_enabled(trains), torch.autocast("cpu", torch.bfloat16, enabled=bf16):
         net(torch.zeros(2, 3, 32, 32), torch.ones(2), Cond())
-    assert seen[0].is_contiguous(memory_format=torch.contiguous_format if bf16 else torch.channels_last)
+    fast = torch.contiguous_format if trains or bf16 else torch.channels_last
+    assert seen[0].is_contiguous(memory_format=fast)
