@@ -159,7 +159,8 @@ def posteriors(a, model) -> dict:
     apart = {name: float((peer.table(x, log_p)().exp() - own).abs().max()) for name, peer in peers.items()}
     runs = {name: peer.draw(x, log_p) for name, peer in peers.items()}
     runs["ours"] = lambda: diffusion.step(Prediction(log_p), x.x_t, x.t, x.t - 1)
-    runs["ours, with the table"] = lambda: torch.multinomial(table(log_p.exp()).mT.flatten(0, 1), 1)
+    states = replace(diffusion, K=diffusion.K + 1)          # [MASK] is one more of them to draw
+    runs["ours, with the table"] = lambda: states.sample_x0(table(log_p.exp()).log())
     measures = measured(runs, a.rounds, each=3)
     return {"largest difference to our p(x_{t-1} | x_t)": apart, **measures}
 
