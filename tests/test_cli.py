@@ -188,7 +188,7 @@ def test_the_demo_shows_every_shipped_model_and_its_pictures_are_no_data(here, m
 
 
 def test_the_demo_trains_from_nothing_on_the_spot(here, monkeypatch, capsys):
-    monkeypatch.setitem(cli.PRESETS, "ddpm-shapes", TINY)
+    monkeypatch.setitem(cli.PRESETS, "quick-one", TINY)
     assert cli.main(["demo", "--train", "--steps", "5"]) == 0
     assert len(logged(here / "runs" / "demo" / "train")) == 5 and "Pictures from step to step" in capsys.readouterr().out
     assert len(list((here / "runs" / "demo" / "train" / "samples").iterdir())) == 5

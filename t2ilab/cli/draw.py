@@ -30,13 +30,13 @@ from .text_tables import print_table
 from .train import Word, train_all
 
 
-def demo(out: Path = Path("runs/demo"), train: bool = False, steps: int = 1200) -> None:
+def demo(out: Path = Path("runs/demo"), train: bool = False, steps: int | None = None) -> None:
     """See what this code can do: sample every shipped model, or train a small one on the spot.
 
     Args:
         out: folder for the pictures and metrics.json
-        train: train a small model from nothing instead (6 to 10 minutes on one core)
-        steps: length of that training
+        train: train a small text-to-image model from nothing instead, in a few minutes
+        steps: length of that training; the preset's if not given
     """
     if train:
         _train_demo(out / "train", steps)
@@ -52,8 +52,9 @@ def demo(out: Path = Path("runs/demo"), train: bool = False, steps: int = 1200) 
           "(or open them in Colab: the badges in README.md)")
 
 
-def _train_demo(out: Path, steps: int) -> None:
-    preset = PRESETS["ddpm-shapes"]
+def _train_demo(out: Path, steps: int | None) -> None:
+    preset = PRESETS["quick-one"]
+    steps = preset.fit.steps if steps is None else steps
     save = replace(preset.save, sample_steps=max(1, steps // 4))
     preset = replace(preset, fit=replace(preset.fit, steps=steps), save=save)
     train_all(preset, out)
