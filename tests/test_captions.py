@@ -1,7 +1,7 @@
 """Captions made from class names are true and read like English."""
 import pytest
 
-from t2ilab.data.captions import clean, lines, read_text
+from t2ilab.data.captions import clean, lines, read_captions, read_text
 from t2ilab.data.sets.prompt_templates import dog_captions, flower_captions, with_article
 
 
@@ -62,7 +62,6 @@ def test_a_letter_of_two_characters_is_one_and_half_a_character_is_a_question_ma
 @pytest.mark.parametrize("caption", ODD.values(), ids=ODD)
 def test_every_reader_of_captions_reads_the_same(caption, tmp_path):
     from t2ilab.families.ddpm import Labels
-    from t2ilab.runs.sample import read_captions
     from t2ilab.text.frozen_encoder import _texts
     from t2ilab.text.tokenizer import Tokenizer
     tokenizer = Tokenizer((), 257, 16)

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import tyro
 
+from ..data.captions import read_captions
 from ..presets import PRESETS
 from ..runs import load as loading
 from ..runs.folder import find
@@ -17,7 +18,6 @@ from ..runs.sample import (
     draw,
     edits,
     method_settings,
-    read_captions,
     record,
     save,
     warn_of_unknown_words,

@@ -13,9 +13,9 @@ from typing import Annotated, Union
 
 import tyro
 
+from ..data.captions import read_captions
 from ..hub import is_shipped, locate
 from ..presets import PRESETS, Preset
-from ..runs.sample import read_captions
 from ..text.pretraining import PRETRAINING, PretrainConfig
 from ..training.fit import FitConfig
 
