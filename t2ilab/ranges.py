@@ -20,6 +20,7 @@ FROM_2 = Range("2 or more", lambda v: 2 <= v < math.inf)
 POSITIVE = Range("more than 0", lambda v: 0 < v < math.inf)
 SHARE = Range("a share from 0 to 1", lambda v: 0 <= v <= 1)
 HALF = Range("a share from 0 to 0.5", lambda v: 0 <= v <= 0.5)
+INSIDE = Range("a share between 0 and 1", lambda v: 0 < v < 1)
 BELOW_1 = Range("0 or more and less than 1", lambda v: 0 <= v < 1)
 ABOVE_0 = Range("a number above 0, at most 1", lambda v: 0 < v <= 1)
 SCALE = Range("a number from -1000 to 1000; 1 = off", lambda v: abs(v) <= 1000)
@@ -29,9 +30,9 @@ NAMES = {
     # counts and sizes
     COUNT: "size channels channel_mult blocks head_channels patch width layers heads mlp_mult "
            "text_layers text_heads text_length encoder_width vocabulary z_channels codebook_dim "
-           "latent_channels grid discriminator_channels discriminator_layers "
+           "latent_channels grid hidden span discriminator_channels discriminator_layers "
            "T sampling_steps steps batch_size accumulate keep limit threads tries seeds n",
-    FROM_2: "codebook_size",
+    FROM_2: "codebook_size sentinels",
     FROM_0: "classes text_width position_table used low_res crop_size top_k discriminator_start "
             "warmup workers checkpoint_steps sample_steps validate_steps "
             # noise, and weights of losses
@@ -40,6 +41,7 @@ NAMES = {
     POSITIVE: "scale temperature lr clip checkpoint_seconds timeout total megabytes wait",
     SHARE: "known augmentation replaced masked max_broken",
     HALF: "validation",
+    INSIDE: "share",
     BELOW_1: "dropout cond_drop_prob betas ema_decay",
     ABOVE_0: "truncation percentile strength",
     SCALE: "guidance_scale",

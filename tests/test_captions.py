@@ -2,7 +2,7 @@
 import pytest
 from tiny_data import one_line
 
-from t2ilab.data.captions import clean, lines, read_text
+from t2ilab.data.captions import clean, lines, read_captions, read_text
 from t2ilab.data.sets.prompt_templates import dog_captions, flower_captions, with_article
 
 
@@ -69,7 +69,6 @@ def test_joiners_stay_where_they_shape_what_is_seen(text):
 @pytest.mark.parametrize("caption", ODD.values(), ids=ODD)
 def test_every_reader_of_captions_reads_the_same(caption, tmp_path):
     from t2ilab.families.ddpm import Labels
-    from t2ilab.runs.sample import read_captions
     from t2ilab.text.frozen_encoder import _texts
     from t2ilab.text.tokenizer import Tokenizer
     tokenizer = Tokenizer((), 257, 16)

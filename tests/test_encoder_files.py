@@ -11,12 +11,12 @@ from safetensors.torch import load_file, save_file
 from test_encoders import bits, cache, folder, write_encoder  # noqa: F401
 
 from t2ilab import hub as shipped
+from t2ilab.families.span_corruption import SpanCorruptionConfig
 from t2ilab.text import find_encoder as finding
 from t2ilab.text import frozen_encoder as encoders
 from t2ilab.text.feature_cache import FeatureCache
 from t2ilab.text.find_encoder import find_encoder, fingerprint
 from t2ilab.text.frozen_encoder import FrozenEncoder
-from t2ilab.text.pretraining import PretrainConfig, learn_tokenizer
 
 
 def test_an_encoder_of_the_hub_that_was_fetched_is_found(folder, tmp_path, monkeypatch):
@@ -73,7 +73,7 @@ def test_a_broken_file_is_one_line(tmp_path, file, content):
 
 
 def test_a_tokenizer_of_another_encoder_is_one_line(tmp_path):
-    write_encoder(tmp_path, tokenizer=learn_tokenizer(["red"] * 9, PretrainConfig(vocabulary=800, sentinels=512)))
+    write_encoder(tmp_path, tokenizer=SpanCorruptionConfig(vocabulary=800, sentinels=512).fit_to_dataset(["red"] * 9).tokenizer)
     with pytest.raises(ValueError, match=r"the tokenizer gives id \d+, but the encoder has 320 tokens"):
         FrozenEncoder(str(tmp_path), 8, width=16)(["red"])
 

@@ -9,13 +9,13 @@ import pytest
 import torch
 
 from t2ilab.data.shapes import Scenes
+from t2ilab.families.span_corruption import SpanCorruptionConfig
 from t2ilab.text import frozen_encoder as encoders
 from t2ilab.text.find_encoder import find_encoder, fingerprint
 from t2ilab.text.frozen_encoder import FrozenEncoder
-from t2ilab.text.pretraining import PretrainConfig, learn_tokenizer
 
 CAPTIONS = Scenes().texts(40)
-TOKENIZER = learn_tokenizer(CAPTIONS, PretrainConfig(vocabulary=320, sentinels=4))
+TOKENIZER = SpanCorruptionConfig(vocabulary=320, sentinels=4).fit_to_dataset(CAPTIONS).tokenizer
 ODD = ["🎨🎨", "دائرة حمراء", "two\nlines\r\n", "tab\tand\x00nul", " ", "  two  blanks ", "日本語", "<pad>", "</s> a <extra_id_0>", "half\udcff", "\ufeff\u200d",
        "x" * 10_000]
 SIZES = dict(d_model=16, d_kv=8, d_ff=32, num_layers=2, num_heads=2, vocab_size=320)

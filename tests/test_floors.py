@@ -109,7 +109,7 @@ def test_no_module_uses_anothers_private_name():
 
 @pytest.mark.parametrize("name, line", [
     ("data.sets.coco", "from .listing import _compare"), ("runs.train", "from t2ilab.runs.log import _Logger"), ("runs.train", "def f():\n    from .log import _Logger"),
-    ("cli.train", "from ..text import pretraining\npretraining._learn()"), ("cli.train", "from ..text import pretraining as p\np._learn()")])
+    ("cli.train", "from ..text import tokenizer\ntokenizer._learn()"), ("cli.train", "from ..text import tokenizer as t\nt._learn()")])
 def test_a_private_name_that_is_taken_is_found(name, line):
     assert len(list(borrowed(name, ast.parse(line)))) == 1
 

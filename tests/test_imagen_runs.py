@@ -11,6 +11,7 @@ from tiny_runs import digests, logged, names, saved
 
 from t2ilab.cli import commands as cli
 from t2ilab.cli.train import train_all
+from t2ilab.data.captions import read_captions
 from t2ilab.data.loaders import HoldoutSplit, stream
 from t2ilab.data.shapes import Scenes
 from t2ilab.evaluation.caption_metrics import SEED
@@ -18,7 +19,6 @@ from t2ilab.presets import PRESETS, DataConfig, SaveConfig
 from t2ilab.runs.cascade import cascade
 from t2ilab.runs.folder import find_run, preset_from_dict
 from t2ilab.runs.load import load
-from t2ilab.runs.sample import read_captions
 from t2ilab.runs.train import train
 from t2ilab.tensors import generator
 from t2ilab.text import frozen_encoder

@@ -1,4 +1,5 @@
 """Text-only pre-training: the paper's span corruption, texts that are true and hold nothing back for later tests, and an encoder others can read."""
+import re
 from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
@@ -6,27 +7,27 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
+from tiny_runs import digests, logged, names
 
+from t2ilab.cli import commands as cli
+from t2ilab.data.loaders import HoldoutSplit
 from t2ilab.data.shapes import HELD_OUT, RELATIONS, parse_caption
-from t2ilab.diffusion.cond import Cond
+from t2ilab.families.span_corruption import SceneTexts, SpanCorruptionConfig, fill_in, save_encoder
+from t2ilab.presets import SaveConfig
+from t2ilab.presets.span_corruption import T5_SHAPES
+from t2ilab.runs.load import load
+from t2ilab.runs.train import train
 from t2ilab.tensors import generator
 from t2ilab.text.frozen_encoder import FrozenEncoder
-from t2ilab.text.pretraining import (
-    PretrainConfig,
-    SceneTexts,
-    SpanCorruption,
-    fill_in,
-    learn_tokenizer,
-    pretrain,
-    save_encoder,
-)
 from t2ilab.text.span_corruption import corrupt, cut_out, masked_spans
 from t2ilab.training.checkpoint import Checkpoints
-from t2ilab.training.fit import FitConfig
+from t2ilab.training.fit import FitConfig, fit
 
-TINY = PretrainConfig(vocabulary=340, width=16, hidden=32, layers=1, heads=2, sentinels=6, share=0.15)
 TEXTS = SceneTexts()
-TOKENIZER = learn_tokenizer(TEXTS, TINY)
+TINY = SpanCorruptionConfig(vocabulary=340, width=16, hidden=32, layers=1, heads=2, sentinels=6, share=0.15).fit_to_dataset(TEXTS)
+TOKENIZER = TINY.tokenizer
+FIT = FitConfig(steps=6, batch_size=4, lr=1e-2, warmup=1, precision="fp32", ema_decay=0.9)
+RUN = replace(T5_SHAPES, model=TINY, fit=FIT)
 MARKS = list(range(100, 150))
 ODD = ["🎨🎨", "دائرة حمراء", "two\nlines\r\n", "tab\tand\x00nul", "  two  blanks ", "日本語", "unseen quixotic words, 42 of them!"]
 
@@ -34,12 +35,7 @@ ODD = ["🎨🎨", "دائرة حمراء", "two\nlines\r\n", "tab\tand\x00nul",
 def tiny(seed=0):
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return SpanCorruption(TOKENIZER, TINY)
-
-
-def batch(texts, length=40):
-    codes = TOKENIZER(texts, add_special_tokens=False, padding="max_length", max_length=length, return_tensors="pt")
-    return codes["input_ids"], Cond(mask=codes["attention_mask"].bool())
+        return TINY.build()
 
 
 # Span corruption
@@ -124,27 +120,27 @@ def test_any_text_comes_back_from_its_tokens():
 
 
 def test_words_of_captions_and_sentinels_are_one_token_each():
-    wide = learn_tokenizer(TEXTS)
-    assert len(wide.tokenize("a large red circle on a white background")) == 8 and len(wide) <= PretrainConfig().vocabulary
+    wide = SpanCorruptionConfig().fit_to_dataset(TEXTS).tokenizer
+    assert len(wide.tokenize("a large red circle on a white background")) == 8 and len(wide) <= SpanCorruptionConfig().vocabulary
     assert TOKENIZER.convert_tokens_to_ids(["<pad>", "</s>", "<extra_id_0>", "<extra_id_5>"]) == [0, 1, 2, 7]
 
 
 def test_learning_twice_gives_the_same_tokenizer_and_fewer_texts_will_do():
-    assert learn_tokenizer(TEXTS, TINY).get_vocab() == TOKENIZER.get_vocab()
-    assert len(learn_tokenizer(["red"], TINY)) < 340 and len(learn_tokenizer([], TINY)) == 256 + 8
+    assert TINY.fit_to_dataset(TEXTS) == TINY
+    assert len(TINY.fit_to_dataset(["red"]).tokenizer) < 340 and len(TINY.fit_to_dataset([]).tokenizer) == 256 + 8
 
 
-@pytest.mark.parametrize("wrong", [dict(width=10), dict(heads=0), dict(hidden=0), dict(layers=0), dict(vocabulary=270), dict(sentinels=1), dict(share=0.0), dict(share=1.0), dict(span=0.5)])
+@pytest.mark.parametrize("wrong", [dict(width=10), dict(vocabulary=270), dict(sentinels=1), dict(share=1.0), dict(span=0.5)])
 def test_settings_that_make_no_sense_are_refused(wrong):
     with pytest.raises(ValueError, match="choose|must fit"):
-        PretrainConfig(**wrong)
+        SpanCorruptionConfig(**wrong)
 
 
 # Training
 
 def test_the_loss_is_the_librarys_own_and_padding_changes_none_of_it():
     model, texts = tiny(), [TEXTS[k] for k in range(4)]
-    together = model.loss(*batch(texts), generator(1))
+    together = model.loss(*TINY.to_training_pair(texts), generator(1))
     assert together.shape == (4,) and together.requires_grad
     g = generator(1)
     for text, loss in zip(texts, together):
@@ -153,53 +149,87 @@ def test_the_loss_is_the_librarys_own_and_padding_changes_none_of_it():
         torch.testing.assert_close(loss, model.t5(input_ids=inputs, labels=targets).loss)
 
 
+def trained(texts=TEXTS, **changed):
+    """(Log, averaged model) of a little training, step by step."""
+    config = FitConfig(**{"steps": 40, "batch_size": 8, "lr": 1e-2, "warmup": 2, "precision": "fp32", "ema_decay": 0.9} | changed)
+    return fit(tiny(), map(TINY.to_training_pair, TINY.stream(texts, batch_size=config.batch_size)), config)
+
+
 @pytest.mark.slow
 def test_a_little_training_lowers_the_loss_the_same_way_every_time():
-    fit = FitConfig(steps=40, batch_size=8, lr=1e-2, warmup=2, precision="fp32", ema_decay=0.9)
-    one, two = ([log.loss for log, _ in pretrain(TEXTS, TOKENIZER, TINY, fit)] for _ in range(2))
+    one, two = ([log.loss for log, _ in trained()] for _ in range(2))
     assert one == two and sum(one[-5:]) < 0.75 * sum(one[:5])
 
 
-def test_texts_in_shards_are_the_same_in_number_and_finite_lists_will_do():
-    fit = FitConfig(steps=2, batch_size=4, accumulate=2, precision="fp32")
-    assert [log.step for log, _ in pretrain(["a red circle", "", "x" * 999], TOKENIZER, TINY, fit)] == [1, 2]
-    with pytest.raises(ValueError, match="no texts"):
-        next(pretrain([], TOKENIZER, TINY, fit))
+def test_batches_are_drawn_by_seed_step_and_shard_and_begin_anywhere():
+    whole, later = (TINY.stream(TEXTS, batch_size=4, seed=1, start=start, shard=1, shards=2) for start in (0, 1))
+    assert [next(whole), next(whole)][1] == next(later) and len(next(whole)) == 2
+    assert next(TINY.stream(TEXTS, batch_size=2)) != next(TINY.stream(TEXTS, batch_size=2, seed=1)) != next(TINY.stream(TEXTS, batch_size=4, seed=1, shard=1, shards=2))
+    x0, cond = TINY.to_training_pair(["a red circle", "", "x" * 999])
+    assert x0.shape == (3, 48) and cond.mask.sum(1).tolist()[1:] == [0, 48]
 
 
 @pytest.mark.slow
 def test_gaps_are_filled_with_words():
-    fit = FitConfig(steps=80, batch_size=8, lr=1e-2, warmup=2, precision="fp32", ema_decay=0.9)
-    *_, (_, model) = pretrain(["a red circle on a white background"], TOKENIZER, replace(TINY, share=0.3, span=1.0), fit)
+    config = replace(TINY, share=0.3, span=1.0)
+    torch.manual_seed(0)
+    batches = map(config.to_training_pair, config.stream(["a red circle on a white background"], batch_size=8))
+    *_, (_, model) = fit(config.build(), batches, FitConfig(steps=80, batch_size=8, lr=1e-2, warmup=2, precision="fp32", ema_decay=0.9))
     assert fill_in(model, TOKENIZER, "a <extra_id_0> circle on a <extra_id_1> background") == "a red circle on a white background"
     assert fill_in(model, TOKENIZER, "no gap") == "no gap"
 
 
+# Runs
+
+def pretrain(out, *words):
+    """The exit status of `t2ilab pretrain` at the size of TINY, for FIT's steps."""
+    options = ("--vocabulary 340 --width 16 --hidden 32 --layers 1 --heads 2 --sentinels 6 --share 0.15 "
+               "--steps 6 --batch-size 4 --lr 0.01 --warmup 1 --ema-decay 0.9").split()
+    return cli.main(["pretrain", "--out", str(out), *options, *words])
+
+
 @pytest.mark.slow
-def test_a_training_killed_anywhere_ends_in_the_same_encoder(tmp_path, monkeypatch):
-    fit = FitConfig(steps=6, batch_size=4, lr=1e-2, warmup=1, precision="fp32", ema_decay=0.9)
-    assert [log.step for log, _ in pretrain(TEXTS, TOKENIZER, TINY, fit, out=tmp_path / "whole")] == [1, 2, 3, 4, 5, 6]
-    monkeypatch.setattr(Checkpoints, "due", lambda self, state: state.step in (2, 4))
+def test_a_training_killed_anywhere_ends_in_the_same_encoder(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert pretrain("whole") == 0
+    monkeypatch.setattr(Checkpoints, "due", lambda self, state: state.step % 2 == 0)
     for killed_after, goes_on_from in ((3, 1), (5, 3)):
-        steps = pretrain(TEXTS, TOKENIZER, TINY, fit, out=tmp_path / "killed")
+        steps = train(RUN, Path(".killed.unfinished"))
         assert next(steps)[0].step == goes_on_from and any(log.step == killed_after for log, _ in steps)
         steps.close()
-    assert [p.name for p in tmp_path.iterdir() if "killed" in p.name] == [".killed.unfinished"]
-    with pytest.raises(ValueError, match="4 are done .*choose more"):
-        next(pretrain(TEXTS, TOKENIZER, TINY, replace(fit, steps=4), out=tmp_path / "killed"))
-    for texts, other in ((["a dog"], fit), (TEXTS, replace(fit, lr=9.0))):
-        with pytest.raises(FileExistsError, match="unfinished training of other texts or with other options"):
-            next(pretrain(texts, TOKENIZER, TINY, other, out=tmp_path / "killed"))
-    assert [log.step for log, _ in pretrain(TEXTS, TOKENIZER, TINY, fit, out=tmp_path / "killed")] == [5, 6]
-    whole, killed = (load_file(tmp_path / name / "model.safetensors") for name in ("whole", "killed"))
-    assert whole.keys() == killed.keys() and all(torch.equal(whole[k], killed[k]) for k in whole)
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["killed", "whole"]
+    assert [row["step"] for row in logged(Path(".killed.unfinished"))] == [1, 2, 3, 4, 5]
+    (tmp_path / "texts.txt").write_text("a dog\n")
+    for words, said in ((("--steps", "3"), "4 steps are done.*choose --steps 4 or more"), (("--texts", "texts.txt"), "another model and data"),
+                        (("--seed", "1"), "another seed"), (("--layers", "2"), "another model: choose another --out")):
+        assert pretrain("killed", *words) == 1 and re.search(said, capsys.readouterr().err)
+    assert pretrain("killed") == 0 and digests(Path("killed")) == digests(Path("whole"))
+    assert len(list(train(RUN, Path(".late.unfinished")))) == 6                  # killed after the last step
+    assert pretrain("late") == 0 and digests(Path("late")) == digests(Path("whole"))
+    assert names(tmp_path) == ["killed", "late", "texts.txt", "whole"]
 
 
-def test_a_folder_of_something_else_is_refused_before_the_first_step(tmp_path):
-    (tmp_path / "notes.txt").write_text("mine")
-    with pytest.raises(FileExistsError, match="something other than an encoder"):
-        next(pretrain(TEXTS, TOKENIZER, TINY, FitConfig(steps=1), out=tmp_path))
+def test_a_folder_of_something_else_is_refused_before_the_first_step(tmp_path, capsys):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "notes.txt").write_text("mine")
+    assert pretrain(tmp_path / "out") == 1 and "something other than an encoder" in capsys.readouterr().err
+    assert names(tmp_path) == ["out"]
+
+
+def test_texts_are_held_back_and_measured(tmp_path):
+    """By the driver, as pictures are: of a list every third, of endless ones others than those that are learned from."""
+    rest, held = (HoldoutSplit("abcdefg", 3, held) for held in (False, True))
+    assert [[part[k] for k in range(len(part))] for part in (rest, held)] == [list("bcef"), list("adg")]
+    list(train(replace(RUN, fit=replace(FIT, steps=2), data=replace(RUN.data, validation=0.1)), tmp_path))
+    assert ["validation" in row for row in logged(tmp_path)] == [False, True]
+
+
+@pytest.mark.slow
+def test_a_language_model_draws_nothing(tmp_path):
+    with pytest.raises(ValueError, match="draws no images: .*sample_steps=0"):
+        next(train(replace(RUN, save=SaveConfig()), tmp_path / "pictures"))
+    list(train(RUN, tmp_path / "run"))
+    with pytest.raises(ValueError, match="draws no images: .*--encoder"):
+        load(tmp_path / "run")
 
 
 # Saving
@@ -222,8 +252,8 @@ def test_a_saved_encoder_is_the_encoder_half_bit_for_bit_for_us_and_for_the_libr
 
 @pytest.mark.slow
 def test_an_encoder_of_the_default_size_is_under_2_mb(tmp_path):
-    wide = learn_tokenizer(TEXTS)
-    folder = save_encoder(SpanCorruption(wide), wide, tmp_path / "t5")
+    wide = SpanCorruptionConfig().fit_to_dataset(TEXTS)
+    folder = save_encoder(wide.build(), wide.tokenizer, tmp_path / "t5")
     assert sum(file.stat().st_size for file in folder.iterdir()) < 2e6
 
 

@@ -1,6 +1,7 @@
 """A small classifier of coloured shapes, for the VQGAN's perceptual loss.
 
 `python results/tools/train_scene_classifier.py` trains it and ships it, in five minutes.
+It stays a plain program and no family: a whole training without diffusion, to be read at one glance.
 """
 import json
 from pathlib import Path

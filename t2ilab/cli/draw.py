@@ -7,6 +7,7 @@ from typing import Annotated
 
 import tyro
 
+from ..data.captions import read_captions
 from ..presets import PRESETS
 from ..ranges import check_numbers
 from ..runs import load as loading
@@ -20,7 +21,6 @@ from ..runs.sample import (
     draw,
     edits,
     method_settings,
-    read_captions,
     record,
     save,
     warn_of_unknown_words,

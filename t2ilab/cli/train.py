@@ -3,6 +3,7 @@ import io
 import logging
 import os
 import shlex
+import shutil
 import warnings
 from collections.abc import Generator, Iterator
 from contextlib import ExitStack, closing, contextmanager, nullcontext, redirect_stdout
@@ -13,10 +14,11 @@ from typing import Annotated, Union
 
 import tyro
 
+from ..families.span_corruption import SpanCorruptionConfig, check_encoder, save_encoder
 from ..hub import is_shipped, locate
-from ..presets import PRESETS, Preset
-from ..runs.sample import read_captions
-from ..text.pretraining import PRETRAINING, PretrainConfig
+from ..presets import PRESETS, DataConfig, Preset
+from ..presets.span_corruption import T5_SHAPES
+from ..training.checkpoint import load_weights
 from ..training.fit import FitConfig
 
 
@@ -67,7 +69,7 @@ def resume(run: Annotated[Word, tyro.conf.arg(metavar="RUN")], steps: int | None
 
 
 def pretrain(out: Path = Path("runs/t5-shapes"), texts: Path | None = None,
-             text: PretrainConfig = PretrainConfig(), fit: FitConfig = PRETRAINING) -> None:
+             text: SpanCorruptionConfig = T5_SHAPES.model, fit: FitConfig = T5_SHAPES.fit) -> None:
     """Train a small language model on text alone, by filling gaps: a text encoder for Imagen.
 
     Use it: --encoder OUT --encoder-width WIDTH.  Killed, the same command goes on from the last minute.
@@ -76,11 +78,21 @@ def pretrain(out: Path = Path("runs/t5-shapes"), texts: Path | None = None,
         out: folder for the encoder and its tokenizer, as transformers reads them
         texts: a file with one text per line; endless descriptions of the scenes if not given
     """
-    from ..text import pretraining
-    lines = read_captions(texts) if texts else pretraining.SceneTexts()
-    tokenizer = pretraining.learn_tokenizer(lines, text)
-    for _ in with_bar(pretraining.pretrain(lines, tokenizer, text, fit, out=out), fit.steps, out):
+    from ..runs.folder import find
+    from ..runs.train import train as train_run
+    check_encoder(out)
+    data = DataConfig("texts", root=str(texts)) if texts else T5_SHAPES.data
+    preset = replace(T5_SHAPES, model=text, data=data, fit=fit)
+    unfinished = out.with_name(f".{out.name}.unfinished")
+    for _ in with_bar(train_run(preset, unfinished), fit.steps, out):
         pass
+    if not is_first_process():
+        return
+    run = find(unfinished)
+    model = run.preset.model.build()
+    load_weights(model, run.path / "model.safetensors")
+    save_encoder(model, run.preset.model.tokenizer, out)
+    shutil.rmtree(unfinished)
     use = f"--encoder {shlex.quote(str(out))} --encoder-width {text.width}"
     print(f"{out}: an encoder of {text.width} numbers a token.  Use it: t2ilab train imagen-shapes {use}")
 

@@ -72,6 +72,13 @@ def read_text(path, guessed: list | None = None) -> str:
     return "".join(map(_either, content.removeprefix(codecs.BOM_UTF8).splitlines(keepends=True)))
 
 
+def read_captions(path: Path) -> list[str]:
+    """The captions of a text file, one per line; empty lines do not count.  ValueError if there are none."""
+    if not (found := cleaned(lines(read_text(path)))):
+        raise ValueError(f"{path}: no captions there")
+    return list(found)
+
+
 def _either(line: bytes) -> str:
     """A line in UTF-8 or cp1252: files that grew in several programs hold both."""
     try:

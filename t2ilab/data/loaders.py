@@ -141,9 +141,14 @@ class HoldoutSplit:
         """Example number `index` of this part."""
         if self.held and len(self.dataset) == ENDLESS:
             generator = seeded(generator.initial_seed(), self.every, 6)
-        if self.held:
-            return self.dataset.example(index * self.every, generator)
-        return self.dataset.example(index + index // (self.every - 1) + 1, generator)
+        return self.dataset.example(self._whole(index), generator)
+
+    def __getitem__(self, index: int) -> str:
+        """Text number `index` of this part, of a data set of texts."""
+        return self.dataset[self._whole(index)]
+
+    def _whole(self, index: int) -> int:
+        return index * self.every if self.held else index + index // (self.every - 1) + 1
 
     @property
     def repeats(self) -> bool:

@@ -5,6 +5,7 @@ from .glide import GLIDEConfig
 from .imagen import ImagenConfig
 from .latent_diffusion import LatentDiffusionConfig
 from .rectified_flow import RectifiedFlowConfig
+from .span_corruption import SpanCorruptionConfig
 from .vq_diffusion import VQDiffusionConfig
 from .vqgan import VQGANRunConfig
 
@@ -16,6 +17,7 @@ FAMILIES = {
     "vq_diffusion": VQDiffusionConfig,
     "rectified_flow": RectifiedFlowConfig,
     "latent_diffusion": LatentDiffusionConfig,
+    "span_corruption": SpanCorruptionConfig,
 }
 
 

@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..data.datasets import open_data
+from ..data.loaders import stream
 from ..diffusion.cond import Cond
 from ..diffusion.constraints import clip
 from ..diffusion.process import Sampler
@@ -20,6 +22,14 @@ class FamilyConfig:
     """Base of every family's config, a frozen dataclass.  A family says at least size, build,
     pipeline and to_training_pair."""
     size: int                                    # pixels, H = W
+
+    stream = staticmethod(stream)                # endless batches of its data set
+
+    def open_data(self, data):
+        """The data set that a DataConfig names, as this model sees it."""
+        return open_data(data.data, data.root, size=self.size, split=data.split, crop=data.crop,
+                         flip=data.flip, limit=data.limit, download=data.download,
+                         max_broken=data.max_broken)
 
     def build(self) -> nn.Module:
         """What is trained, with random weights: a module with .loss(x0, cond, generator) -> [B]."""

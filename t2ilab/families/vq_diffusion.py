@@ -142,7 +142,8 @@ class VQDiffusionConfig(FamilyConfig):
 
     def check_parts(self) -> None:
         """FileNotFoundError with the command that fetches the encoder,
-        if the model reads captions and it is not there."""
+        if the model reads captions and it is not there.  ValueError for its guidance, as `pipeline`."""
+        self._check_guidance()
         if self.reads == "text":
             find_encoder(self.encoder)
 

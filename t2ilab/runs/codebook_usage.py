@@ -29,7 +29,7 @@ def count_used(run: str, n: int, *, data: str | None = None, root: str | None = 
     if n < 1:
         raise ValueError(f"n={n}: choose 1 or more")
     given = {name: value for name, value in (("data", data), ("root", root)) if value is not None}
-    dataset, _ = data_of(replace(preset.data, **given), preset.model.size)
+    dataset, _ = data_of(replace(preset, data=replace(preset.data, **given)))
     pictures = pictures_of(dataset, min(n, len(dataset)), preset.data.workers, run)
     counts = count_codes(load(found).model.codec, pictures)
     order = counts.argsort(descending=True, stable=True)

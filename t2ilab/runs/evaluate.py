@@ -110,7 +110,7 @@ def _show(pictures: dict, out: Path) -> None:
 
 def _read(preset: Preset, n: int) -> tuple[torch.Tensor, bool]:
     """n images [n 3 H W] of a run's data set, of its validation set if there is one; and whether there is."""
-    dataset, held = data_of(preset.data, preset.model.size)
+    dataset, held = data_of(preset)
     source = dataset if held is None else held
     pictures = pictures_of(source, min(n, len(source)), preset.data.workers, preset.name)
     return torch.cat(list(pictures)), held is not None

@@ -16,7 +16,6 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 
-from ..data.captions import cleaned, lines, read_text
 from ..data.datasets import is_drawn, open_data
 from ..data.decode import read_image
 from ..data.shapes import Scenes
@@ -158,13 +157,6 @@ def _square(image):
 
 
 # What to draw
-
-def read_captions(path: Path) -> list[str]:
-    """The captions of a text file, one per line; empty lines do not count.  ValueError if there are none."""
-    if not (found := cleaned(lines(read_text(path)))):
-        raise ValueError(f"{path}: no captions there")
-    return list(found)
-
 
 def reads_text(preset: Preset) -> bool:
     """Whether a run reads captions, not labels."""

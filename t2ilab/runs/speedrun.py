@@ -60,7 +60,7 @@ def race(preset: Preset, seed: int = 0, *, n: int = 256, watch: Watch = iter) ->
     model, fit_config = preset.model, replace(preset.fit, seed=seed)
     if not is_drawn(preset.data.data) or model.reads != "text" or model.needs_image:
         raise ValueError(f"{preset.name}: a speed run is for models that draw scenes from captions")
-    scenes, _ = data_of(preset.data, model.size)
+    scenes, _ = data_of(preset)
     model = model.fit_to_dataset(scenes)
     number = min(MOST, fit_config.steps * fit_config.batch_size)
     drawn = Drawn([scenes.example(k, generator(seed, k)) for k in range(number)])

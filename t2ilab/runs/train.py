@@ -11,11 +11,11 @@ import torch
 
 from .. import __version__
 from ..data.caption_check import check_captions
-from ..data.datasets import is_drawn, open_data
-from ..data.loaders import HoldoutSplit, stream
+from ..data.datasets import is_drawn
+from ..data.loaders import HoldoutSplit
 from ..evaluation.caption_metrics import SEED
 from ..pipeline.walk import Pipeline
-from ..presets import DataConfig, Preset, named
+from ..presets import Preset, named
 from ..tensors import generator
 from ..training.checkpoint import Checkpoints, load_weights, newest, write_text
 from ..training.fit import Log, TrainState, fit
@@ -26,14 +26,12 @@ from .lock import alone
 from .log import Logger, command_line
 
 
-def data_of(config: DataConfig, size: int):
+def data_of(preset: Preset):
     """(training set, validation set or None)."""
-    dataset = open_data(config.data, config.root, size=size, split=config.split, crop=config.crop,
-                        flip=config.flip, limit=config.limit, download=config.download,
-                        max_broken=config.max_broken)
-    if not config.validation:
+    dataset = preset.model.open_data(preset.data)
+    if not preset.data.validation:
         return dataset, None
-    every = round(1 / config.validation)
+    every = round(1 / preset.data.validation)
     return HoldoutSplit(dataset, every), HoldoutSplit(dataset, every, held=True)
 
 
@@ -48,15 +46,15 @@ def train(preset: Preset | str, out: Path | None = None) -> Iterator[tuple[Log, 
     preset = named(preset) if isinstance(preset, str) else preset
     out = Path(out or Path("runs") / preset.name)
     _check_start(preset, out)
-    dataset, held = data_of(preset.data, preset.model.size)
+    dataset, held = data_of(preset)
     if preset.model.reads == "text":
         check_captions(dataset)
     preset = replace(preset, model=_as_it_starts(preset, out).fit_to_dataset(dataset))
     preset.model.check_parts()                               # before billions are built for nothing
     torch.manual_seed(preset.fit.seed)
     state = TrainState(preset.model.build(), preset.fit)
-    pipeline = preset.model.pipeline(state.ema)     # sampling settings are checked before the first step
     save = preset.save
+    pipeline = preset.model.pipeline(state.ema) if save.sample_steps else None
     with alone(out) if state.accelerator.is_main_process else nullcontext():
         config = _write_config(preset, out, state)
         checkpoints = Checkpoints(out / "checkpoints", config, every_steps=save.checkpoint_steps,
@@ -137,7 +135,7 @@ def _validation(preset: Preset, held, step: int, ema: torch.nn.Module) -> dict[s
     if held is None or not _due(preset.save.validate_steps, step, preset):
         return {}
     seed = preset.fit.seed
-    batch = next(stream(held, batch_size=min(128, len(held)), seed=seed))
+    batch = next(preset.model.stream(held, batch_size=min(128, len(held)), seed=seed))
     x0, cond = preset.model.to_training_pair(batch, generator(seed, 0, 0, 4))
     device = next(ema.parameters()).device
     x0, cond = x0.to(device), cond.map(lambda v: v.to(device))
@@ -151,14 +149,14 @@ def _due(every: int, step: int, preset: Preset) -> bool:
 
 def _draw_samples(pipeline: Pipeline, preset: Preset, dataset, path: Path) -> None:
     """16 samples as they are now, for captions of the data set if the model reads any: always the same."""
-    batch = next(stream(dataset, batch_size=16, seed=preset.fit.seed))
+    batch = next(preset.model.stream(dataset, batch_size=16, seed=preset.fit.seed))
     captions, options = preset.model.preview_inputs(batch)
     below = None if isinstance(captions, int) else captions
     show_grid(pipeline(captions, **options), below, path=path)
 
 
 def _batches(preset: Preset, dataset, state: TrainState):
-    fit, seed = preset.fit, preset.fit.seed
+    fit, seed, stream = preset.fit, preset.fit.seed, preset.model.stream
     shards = [stream(dataset, batch_size=fit.batch_size, seed=seed, start=state.step, shard=shard,
                      shards=state.total_shards, workers=preset.data.workers) for shard in state.shards]
     # other numbers than the noise's

@@ -3,7 +3,7 @@ learns, as in Imagen (Saharia et al. 2022, 2.1).
 
 One adapter for every encoder in Hugging Face's layout: T5 and its kin (of which the encoder half is loaded),
 BERT's, CLIP's text half. Features are computed once and then kept on disk. Left out on purpose: training the
-encoder (text/pretraining.py pre-trains a small one), and fetching one.
+encoder (families/span_corruption.py pre-trains a small one), and fetching one.
 """
 import hashlib
 import json
