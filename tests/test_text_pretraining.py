@@ -193,13 +193,13 @@ def test_a_training_killed_anywhere_ends_in_the_same_encoder(tmp_path, monkeypat
     monkeypatch.chdir(tmp_path)
     assert pretrain("whole") == 0
     monkeypatch.setattr(Checkpoints, "due", lambda self, state: state.step % 2 == 0)
-    for killed_after, goes_on_from in ((3, 1), (5, 3)):
+    for killed_after, goes_on_from in ((3, 1), (5, 4)):     # closed, it saves the step it has done
         steps = train(RUN, Path(".killed.unfinished"))
         assert next(steps)[0].step == goes_on_from and any(log.step == killed_after for log, _ in steps)
         steps.close()
     assert [row["step"] for row in logged(Path(".killed.unfinished"))] == [1, 2, 3, 4, 5]
     (tmp_path / "texts.txt").write_text("a dog\n")
-    for words, said in ((("--steps", "3"), "4 steps are done.*choose --steps 4 or more"), (("--texts", "texts.txt"), "another model and data"),
+    for words, said in ((("--steps", "3"), "5 steps are done.*choose --steps 5 or more"), (("--texts", "texts.txt"), "another model and data"),
                         (("--seed", "1"), "another seed"), (("--layers", "2"), "another model: choose another --out")):
         assert pretrain("killed", *words) == 1 and re.search(said, capsys.readouterr().err)
     assert pretrain("killed") == 0 and digests(Path("killed")) == digests(Path("whole"))
