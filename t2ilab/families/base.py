@@ -10,7 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from ..diffusion.cond import Cond
+from ..diffusion.constraints import clip
+from ..diffusion.gaussian_denoiser import GaussianDenoiser
+from ..diffusion.process import Sampler
 from ..diffusion.schedules import check_times, timesteps
+from ..pipeline.stage import Stage
 
 
 class FamilyConfig:
@@ -100,6 +104,19 @@ def check_size(size: int, net, name: str = "size") -> None:
     """ValueError for images, or latents, that a U-Net's levels do not halve evenly."""
     if size % net.factor:
         raise ValueError(f"{name}={size}: this U-Net takes sizes divisible by {net.factor}")
+
+
+def pixel_stage(config, model: GaussianDenoiser | None, sampler: Sampler) -> Stage:
+    """The stage of a config that draws pixels, its x0 clipped to [-1, 1].
+
+    model: the denoiser; None: one with random weights."""
+    return Stage(
+        denoiser=model or config.build(),
+        shape=(3, config.size, config.size),
+        steps=config.sampling_steps,
+        guidance_scale=config.guidance_scale,
+        constrain=(clip,),
+        sampler=sampler)
 
 
 def class_names(config, dataset) -> tuple[str, ...]:

@@ -13,16 +13,22 @@ from torch import Tensor
 
 from ..data.captions import clean
 from ..diffusion.cond import Cond
-from ..diffusion.constraints import clip
 from ..diffusion.gaussian import variance_preserving
 from ..diffusion.gaussian_denoiser import GaussianDenoiser, ObjectiveConfig
 from ..diffusion.sampling import SAMPLERS
 from ..diffusion.schedules import SCHEDULES
 from ..nets.unet import UNet, UNetConfig
-from ..pipeline.stage import Stage
 from ..pipeline.walk import Pipeline
 from ..ranges import check_ranges
-from .base import FamilyConfig, check_choices, check_size, check_steps, class_names, label_cond
+from .base import (
+    FamilyConfig,
+    check_choices,
+    check_size,
+    check_steps,
+    class_names,
+    label_cond,
+    pixel_stage,
+)
 
 
 @dataclass(frozen=True)
@@ -57,13 +63,7 @@ class DDPMConfig(FamilyConfig):
 
     def pipeline(self, model: GaussianDenoiser | None = None) -> Pipeline:
         """One stage, from noise to pixels."""
-        stage = Stage(
-            denoiser=model or self.build(),
-            shape=(3, self.size, self.size),
-            steps=self.sampling_steps,
-            guidance_scale=self.guidance_scale,
-            constrain=(clip,),
-            sampler=SAMPLERS[self.sampler])
+        stage = pixel_stage(self, model, SAMPLERS[self.sampler])
         return Pipeline(Labels(self.labels, self.net.classes), (stage,))
 
     def fit_to_dataset(self, dataset) -> "DDPMConfig":

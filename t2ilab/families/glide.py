@@ -13,7 +13,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..diffusion.cond import Cond
-from ..diffusion.constraints import clip
 from ..diffusion.gaussian import variance_preserving
 from ..diffusion.gaussian_denoiser import GaussianDenoiser, ObjectiveConfig
 from ..diffusion.sampling import SAMPLERS
@@ -21,12 +20,11 @@ from ..diffusion.schedules import SCHEDULES
 from ..nets.text_transformer import TextConfig, TextTransformer
 from ..nets.unet import UNet, UNetConfig
 from ..pipeline.edit import given
-from ..pipeline.stage import Stage
 from ..pipeline.walk import Pipeline
 from ..ranges import check_ranges
 from ..tensors import Source, from_uint8, randn, to_uint8
 from ..text.tokenizer import Tokenizer, learn_merges
-from .base import FamilyConfig, check_choices, check_size, check_steps
+from .base import FamilyConfig, check_choices, check_size, check_steps, pixel_stage
 
 
 class GlideNet(nn.Module):
@@ -103,13 +101,8 @@ class GLIDEConfig(FamilyConfig):
 
     def pipeline(self, model: GaussianDenoiser | None = None) -> Pipeline:
         """The pipeline of this one stage."""
-        stage = Stage(
-            denoiser=model or self.build(),
-            shape=(3, self.size, self.size),
-            steps=self.sampling_steps,
-            guidance_scale=self.guidance_scale,
-            constrain=(clip,),
-            sampler=SAMPLERS[self.sampler],
+        stage = replace(
+            pixel_stage(self, model, SAMPLERS[self.sampler]),
             temperature=self.temperature,
             enlarge=self._enlarge if self.low_res else None,
             sees_known=self.known > 0)

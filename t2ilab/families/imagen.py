@@ -23,13 +23,12 @@ from ..diffusion.schedules import SCHEDULES
 from ..nets.efficient_unet import EfficientUNet, EfficientUNetConfig
 from ..nets.text_pooling import TextPooling
 from ..nets.unet import UNet, UNetConfig
-from ..pipeline.stage import Stage
 from ..pipeline.walk import Pipeline
 from ..ranges import check_ranges
 from ..tensors import Source
 from ..text.find_encoder import find_encoder
 from ..text.frozen_encoder import FrozenEncoder
-from .base import FamilyConfig, check_choices, check_size, check_steps
+from .base import FamilyConfig, check_choices, check_size, check_steps, pixel_stage
 from .glide import shrink
 
 # The paper's base, 64 px.
@@ -120,13 +119,9 @@ class ImagenConfig(FamilyConfig):
     def pipeline(self, model: GaussianDenoiser | None = None) -> Pipeline:
         """The pipeline of this one stage."""
         enlarge = partial(self._enlarge, share=self.augmentation) if self.low_res else None
-        stage = Stage(
-            denoiser=model or self.build(),
-            shape=(3, self.size, self.size),
-            steps=self.sampling_steps,
-            guidance_scale=self.guidance_scale,
+        stage = replace(
+            pixel_stage(self, model, SAMPLERS[self.sampler]),
             constrain=THRESHOLDS[self.threshold](self.percentile),
-            sampler=SAMPLERS[self.sampler],
             enlarge=enlarge)
         return Pipeline(self.language_model, (stage,))
 

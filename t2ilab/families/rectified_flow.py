@@ -8,15 +8,13 @@ guidance can be turned on when sampling.
 from dataclasses import dataclass, field, replace
 
 from ..diffusion.cond import Cond
-from ..diffusion.constraints import clip
 from ..diffusion.gaussian import rectified_flow
 from ..diffusion.gaussian_denoiser import GaussianDenoiser, ObjectiveConfig
 from ..diffusion.sampling import ddim
 from ..nets.unet import UNet, UNetConfig
-from ..pipeline.stage import Stage
 from ..pipeline.walk import Pipeline
 from ..ranges import check_ranges
-from .base import FamilyConfig, check_size, check_steps, class_names, label_cond
+from .base import FamilyConfig, check_size, check_steps, class_names, label_cond, pixel_stage
 from .ddpm import Labels
 
 
@@ -49,13 +47,7 @@ class RectifiedFlowConfig(FamilyConfig):
 
     def pipeline(self, model: GaussianDenoiser | None = None) -> Pipeline:
         """One stage, from noise to pixels by Euler's steps."""
-        stage = Stage(
-            denoiser=model or self.build(),
-            shape=(3, self.size, self.size),
-            steps=self.sampling_steps,
-            guidance_scale=self.guidance_scale,
-            constrain=(clip,),
-            sampler=ddim(0.0))
+        stage = pixel_stage(self, model, ddim(0.0))
         return Pipeline(Labels(self.labels, self.net.classes), (stage,))
 
     def fit_to_dataset(self, dataset) -> "RectifiedFlowConfig":
