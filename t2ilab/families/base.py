@@ -13,6 +13,7 @@ from ..data.datasets import open_data
 from ..data.loaders import stream
 from ..diffusion.cond import Cond
 from ..diffusion.constraints import clip
+from ..diffusion.gaussian_denoiser import GaussianDenoiser
 from ..diffusion.process import Sampler
 from ..diffusion.schedules import check_times, timesteps
 from ..pipeline.stage import Stage
@@ -115,7 +116,7 @@ def check_size(size: int, net, name: str = "size") -> None:
         raise ValueError(f"{name}={size}: this U-Net takes sizes divisible by {net.factor}")
 
 
-def pixel_stage(config, model: nn.Module | None, sampler: Sampler) -> Stage:
+def pixel_stage(config, model: GaussianDenoiser | None, sampler: Sampler) -> Stage:
     """The stage of a config that draws pixels, its x0 clipped to [-1, 1].
 
     model: the denoiser; None: one with random weights."""

@@ -41,6 +41,7 @@ class UNetConfig:
     resample: str = "conv"                                    # conv, or block = in residual blocks
     patch: int = 1                                            # patch side (pixels); 2: 3-4x cheaper
     places: bool = False                                      # attention knows where each pixel is
+    coordinates: bool = False                                 # the first layer does, from x and y
     classes: int = 0                                          # labels to condition on; 0 = none
     text_width: int = 0                                       # D of the caption's tokens; 0 = none
     tf_layout: bool = False                                   # DDPM's TensorFlow conventions
@@ -77,7 +78,8 @@ class UNet(Checkpointed):
         self.time = time_mlp(c.channels, width)
         self.label = nn.Embedding(c.classes, width) if c.classes else None
         self.pooled = nn.Linear(c.text_width, width) if c.text_width else None
-        self.conv_in = nn.Conv2d(in_channels * folded, c.channels, 3, padding=1)
+        inputs = in_channels + 2 * c.coordinates
+        self.conv_in = nn.Conv2d(inputs * folded, c.channels, 3, padding=1)
         widths = [c.channels * m for m in c.channel_mult]
         self.down, skips = self._down(widths)
         middle = [self._layer(widths[-1], widths[-1], attention=here) for here in (True, False)]
@@ -161,11 +163,12 @@ class UNet(Checkpointed):
         return emb
 
     def _stem(self, x: Tensor, cond) -> Tensor:
-        """x_t and the images it may look at, side by side in patches: [B C h w]."""
+        """x_t, the images it may look at and coordinates, side by side in patches: [B C h w]."""
         known = cond.known
         if self.known and known is None:
             known = x.new_zeros(len(x), 4, *x.shape[2:])             # [B 4 H W]: nothing is given
-        return in_patches([x, known, cond.low_res], self.config.patch)
+        where = coordinates(x) if self.config.coordinates else None
+        return in_patches([x, known, cond.low_res, where], self.config.patch)
 
     def _check(self, x: Tensor, cond) -> None:
         """ValueError unless x_t and cond have the shapes that this network was built for."""
@@ -187,3 +190,11 @@ class UNet(Checkpointed):
             raise ValueError(f"text {text}, mask {mask}: "
                              f"this U-Net takes text [{x[0]} L {c.text_width}], "
                              f"and a mask [{x[0]} L] or none: then it looks at all of it")
+
+
+def coordinates(x: Tensor) -> Tensor:
+    """y, then x of every pixel of images [B C H W], from -1 to 1: [B 2 H W] (CoordConv, Liu et al.
+    2018)."""
+    B, _, H, W = x.shape
+    y, x_ = (torch.linspace(-1, 1, n, device=x.device, dtype=x.dtype) for n in (H, W))
+    return torch.stack(torch.meshgrid(y, x_, indexing="ij")).expand(B, 2, H, W)
