@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch.testing import assert_close
 from toys import wave
 
@@ -105,6 +106,18 @@ def test_every_attention_reads_the_text():
     assert len(readers) == 2 * 1 + 1 + 2 * 2                        # down, middle, up
     assert all(reader.attend.context_kv.weight.grad.norm() > 0 for reader in readers)
     assert (text.grad.norm(dim=2) > 0).all()
+
+
+def test_coordinates_tell_the_first_layer_where_each_pixel_lies():
+    config = UNetConfig(channels=32, channel_mult=(1,), blocks=1, attention=(False,), patch=2, coordinates=True)
+    net, plain = UNet(config), UNet(replace(config, coordinates=False))
+    assert net.conv_in.weight.shape[1] == plain.conv_in.weight.shape[1] + 2 * 2 ** 2
+    seen = []
+    net.conv_in.register_forward_pre_hook(lambda _, inputs: seen.append(F.pixel_shuffle(inputs[0], 2)))
+    x = picture(2, 3, 4, 8)
+    net(x, torch.tensor([5.0, 5.0]), Cond())
+    assert torch.equal(seen[0][:, :3], x)
+    assert torch.equal(seen[0][1, 3, :, 0], torch.linspace(-1, 1, 4)) and torch.equal(seen[0][0, 4, 2], torch.linspace(-1, 1, 8))
 
 
 def test_places_tell_attention_where_each_pixel_lies():

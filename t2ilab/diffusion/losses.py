@@ -20,6 +20,7 @@ WEIGHTS = {
     "velocity": lambda snr: (snr.sqrt() + 1).square(),                          # Rectified flow
     "v_clipped": lambda snr: (snr + 1).clamp(max=5),
     "min_snr": lambda snr: snr.clamp(max=5),                                    # min-SNR
+    "min_snr_plus": lambda snr: snr.clamp(max=5) + 0.2,     # something for noise alone, too
     "p2": lambda snr: snr / (1 + snr),                                          # P2
 }
 

@@ -39,7 +39,7 @@ QUICK = GLIDEConfig(
     size=32, net=replace(WORDS, attention=(False, False, True), text_width=64, coordinates=True),
     text=TextConfig(512, 24, text_layers=1, text_heads=4),
     objective=ObjectiveConfig(
-        predict="x0", loss_weighting="v_clipped", timestep_sampler="middle", cond_drop_prob=0.1),
+        predict="x0", loss_weighting="min_snr_plus", timestep_sampler="middle", cond_drop_prob=0.1),
     sampling_steps=50, guidance_scale=1.25)
 
 # 3,562,656 parameters
@@ -84,7 +84,7 @@ CAPTIONED = DataConfig("folder", workers=4)
 DOGS = DataConfig("dogs", split="all", crop="random", flip=True, workers=4)
 SBU = DataConfig("sbu", limit=100_000, workers=4)
 
-QUICK_FIT = replace(LAPTOP, steps=1_000, lr=4e-3, warmup=20, ema_decay=0.99)
+QUICK_FIT = replace(LAPTOP, steps=1_200, lr=4e-3, warmup=20, ema_decay=0.99)
 FLOWERS_FIT = FitConfig(steps=100_000, batch_size=64, lr=2e-4, warmup=1000, ema_decay=0.9999)
 ADAM = FitConfig(betas=(0.9, 0.999), decay="none", ema_decay=0.9999)
 MINI_FIT = replace(ADAM, batch_size=64, lr=1e-4)

@@ -11,7 +11,8 @@ from ..training.fit import Log, TrainState
 
 def command_line() -> str:
     """The command that this process runs, if it is one of ours; else nothing."""
-    by_us = Path(sys.argv[0]).stem in ("t2ilab", "cli")
+    program = Path(sys.argv[0])
+    by_us = program.stem == "t2ilab" or program.parent.name == "cli"
     return shlex.join(["t2ilab", *sys.argv[1:]]) if by_us else ""
 
 
