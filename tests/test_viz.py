@@ -101,6 +101,15 @@ def test_bars_named_after_a_colour_have_it():
     assert min(found.get((255, 0, 0), 0), found.get((0, 0, 255), 0)) > 1000
 
 
+def test_long_labels_of_bars_break_at_blanks_before_they_turn(monkeypatch):
+    from matplotlib.axes import Axes
+    seen = []
+    monkeypatch.setattr(Axes, "set_xticks", lambda self, ticks, labels, rotation: seen.append((labels[0], rotation)))
+    for label in ("colour", "another background", "shapes-upsampler"):
+        plots.bars({"a": {label + " " * k: k for k in range(6)}})
+    assert seen == [("colour", 0), ("another\nbackground", 0), ("shapes-upsampler", 90)]
+
+
 def test_beside_keeps_both_pictures():
     left, right = Image.new("RGB", (3, 5), "red"), Image.new("RGB", (2, 4), "blue")
     both = tiles.beside(left, right)

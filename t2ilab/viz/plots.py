@@ -51,12 +51,20 @@ def bars(series: dict, *, xlabel="", ylabel="", title=None, log=()) -> Image.Ima
         x = [i + offset for i in range(len(labels))]
         colour = name if name in COLOURS else None
         axes.bar(x, [float(values[label]) for label in labels], width, label=name, color=colour)
-    letters = len(labels) * max(len(str(label)) for label in labels)
-    axes.set_xticks(range(len(labels)), labels, rotation=90 if letters > 65 else 0)
+    names = [str(label) for label in labels]
+    if not _fit(names):
+        names = [name.replace(" ", "\n") for name in names]
+    axes.set_xticks(range(len(names)), names, rotation=0 if _fit(names) else 90)
     if len(series) > 1:
         # bars may be of full height: no room among them
-        figure.legend(loc="outside upper center", ncols=len(series))
+        columns = len(series) if _fit(list(series), handle=6) else 2
+        figure.legend(loc="outside upper center", ncols=columns)
     return _render(figure, axes)
+
+
+def _fit(names, handle=0):
+    """Whether texts of one or more lines have room side by side.  handle: letters that each takes more."""
+    return len(names) * (handle + max(len(line) for name in names for line in name.split("\n"))) <= 65
 
 
 def heatmap(values, *, rows, columns, xlabel="", ylabel="", title=None) -> Image.Image:
@@ -68,7 +76,8 @@ def heatmap(values, *, rows, columns, xlabel="", ylabel="", title=None) -> Image
         raise ValueError(f"values {list(values.shape)} for {len(rows)} rows and {len(columns)} columns")
     is_large = values.numel() > 100
     figure, axes = _axes(xlabel, ylabel, title, ())
-    figure.set_size_inches(max(5, 1.2 + (0.3 if is_large else 0.55) * len(columns)),
+    margin = 0.4 + 0.08 * max(len(str(name)) for name in rows)
+    figure.set_size_inches(max(5, margin + (0.3 if is_large else 0.55) * len(columns)),
                            max(2, 1 + (0.22 if is_large else 0.32) * len(rows)))
     axes.grid(False)
     shades = axes.imshow(values.numpy(), aspect="auto", cmap="Blues")
