@@ -148,6 +148,11 @@ def test_few_colours_keep_the_hue_of_a_small_thing():
     assert red > 190 and green < 60 and blue < 60
 
 
+def test_an_almost_even_background_becomes_one_colour():
+    grey = Image.effect_noise((64, 64), 1).point(lambda v: 128 + max(-3, min(3, v - 128))).convert("RGB")
+    assert len(grey.getcolors()) > 3 and tiles.few_colours(grey).convert("RGB").getcolors() == [(64 * 64, (128,) * 3)]
+
+
 def test_a_notebook_gets_few_colours_of_a_drawing_and_a_jpeg_of_photographs_and_a_file_gets_all(tmp_path, monkeypatch):
     shown = []
     monkeypatch.setattr(notebook, "in_notebook", lambda: True)

@@ -60,7 +60,7 @@ def diagram(boxes: dict[str, Box], arrows=(), *, room: float = 0.0, scale: float
         _draw(axes, arrow, boxes, patches)
     file = io.BytesIO()
     figure.savefig(file, format="png")
-    return few_colours(Image.open(file), 40)
+    return few_colours(Image.open(file), 48)
 
 
 def _draw(axes, arrow: Arrow, boxes: dict[str, Box], patches: dict) -> None:

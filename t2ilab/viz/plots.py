@@ -135,4 +135,4 @@ def _render(figure, axes, legend=False):
     file = io.BytesIO()
     figure.savefig(file, format="png")
     # a plot has few colours, and weighs a third like this; with fewer its grid would fade
-    return few_colours(Image.open(file), 40)
+    return few_colours(Image.open(file), 48)
