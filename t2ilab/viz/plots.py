@@ -80,7 +80,7 @@ def heatmap(values, *, rows, columns, xlabel="", ylabel="", title=None) -> Image
     figure.set_size_inches(max(5, margin + (0.3 if is_large else 0.55) * len(columns)),
                            max(2, 1 + (0.22 if is_large else 0.32) * len(rows)))
     axes.grid(False)
-    shades = axes.imshow(values.numpy(), aspect="auto", cmap="Blues")
+    shades = axes.imshow(values.numpy(), aspect="auto", cmap="Greys")
     letters = len(columns) * max(len(str(name)) for name in columns)
     axes.set_xticks(range(len(columns)), columns, rotation=90 if letters > 60 else 0)
     axes.set_yticks(range(len(rows)), rows)
