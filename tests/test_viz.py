@@ -105,9 +105,9 @@ def test_long_labels_of_bars_break_at_blanks_before_they_turn(monkeypatch):
     from matplotlib.axes import Axes
     seen = []
     monkeypatch.setattr(Axes, "set_xticks", lambda self, ticks, labels, rotation: seen.append((labels[0], rotation)))
-    for label in ("colour", "another background", "shapes-upsampler"):
-        plots.bars({"a": {label + " " * k: k for k in range(6)}})
-    assert seen == [("colour", 0), ("another\nbackground", 0), ("shapes-upsampler", 90)]
+    for n, label in ((6, "colour"), (6, "another background"), (18, "another background"), (6, "shapes-upsampler")):
+        plots.bars({"a": {f"{label} {k:02}": k for k in range(n)}})
+    assert seen == [("colour 00", 0), ("another\nbackground\n00", 0), ("another background 00", 90), ("shapes-upsampler 00", 90)]
 
 
 def test_beside_keeps_both_pictures():

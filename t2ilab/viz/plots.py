@@ -52,9 +52,9 @@ def bars(series: dict, *, xlabel="", ylabel="", title=None, log=()) -> Image.Ima
         colour = name if name in COLOURS else None
         axes.bar(x, [float(values[label]) for label in labels], width, label=name, color=colour)
     names = [str(label) for label in labels]
-    if not _fit(names):
-        names = [name.replace(" ", "\n") for name in names]
-    axes.set_xticks(range(len(names)), names, rotation=0 if _fit(names) else 90)
+    broken = [name.replace(" ", "\n") for name in names]
+    fitting = next((texts for texts in (names, broken) if _fit(texts)), None)
+    axes.set_xticks(range(len(names)), fitting or names, rotation=0 if fitting else 90)
     if len(series) > 1:
         # bars may be of full height: no room among them
         columns = len(series) if _fit(list(series), handle=6) else 2
@@ -64,7 +64,7 @@ def bars(series: dict, *, xlabel="", ylabel="", title=None, log=()) -> Image.Ima
 
 def _fit(names, handle=0):
     """Whether texts of one or more lines have room side by side.  handle: letters that each takes more."""
-    return len(names) * (handle + max(len(line) for name in names for line in name.split("\n"))) <= 65
+    return len(names) * (handle + max(len(line) for name in names for line in name.split("\n"))) <= 72
 
 
 def heatmap(values, *, rows, columns, xlabel="", ylabel="", title=None) -> Image.Image:
