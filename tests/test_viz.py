@@ -1,4 +1,6 @@
 """Grids, strips, plots, panels and progress: exact pixels where pixels matter, the right number of things elsewhere."""
+import io
+
 import pytest
 import torch
 from PIL import Image, ImageChops
@@ -99,6 +101,15 @@ def test_bars_named_after_a_colour_have_it():
     assert min(found.get((255, 0, 0), 0), found.get((0, 0, 255), 0)) > 1000
 
 
+def test_long_labels_of_bars_break_at_blanks_before_they_turn(monkeypatch):
+    from matplotlib.axes import Axes
+    seen = []
+    monkeypatch.setattr(Axes, "set_xticks", lambda self, ticks, labels, rotation: seen.append((labels[0], rotation)))
+    for n, label in ((6, "colour"), (6, "another background"), (18, "another background"), (6, "shapes-upsampler")):
+        plots.bars({"a": {f"{label} {k:02}": k for k in range(n)}})
+    assert seen == [("colour 00", 0), ("another\nbackground\n00", 0), ("another background 00", 90), ("shapes-upsampler 00", 90)]
+
+
 def test_beside_keeps_both_pictures():
     left, right = Image.new("RGB", (3, 5), "red"), Image.new("RGB", (2, 4), "blue")
     both = tiles.beside(left, right)
@@ -135,6 +146,35 @@ def test_few_colours_keep_the_hue_of_a_small_thing():
     sheet.paste((220, 30, 30), (30, 30, 34, 34))
     red, green, blue = tiles.few_colours(sheet, 32).convert("RGB").getpixel((32, 32))
     assert red > 190 and green < 60 and blue < 60
+
+
+def test_an_almost_even_background_becomes_one_colour():
+    grey = Image.effect_noise((64, 64), 1).point(lambda v: 128 + max(-3, min(3, v - 128))).convert("RGB")
+    assert len(grey.getcolors()) > 3 and tiles.few_colours(grey).convert("RGB").getcolors() == [(64 * 64, (128,) * 3)]
+
+
+def test_a_notebook_gets_few_colours_of_a_drawing_and_a_jpeg_of_photographs_and_a_file_gets_all(tmp_path, monkeypatch):
+    shown = []
+    monkeypatch.setattr(notebook, "in_notebook", lambda: True)
+    monkeypatch.setattr(notebook, "_display", lambda data, text: shown.extend(Image.open(io.BytesIO(file)) for file in data.values()))
+    picture = Image.merge("RGB", [Image.linear_gradient("L"), Image.linear_gradient("L").rotate(90), Image.radial_gradient("L")])
+    notebook.show(picture)
+    notebook.show(tiles.few_colours(picture, 8))
+    notebook.show_photographs(picture)
+    notebook.show(picture, path=tmp_path / "all.png")
+    drawing, fewer, photographs = shown
+    assert drawing.format == fewer.format == "PNG" and photographs.format == "JPEG"
+    assert 64 < len(drawing.getcolors()) <= 96 and len(fewer.getcolors()) <= 8
+    assert max(high for _, high in ImageChops.difference(photographs, picture).getextrema()) < 25
+    assert ImageChops.difference(Image.open(tmp_path / "all.png"), picture).getbbox() is None
+
+
+def test_a_large_heat_map_has_a_scale_in_place_of_numbers(monkeypatch):
+    written = []
+    monkeypatch.setattr(plots, "_write_numbers", lambda axes, values: written.append(len(values)))
+    for n in (10, 11):
+        plots.heatmap(torch.rand(n, n), rows=range(n), columns=range(n))
+    assert written == [10]
 
 
 def test_a_heat_map_has_a_row_and_a_column_per_name():

@@ -8,6 +8,8 @@ from typing import NamedTuple
 
 from PIL import Image
 
+from .tiles import few_colours
+
 SHADES = {"image": "#dbe9f6", "net": "#fde4c8", "text": "#dff0d8", "noise": "#e6e0ef", "plain": "#f4f4f4"}
 
 
@@ -58,7 +60,7 @@ def diagram(boxes: dict[str, Box], arrows=(), *, room: float = 0.0, scale: float
         _draw(axes, arrow, boxes, patches)
     file = io.BytesIO()
     figure.savefig(file, format="png")
-    return Image.open(file).convert("RGB").quantize(64)
+    return few_colours(Image.open(file), 48)
 
 
 def _draw(axes, arrow: Arrow, boxes: dict[str, Box], patches: dict) -> None:

@@ -1,5 +1,7 @@
 """Images and panels with sliders, shown in a notebook or saved as PNG files.
 
+A file keeps every colour; a notebook keeps 96 of a drawn picture, or photographs as a JPEG, and stays light.
+
 The only module that imports ipywidgets, and it does so late.
 Left out on purpose: animation, figures that you can zoom.
 """
@@ -9,9 +11,10 @@ import time
 from pathlib import Path
 
 import torch
+from PIL import Image
 from torch import Tensor
 
-from .tiles import grid, strip
+from .tiles import few_colours, grid, strip
 
 
 def show_grid(images: Tensor, captions=None, *, title=None, path=None, **options):
@@ -20,22 +23,29 @@ def show_grid(images: Tensor, captions=None, *, title=None, path=None, **options
 
 
 def film_strip(frames, labels=None, *, title=None, path=None, **options):
-    """Show how a batch changes over time; arguments as in `strip`. With path: save a PNG instead.
-
-    In 256 colours: noise does not compress, and a notebook full of it would weigh too much for git.
-    `show(strip(...))` keeps them all."""
-    show(strip(frames, labels, title=title, **options).quantize(256), title, path=path)
+    """Show how a batch changes over time; arguments as in `strip`. With path: save a PNG instead."""
+    show(strip(frames, labels, title=title, **options), title, path=path)
 
 
 def show(picture, title=None, *, path=None):
     """Show a pillow image, or images [B 3 H W] in [-1, 1], in the notebook; with path, save it as a PNG.
 
-    Elsewhere it does nothing."""
+    The file has all colours, the notebook 96 (`few_colours`, which may be called before with another
+    number).  Elsewhere it does nothing."""
     if path is not None:
         Path(path).parent.mkdir(parents=True, exist_ok=True)
-        Path(path).write_bytes(_png(picture))
+        Path(path).write_bytes(_encoded(_pillow(picture), "png", optimize=True))
     elif in_notebook():
-        _display({"image/png": _png(picture)}, f"<picture: {title}>" if title else "<picture>")
+        _display({"image/png": _light_png(picture)}, f"<picture: {title}>" if title else "<picture>")
+
+
+def show_photographs(picture: Image.Image, title=None):
+    """Show a pillow image in the notebook as a JPEG: right for photographs, at half the size of a PNG.
+
+    Not for drawn shapes and plots, whose edges it blurs."""
+    if in_notebook():
+        photographs = _encoded(picture.convert("RGB"), "jpeg", quality=80)
+        _display({"image/jpeg": photographs}, f"<photographs: {title}>" if title else "<photographs>")
 
 
 def in_notebook() -> bool:
@@ -44,10 +54,18 @@ def in_notebook() -> bool:
     return ipython is not None and hasattr(ipython.get_ipython(), "kernel")
 
 
-def _png(picture):
-    picture = grid(picture) if torch.is_tensor(picture) else picture
+def _pillow(picture):
+    return grid(picture) if torch.is_tensor(picture) else picture
+
+
+def _light_png(picture):
+    picture = _pillow(picture)
+    return _encoded(picture if picture.mode == "P" else few_colours(picture), "png", optimize=True)
+
+
+def _encoded(picture, kind, **options):
     file = io.BytesIO()
-    picture.save(file, format="png", optimize=True)
+    picture.save(file, format=kind, **options)
     return file.getvalue()
 
 
@@ -88,7 +106,7 @@ class Panel:
 
     def _draw(self):
         self.picture = self.draw(*(control.value for control in self.controls.values()))
-        self.image.value, self.label.value = _png(self.picture), ""
+        self.image.value, self.label.value = _light_png(self.picture), ""
 
     def __repr__(self):
         return f"<panel {self.name}>"
@@ -103,7 +121,7 @@ def panel(name: str, draw, controls: dict) -> Panel:
     Where nothing runs, as on GitHub, the first picture stands in its place.
     Lesson: notebooks/02_noising.ipynb"""
     made = Panel(name, draw, controls)
-    _display_widget(made.box, repr(made), picture=_png(made.picture))
+    _display_widget(made.box, repr(made), picture=_light_png(made.picture))
     return made
 
 

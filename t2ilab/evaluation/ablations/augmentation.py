@@ -43,6 +43,7 @@ def draw_augmentation(result: dict):
     """The sweep as one image: PSNR on the left, alignment on the right."""
     x, plots = result["levels"], []
     for what, label in (("psnr", "PSNR, dB"), ("alignment", "alignment")):
-        curves = {name: (x, result[name][what]) for name in ("clean", "spoilt")}
+        curves = {shown: (x, result[name][what])
+                  for shown, name in (("clean", "clean"), ("degraded", "spoilt"))}
         plots.append(lines(curves, xlabel="augmentation", ylabel=label, marker="o"))
     return beside(*plots)
