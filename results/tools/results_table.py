@@ -1,4 +1,6 @@
-"""The results tables of README.md, from results/*/metrics.json: `python results/tools/results_table.py`."""
+"""The results tables of README.md, from results/*/metrics.json, and of results/speedrun/README.md, from its
+records.json: `python results/tools/results_table.py`.
+"""
 import json
 from pathlib import Path
 
@@ -63,12 +65,28 @@ def _method_row(name: str, row: dict) -> str:
             f"{max(row['tokens']):.1f} | {row['seconds']:.2f} |")
 
 
-def with_table(readme: str) -> str:
-    """README's text with the tables between its two marks replaced."""
-    before, rest = readme.split(BEGIN)
-    return f"{before}{BEGIN}\n{tables()}\n\n{methods()}\n{END}{rest.split(END)[1]}"
+def records() -> str:
+    """The speed runs, in the order in which they were made."""
+    rows = ["| what is new | seconds | one object | two objects | seeds | device | command |", "|---" * 7 + "|"]
+    for row in json.loads((HERE / "speedrun/records.json").read_text(encoding="utf8")):
+        scores = " | ".join(shown(row.get(kind)) for kind in ("one_object", "two_objects"))
+        rows.append(f"| {row['change']} | {row['seconds']:.0f} | {scores} | {len(row['races'])} | {row['device']} "
+                    f"| `{row['command']}` |")
+    return "\n".join(rows)
+
+
+PAGES = {       # file: what stands between its two marks
+    HERE.parent / "README.md": lambda: f"{tables()}\n\n{methods()}",
+    HERE / "speedrun/README.md": records,
+}
+
+
+def with_table(text: str, table: str) -> str:
+    """A page's text with what stands between its two marks replaced."""
+    before, rest = text.split(BEGIN)
+    return f"{before}{BEGIN}\n{table}\n{END}{rest.split(END)[1]}"
 
 
 if __name__ == "__main__":
-    readme = HERE.parent / "README.md"
-    readme.write_text(with_table(readme.read_text(encoding="utf8")), encoding="utf8")
+    for page, made in PAGES.items():
+        page.write_text(with_table(page.read_text(encoding="utf8"), made()), encoding="utf8")
