@@ -292,7 +292,7 @@ def test_only_the_first_of_several_processes_warns_and_says_what_is_done(here, m
 def test_only_the_first_of_several_processes_shows_a_bar(here, monkeypatch, capsys):
     for rank, shown in ("0", True), ("1", False):
         monkeypatch.setenv("RANK", rank)
-        assert len(list(training_command._with_bar(iter([(Log(1, 0.5, 1.0, 0.1, 0.1), None)]), 1, here))) == 1
+        assert len(list(training_command.with_bar(iter([(Log(1, 0.5, 1.0, 0.1, 0.1), None)]), 1, here))) == 1
         assert ("1/1" in capsys.readouterr().err) == shown
 
 

@@ -24,7 +24,7 @@ from t2ilab.tensors import from_uint8, generator, generator_per_image, to_uint8
 from t2ilab.training.fit import FitConfig, fit
 
 PRESETS = {name: preset for name, preset in ALL.items() if preset.family == "glide"}
-SIZES = {"glide-shapes": 3_475_308, "glide-shapes-upsampler": 3_562_656, "glide-tiny": 1_625_798, "glide-flowers102": 43_540_294,
+SIZES = {"glide-shapes": 3_475_308, "glide-shapes-upsampler": 3_562_656, "quick-one": 2_835_212, "quick": 2_835_212, "glide-tiny": 1_625_798, "glide-flowers102": 43_540_294,
          "glide-mini": 156_947_494, "glide-mini-dogs": 156_947_494, "glide-mini-sbu": 156_947_494, "glide-base": 385_030_726,
          "glide-upsampler": 398_361_286}
 PUBLISHED = {"base": (GLIDEConfig(), 385_030_726), "inpaint": (GLIDEConfig(known=1.0), 385_037_638), "upsampler": (PUBLISHED_UPSAMPLER, 398_361_286),

@@ -99,7 +99,7 @@ def test_a_file_that_breaks_after_the_check_stops_the_run_by_name_in_one_line(wo
 # open_data
 
 @pytest.mark.parametrize("name, options, error, said", [
-    ("mnist", {}, ValueError, "choose one of shapes, cifar10, flowers102, sbu, dogs, coco, cub, imagenet, folder"), ("folder", {"root": "nowhere"}, FileNotFoundError, "nowhere: no such folder"),
+    ("mnist", {}, ValueError, "choose one of shapes, shapes-one, cifar10, flowers102, sbu, dogs, coco, cub, imagenet, folder"), ("folder", {"root": "nowhere"}, FileNotFoundError, "nowhere: no such folder"),
     ("folder", {}, ValueError, "which folder"), ("folder", {"root": ".", "download": True}, ValueError, "no address"),
     ("folder", {"root": "."}, ValueError, "no pictures"), ("shapes", {"root": "."}, ValueError, "drawn, not read"), ("shapes", {"flip": True}, ValueError, "drawn"),
     ("cifar10", {"split": "val"}, ValueError, "choose one of .'all', 'test', 'train'"), ("folder", {"root": ".", "crop": "left"}, ValueError, "crop='left'")])

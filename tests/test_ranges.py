@@ -82,7 +82,7 @@ def test_a_number_out_of_range_is_one_line_with_its_field_and_others_are_taken(c
 
 def test_every_number_has_a_range_and_every_range_a_number():
     named = {field for config in CONFIGS for field, *_ in numbers(config)}
-    assert named == RANGES.keys() - {"strength"}                    # of edits
+    assert named == RANGES.keys() - {"strength", "n", "seeds"}       # of edits and of commands
 
 
 def test_every_config_of_the_families_and_presets_is_among_them():

@@ -67,11 +67,12 @@ def _method_row(name: str, row: dict) -> str:
 
 def records() -> str:
     """The speed runs, in the order in which they were made."""
-    rows = ["| what is new | seconds | one object | two objects | seeds | device | command |", "|---" * 7 + "|"]
+    rows = ["| what is new | seconds | one object | two objects | seeds | device | command |",
+            "|---" * 7 + "|"]
     for row in json.loads((HERE / "speedrun/records.json").read_text(encoding="utf8")):
         scores = " | ".join(shown(row.get(kind)) for kind in ("one_object", "two_objects"))
-        rows.append(f"| {row['change']} | {row['seconds']:.0f} | {scores} | {len(row['races'])} | {row['device']} "
-                    f"| `{row['command']}` |")
+        rows.append(f"| {row['change']} | {row['seconds']:.0f} | {scores} | {len(row['races'])} "
+                    f"| {row['device']} | `{row['command']}` |")
     return "\n".join(rows)
 
 

@@ -23,7 +23,8 @@ class ObjectiveConfig:
     predict: str = "eps"               # network output: x0, eps, v or velocity (rectified flow)
     variance: str = "small"            # of a step: small (q's), large (all its noise) or learned
     loss: str = "simple"               # simple (MSE), hybrid (MSE + 0.001 VLB) or vlb (VLB alone)
-    loss_weighting: str = "none"       # by SNR: none, x0, eps, v, velocity, v_clipped, min_snr(_plus), p2
+    # by SNR: none, x0, eps, v, velocity, v_clipped, min_snr, min_snr_plus or p2
+    loss_weighting: str = "none"
     timestep_sampler: str = "uniform"  # uniform, late, middle or importance
     cond_drop_prob: float = 0.0        # share of captions or labels dropped, for guidance
 
